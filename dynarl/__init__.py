@@ -1,0 +1,1 @@
+"""Reinforcement learning on its own define-by-run autograd engine."""
