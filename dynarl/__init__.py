@@ -1,1 +1,65 @@
-"""Reinforcement learning on its own define-by-run autograd engine."""
+"""dynarl: reinforcement learning on its own define-by-run autograd engine, with PyTorch's names.
+
+`import dynarl as torch` serves single-file research code; agents live in `dynarl.agents`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+from dynarl import autograd as autograd
+from dynarl.autograd import *  # noqa: F403
+from dynarl.autograd.dtypes import bool_ as bool
+from dynarl.autograd.dtypes import result_type as result_type
+from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
+from dynarl.autograd.tensor import Tensor as Tensor
+
+__version__ = "0.1.0"
+
+inf, nan, pi = math.inf, math.nan, math.pi
+
+_FUNCTIONS = {
+    elementwise: (
+        "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign sin cos tan asin acos "
+        "atan atan2 sinh cosh tanh atanh asinh acosh floor ceil trunc round frac maximum minimum fmod remainder "
+        "floor_divide clamp where eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
+        "bitwise_or bitwise_xor bitwise_not isnan isinf isfinite nan_to_num isclose allclose equal clone"
+    ),
+    activation: "relu sigmoid softmax log_softmax logsumexp erf selu",
+    reduction: (
+        "sum mean var std amax amin max min argmax argmin all any cumsum cumprod prod norm count_nonzero argsort sort "
+        "topk median unique"
+    ),
+    linalg: "matmul mm bmm mv dot outer addmm baddbmm einsum",
+    shape: (
+        "reshape flatten unflatten unsqueeze squeeze permute transpose t movedim broadcast_to broadcast_tensors tile "
+        "repeat_interleave flip roll cat stack hstack vstack split chunk narrow select unbind tril triu diagonal diag "
+        "meshgrid"
+    ),
+    indexing: (
+        "gather scatter scatter_add index_select index_add take take_along_dim masked_fill masked_select nonzero"
+    ),
+    inplace: "lerp addcmul addcdiv",
+}
+for _module, _names in _FUNCTIONS.items():
+    for _name in _names.split():
+        globals()[_name] = getattr(_module, _name)
+
+add, sub = Tensor.add, Tensor.sub
+subtract, multiply, divide, true_divide = sub, elementwise.mul, elementwise.div, elementwise.div
+clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
+del _module, _names, _name
+
+_LAZY = ("nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"dynarl.{name}")
+    raise AttributeError(f"module 'dynarl' has no attribute {name!r}: this torch name is not offered")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,373 @@
+"""Backward: walk the tape from the newest operation to the oldest and gather gradients.
+
+First order runs the recorded functions on raw arrays. `create_graph=True` runs each operation's body again on
+Tensors, so that the gradient is itself on the tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd.device import xp
+from dynarl.autograd.memory import last_modification, line_of, modified_since
+from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
+
+__all__ = ["backward", "grad"]
+
+_by_sequence = attrgetter("sequence")
+
+
+class _Run:
+    """One pass over the graph: where gradients of inputs go, and which edges are wanted at all."""
+
+    __slots__ = ("captured", "create_graph", "pending", "wanted")
+
+    def __init__(self, create_graph: bool, inputs: Sequence[Any] | None) -> None:
+        self.create_graph = create_graph
+        self.captured: dict[Any, Any] | None = None if inputs is None else dict.fromkeys(inputs)
+        self.pending: dict[Leaf, Any] = {}
+        self.wanted: set[Any] | None = None
+
+    def add(self, edge: Any, g: Any) -> None:
+        """Add a gradient to what an edge has gathered in this pass."""
+        kind = edge.__class__
+        if kind is Node:
+            if edge.grad is None:
+                edge.grad = g
+            elif edge.owned:
+                edge.grad += g
+            else:
+                edge.grad = edge.grad + g
+                edge.owned = not self.create_graph
+        elif kind is Leaf:
+            if self.captured is not None or edge.hooks is not None or self.create_graph:
+                before = self.pending.get(edge)
+                self.pending[edge] = g if before is None else before + g
+            else:
+                accumulate(edge, g)
+        else:
+            slots = edge.node.grad
+            if slots is None:
+                slots = edge.node.grad = [None] * edge.count
+            slots[edge.index] = g if slots[edge.index] is None else slots[edge.index] + g
+
+    def finish(self) -> None:
+        """Deliver what waited for its total: leaves with hooks, captured inputs."""
+        for leaf, total in self.pending.items():
+            total = apply_hooks(leaf.hooks, total)
+            if self.captured is not None:
+                if leaf in self.captured:
+                    self.captured[leaf] = total
+            elif self.create_graph:
+                leaf.grad = total if leaf.grad is None else leaf.grad + total
+            else:
+                accumulate(leaf, total)
+
+
+def accumulate(leaf: Leaf, g: Any) -> None:
+    """Add a raw gradient to a leaf: the first one fills its home in the flat buffer, later ones add in place."""
+    grad = leaf.grad
+    if grad is None:
+        home = leaf.home
+        if home is None:
+            leaf.grad = wrap(xp(g).array(g))
+        else:
+            if g is not home.array:
+                xp(home.array).copyto(home.array, g)
+            leaf.grad = home
+    elif grad._node is not None:
+        leaf.grad = grad + wrap(g)
+    else:
+        grad.array += g
+
+
+def apply_hooks(hooks: Any, g: Any) -> Any:
+    """Run a tensor's hooks over its gradient; what a hook returns replaces it."""
+    for hook in tuple(hooks.values()) if hooks else ():
+        raw = not hasattr(g, "_node")
+        changed = hook(wrap(g) if raw else g)
+        if changed is not None:
+            g = changed.array if raw else changed
+    return g
+
+
+def _order(roots: Sequence[Any]) -> list[Node]:
+    seen: set[Node] = set()
+    todo: list[Node] = []
+    for root in roots:
+        node = root.node if root.__class__ is Output else root
+        if node.__class__ is Node and node not in seen:
+            seen.add(node)
+            todo.append(node)
+    for node in todo:
+        for edge in node.edges:
+            if edge.__class__ is Output:
+                edge = edge.node
+            if edge.__class__ is Node and edge not in seen:
+                seen.add(edge)
+                todo.append(edge)
+    todo.sort(key=_by_sequence, reverse=True)
+    return todo
+
+
+def _leading_to(inputs: Any, order: list[Node]) -> set[Any]:
+    wanted = set(inputs)
+    wanted.update(edge.node for edge in inputs if edge.__class__ is Output)
+    for node in reversed(order):
+        if any(edge in wanted or (edge.__class__ is Output and edge.node in wanted) for edge in node.edges):
+            wanted.add(node)
+    return wanted
+
+
+def run(
+    roots: Sequence[Any], seeds: Sequence[Any], inputs: Sequence[Any] | None, retain_graph: bool, create_graph: bool
+) -> dict[Any, Any] | None:
+    """Pull gradients `seeds` back from the edges `roots`; with `inputs`, return theirs and touch no `.grad`."""
+    order = _order(roots)
+    state = _Run(create_graph, inputs)
+    if inputs is not None:
+        state.wanted = _leading_to(inputs, order)
+    changed = bool(order) and last_modification() > order[-1].sequence
+    before = mode.recording
+    mode.recording = before if create_graph else OFF
+    if create_graph and before == OFF:
+        mode.recording = RECORD
+    try:
+        for root, seed in zip(roots, seeds):
+            state.add(root, seed)
+        for node in order:
+            g = node.grad
+            if g is not None:
+                _step(node, g, state, changed)
+                if not retain_graph:
+                    node.vjps = None
+                    node.args = ()
+                    node.edges = _FREED
+    finally:
+        mode.recording = before
+        for node in order:
+            node.grad = None
+            node.owned = False
+    state.finish()
+    return state.captured
+
+
+_FREED: list[Any] = []
+
+
+def _step(node: Node, g: Any, state: _Run, changed: bool) -> None:
+    if node.vjps is None:
+        raise RuntimeError(
+            f"backward: {node!r} was already freed by an earlier backward; "
+            "pass retain_graph=True to the first call, or compute the loss again"
+        )
+    if node.hooks is not None:
+        g = apply_hooks(node.hooks, g)
+    if state.captured is not None:
+        _capture(node, g, state.captured)
+        if state.wanted is not None and node not in state.wanted:
+            return
+    if changed:
+        _check_unmodified(node, state.create_graph)
+    vjps = _lift(node) if state.create_graph else node.vjps
+    if vjps.__class__ is tuple:
+        for edge, vjp in zip(node.edges, vjps):
+            if edge is not None and (state.wanted is None or _is_wanted(edge, state.wanted)):
+                contribution = vjp(g)
+                if mode.anomaly:
+                    _check_anomaly(node, contribution)
+                state.add(edge, contribution)
+    else:
+        _joint(node, vjps, g, state)
+    node.grad = None
+
+
+def _is_wanted(edge: Any, wanted: set[Any]) -> bool:
+    return edge in wanted or (edge.__class__ is Output and edge.node in wanted)
+
+
+def _capture(node: Node, g: Any, captured: dict[Any, Any]) -> None:
+    if node in captured:
+        captured[node] = g
+    elif g.__class__ is list:
+        for edge in captured:
+            if edge.__class__ is Output and edge.node is node:
+                captured[edge] = g[edge.index]
+
+
+def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
+    """Run a function that computes all gradients of a node together, into their homes where that is possible."""
+    needs: list[Any] = []
+    for edge in node.edges:
+        if edge is None or (state.wanted is not None and not _is_wanted(edge, state.wanted)):
+            needs.append(False)
+        elif (
+            edge.__class__ is Leaf
+            and edge.grad is None
+            and edge.home is not None
+            and edge.hooks is None
+            and state.captured is None
+            and not state.create_graph
+        ):
+            edge.grad = edge.home  # reserved: a second use of this leaf adds to it
+            needs.append(edge.home.array)
+        else:
+            needs.append(True)
+    for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
+        if need is False:
+            continue
+        if need is not True:
+            if contribution is None:
+                contribution = 0.0
+            if contribution is not need:
+                xp(need).copyto(need, contribution)
+        elif contribution is not None:
+            if mode.anomaly:
+                _check_anomaly(node, contribution)
+            state.add(edge, contribution)
+
+
+def _lift(node: Node) -> Any:
+    """Run the operation again on Tensors and return its gradient functions, which are then on the tape."""
+    if node.op.lifted is not None:
+        vjps = node.op.lifted(*node.args, **node.static)
+    else:
+        vjps = node.op.body(*node.args, **node.static)[1]
+    if vjps.__class__ is not tuple:
+        return vjps
+    return tuple(
+        [
+            None if edge is None else (lambda g, vjp=vjp, a=a: fit(vjp(g), a))
+            for a, edge, vjp in zip(node.args, node.edges, vjps)
+        ]
+    )
+
+
+def _check_unmodified(node: Node, create_graph: bool) -> None:
+    """Refuse to use memory that this node saved and somebody changed in place since."""
+    if create_graph and node.op.linear:
+        return
+    saved = [a.array for a in node.args if hasattr(a, "_node")] if create_graph else _captured_arrays(node.vjps)
+    for array in saved:
+        line = modified_since(array, node.sequence)
+        if line is not None:
+            raise RuntimeError(
+                f"backward: a tensor of shape {tuple(array.shape)} that {node.name()} (recorded at "
+                f"{line_of(node.line)}) needs for its gradient was changed in place at {line_of(line)}; "
+                "use the out-of-place operation or clone() the tensor first"
+            )
+
+
+def _captured_arrays(vjps: Any) -> list[Any]:
+    found: list[Any] = []
+    stack = list(vjps) if vjps.__class__ is tuple else [vjps]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, FunctionType):
+            for cell in item.__closure__ or ():
+                try:
+                    stack.append(cell.cell_contents)
+                except ValueError:  # an empty cell
+                    continue
+        elif item.__class__ in (tuple, list):
+            stack.extend(item)
+        elif hasattr(item, "dtype") and getattr(item, "ndim", 0) >= 0 and hasattr(item, "strides"):
+            found.append(item)
+    return found
+
+
+def _check_anomaly(node: Node, g: Any) -> None:
+    array = g.array if hasattr(g, "_node") else g
+    if array.dtype.kind == "f" and bool(xp(array).isnan(array).any()):
+        raise RuntimeError(f"{node.name()}: made a NaN in backward; its forward is at {line_of(node.line)}")
+
+
+def _seed(output: Any, g: Any, create_graph: bool) -> Any:
+    if output._node is None:
+        raise RuntimeError(
+            f"backward: the tensor of shape {tuple(output.shape)} does not require grad and has no history; "
+            "was it computed under no_grad(), detached, or from tensors without requires_grad?"
+        )
+    if g is None:
+        if output.array.size != 1:
+            raise RuntimeError(
+                f"backward: a gradient can be created only for one number, got shape {tuple(output.shape)}; "
+                "reduce it (.sum(), .mean()) or pass gradient="
+            )
+        g = wrap(xp(output.array).ones_like(output.array))
+    elif not hasattr(g, "_node"):
+        raise TypeError(f"backward: gradient must be a Tensor, got {type(g).__name__}")
+    if tuple(g.shape) != tuple(output.shape):
+        raise RuntimeError(f"backward: gradient has shape {tuple(g.shape)}, the output {tuple(output.shape)}")
+    return g if create_graph else g.array
+
+
+def backward(
+    tensors: Any,
+    gradients: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Accumulate into `.grad` of every leaf the gradient of the given tensors (torch.autograd.backward)."""
+    tensors = list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
+    if gradients is None:
+        gradients = [None] * len(tensors)
+    gradients = list(gradients) if isinstance(gradients, (list, tuple)) else [gradients]
+    seeds = [_seed(t, g, create_graph) for t, g in zip(tensors, gradients)]
+    retain = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        run([t._node for t in tensors], seeds, None, retain, create_graph)
+        return
+    inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    captured = run([t._node for t in tensors], seeds, [t._node for t in inputs], retain, create_graph) or {}
+    for t in inputs:
+        g = captured[t._node]
+        if g is not None:
+            accumulate(t._node, g.array if hasattr(g, "_node") else g)
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
+    """Return the gradients of the outputs' sum with respect to each input, touching no `.grad` (torch.autograd.grad).
+
+    Raises RuntimeError for an input that needs no gradient, or that the outputs do not depend on unless
+    `allow_unused`.
+    """
+    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if grad_outputs is None:
+        grad_outputs = [None] * len(outputs)
+    grad_outputs = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]
+    for i, t in enumerate(inputs):
+        if t._node is None:
+            raise RuntimeError(f"grad: input {i} of shape {tuple(t.shape)} does not require grad")
+    seeds = [_seed(t, g, create_graph) for t, g in zip(outputs, grad_outputs)]
+    retain = create_graph if retain_graph is None else retain_graph
+    captured = run([t._node for t in outputs], seeds, [t._node for t in inputs], retain, create_graph)
+    assert captured is not None
+    results: list[Any] = []
+    for i, t in enumerate(inputs):
+        g = captured[t._node]
+        if g is None:
+            if materialize_grads:
+                g = xp(t.array).zeros_like(t.array)
+            elif not allow_unused:
+                raise RuntimeError(
+                    f"grad: input {i} of shape {tuple(t.shape)} was not used in the graph; "
+                    "pass allow_unused=True to get None for it"
+                )
+        results.append(g if g is None or hasattr(g, "_node") else wrap(np.array(g) if np.isscalar(g) else g))
+    return tuple(results)

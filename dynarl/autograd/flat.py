@@ -1,0 +1,86 @@
+"""Flat buffers: parameters and gradients as views of one vector each, so that clip, Adam and Polyak are vector operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dynarl.autograd.device import device_of, xp
+from dynarl.autograd.tape import wrap
+
+__all__ = ["Flat", "Run", "flatten", "runs"]
+
+
+class Flat:
+    """One vector of parameters and one of their gradients, of one dtype on one device."""
+
+    __slots__ = ("__weakref__", "data", "grad")
+
+    def __init__(self, data: Any, grad: Any) -> None:
+        self.data, self.grad = data, grad
+
+
+class Run:
+    """A contiguous piece [start, stop) of a Flat that covers whole parameters."""
+
+    __slots__ = ("flat", "start", "stop")
+
+    def __init__(self, flat: Flat, start: int, stop: int) -> None:
+        self.flat, self.start, self.stop = flat, start, stop
+
+    @property
+    def data(self) -> Any:
+        """The parameters' piece of the vector."""
+        return self.flat.data[self.start : self.stop]
+
+    @property
+    def grad(self) -> Any:
+        """The gradients' piece of the vector."""
+        return self.flat.grad[self.start : self.stop]
+
+
+def flatten(parameters: Iterable[Any]) -> None:
+    """Move leaf tensors that have no Flat yet into a new one per dtype and device; values stay, memory changes."""
+    groups: dict[Any, list[Any]] = {}
+    for p in dict.fromkeys(parameters):
+        if p._leaf is None or p._leaf.flat is None:
+            groups.setdefault((p.array.dtype, str(device_of(p.array))), []).append(p)
+    for members in groups.values():
+        _move_in(members)
+
+
+def _move_in(members: list[Any]) -> None:
+    first = members[0].array
+    np_ = xp(first)
+    total = sum(p.array.size for p in members)
+    flat = Flat(np_.empty(total, dtype=first.dtype), np_.zeros(total, dtype=first.dtype))
+    start = 0
+    for p in members:
+        if p._leaf is None:  # a frozen parameter: it joins, so that unfreezing later finds its place
+            p.requires_grad_()
+            p.requires_grad_(False)
+        leaf, shape, stop = p._leaf, p.array.shape, start + p.array.size
+        view = flat.data[start:stop].reshape(shape)
+        view[...] = p.array
+        p.array = view
+        leaf.flat, leaf.start, leaf.stop = flat, start, stop
+        leaf.home = wrap(flat.grad[start:stop].reshape(shape))
+        if leaf.grad is not None:
+            leaf.home.array[...] = leaf.grad.array
+            leaf.grad = leaf.home
+        start = stop
+
+
+def runs(parameters: Iterable[Any]) -> Iterator[Run]:
+    """Yield the maximal contiguous runs that the given parameters cover, in order; each must have a Flat."""
+    current: Run | None = None
+    for p in parameters:
+        leaf = p._leaf
+        if current is not None and current.flat is leaf.flat and current.stop == leaf.start:
+            current.stop = leaf.stop
+            continue
+        if current is not None:
+            yield current
+        current = Run(leaf.flat, leaf.start, leaf.stop)
+    if current is not None:
+        yield current

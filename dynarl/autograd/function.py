@@ -1,0 +1,122 @@
+"""Function: an operation whose gradient the user writes by hand (torch.autograd.Function)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dynarl.autograd.device import xp
+from dynarl.autograd.tape import Node, Output, mode, no_grad, wrap
+from dynarl.autograd.tensor import Tensor
+
+__all__ = ["Function", "once_differentiable"]
+
+
+class Context:
+    """What forward leaves for backward: `save_for_backward` and any attribute."""
+
+    def __init__(self) -> None:
+        self._saved: tuple[Any, ...] = ()
+        self._constant: tuple[Any, ...] = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        """Keep tensors for backward, which finds them in `saved_tensors`."""
+        self._saved = tensors
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """The tensors kept by `save_for_backward`."""
+        return self._saved
+
+    def mark_non_differentiable(self, *outputs: Any) -> None:
+        """Say that these outputs carry no gradient."""
+        self._constant = outputs
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"ctx has no attribute {name!r}; set it in forward")
+
+
+class _Applied:
+    """The operation of one call of a Function, as the tape sees it."""
+
+    promotes = False
+    linear = True  # its backward sees what it saved, never the arguments again
+
+    def __init__(self, function: type[Function], ctx: Context, outputs: list[Any]) -> None:
+        self.__name__ = function.__name__
+        self.function, self.ctx = function, ctx
+        self.templates = [(tuple(o.shape), o.dtype, xp(o.array)) for o in outputs]
+
+    def lifted(self, *args: Any, **static: Any) -> Callable[[Any, Any], Any]:
+        return self.pull
+
+    def pull(self, g: Any, needs: Any) -> list[Any]:
+        """Call the user's backward with Tensors; return what the caller gave: arrays for arrays."""
+        grads = g if isinstance(g, list) else [g]
+        raw = not any(isinstance(x, Tensor) for x in grads)
+        tensors = [
+            wrap(np_.zeros(shape, dtype=dtype)) if x is None else wrap(x) if raw else x
+            for x, (shape, dtype, np_) in zip(grads, self.templates)
+        ]
+        found = self.function.backward(self.ctx, *tensors)
+        found = found if isinstance(found, tuple) else (found,)
+        if len(found) != len(needs):
+            raise RuntimeError(
+                f"{self.__name__}.backward: must return one gradient per argument of forward "
+                f"({len(needs)}), got {len(found)}"
+            )
+        checked: list[Any] = []
+        for value, need in zip(found, needs):
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{self.__name__}.backward: gradients must be Tensors or None, got {type(value).__name__}"
+                )
+            checked.append(None if need is False or value is None else value.array if raw else value)
+        return checked
+
+
+class Function:
+    """Subclass with static `forward(ctx, *args)` and `backward(ctx, *grad_outputs)`; call it by `apply`."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        """Compute the outputs from the arguments; Tensors inside carry no history."""
+        raise RuntimeError("Function: forward(ctx, *args) must be defined as a staticmethod")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Return the gradient of each argument of forward, None where there is none."""
+        raise RuntimeError("Function: backward(ctx, *grad_outputs) must be defined as a staticmethod")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run forward, and put backward on the tape."""
+        ctx = Context()
+        edges = [a._node if isinstance(a, Tensor) else None for a in args]
+        ctx.needs_input_grad = tuple(e is not None for e in edges)
+        with no_grad():
+            result = cls.forward(ctx, *args)
+        outputs = list(result) if isinstance(result, tuple) else [result]
+        if not mode.recording or not any(ctx.needs_input_grad):
+            return result
+        outputs = [wrap(o.array) if any(o is a for a in args) else o for o in outputs]
+        applied = _Applied(cls, ctx, [o for o in outputs if isinstance(o, Tensor)])
+        node = Node(applied, args, {}, edges, applied.pull)
+        for i, output in enumerate(outputs):
+            if isinstance(output, Tensor) and not any(output is c for c in ctx._constant):
+                output._node = node if len(outputs) == 1 else Output(node, i, len(outputs))
+        return tuple(outputs) if isinstance(result, tuple) else outputs[0]
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a backward that is computed without history and so cannot be differentiated again."""
+
+    def wrapped(ctx: Any, *grads: Any) -> Any:
+        with no_grad():
+            return backward(ctx, *grads)
+
+    return wrapped

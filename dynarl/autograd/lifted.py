@@ -1,0 +1,56 @@
+"""NumPy's names over Tensors: what `xp(x)` returns for a Tensor, so that an op's body can run again on the tape."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from dynarl.autograd.device import _namespace
+from dynarl.autograd.ops import activation, elementwise, indexing, linalg, reduction, shape
+from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import Parameter, Tensor
+
+
+def _asarray(x: Any, dtype: Any = None) -> Any:
+    return x if isinstance(x, Tensor) else wrap(x)
+
+
+lifted = SimpleNamespace(
+    add=elementwise.add, subtract=elementwise.sub, multiply=elementwise.mul, divide=elementwise.div,
+    true_divide=elementwise.div, power=elementwise.pow, negative=elementwise.neg, matmul=linalg.matmul,
+    floor_divide=elementwise.floor_divide, float_power=elementwise.pow,
+    equal=elementwise.eq, not_equal=elementwise.ne, less=elementwise.lt, less_equal=elementwise.le,
+    greater=elementwise.gt, greater_equal=elementwise.ge, logical_and=elementwise.logical_and,
+    logical_or=elementwise.logical_or, logical_not=elementwise.logical_not,
+    exp=elementwise.exp, exp2=elementwise.exp2, expm1=elementwise.expm1, log=elementwise.log, log2=elementwise.log2,
+    log10=elementwise.log10, log1p=elementwise.log1p, sqrt=elementwise.sqrt, square=elementwise.square,
+    sin=elementwise.sin, cos=elementwise.cos, tan=elementwise.tan, arcsin=elementwise.asin, arccos=elementwise.acos,
+    arctan=elementwise.atan, arctan2=elementwise.atan2, sinh=elementwise.sinh, cosh=elementwise.cosh,
+    tanh=elementwise.tanh, arctanh=elementwise.atanh, arcsinh=elementwise.asinh, arccosh=elementwise.acosh,
+    abs=elementwise.abs, absolute=elementwise.abs, sign=elementwise.sign, floor=elementwise.floor,
+    ceil=elementwise.ceil, trunc=elementwise.trunc, rint=elementwise._rint, reciprocal=elementwise.reciprocal,
+    maximum=elementwise.maximum, minimum=elementwise.minimum, fmod=elementwise.fmod, remainder=elementwise.remainder,
+    where=elementwise.where, clip=elementwise.clamp, isnan=elementwise.isnan, isfinite=elementwise.isfinite,
+    isinf=elementwise.isinf, nan_to_num=elementwise.nan_to_num,
+    sum=reduction.sum, mean=reduction.mean, cumsum=reduction.cumsum, cumprod=reduction.cumprod,
+    broadcast_to=shape.broadcast_to, expand_dims=lambda x, axis: _expand_dims(x, axis), flip=shape.flip,
+    transpose=shape.permute, roll=shape.roll, concatenate=shape.cat, stack=shape.stack,
+    tril=shape.tril, triu=shape.triu, einsum=linalg.einsum, softmax=activation.softmax, asarray=_asarray,
+    take_along_axis=lambda x, index, axis: indexing._take_along(x, index=index, axis=axis),
+    ones_like=lambda x: wrap(_np(x).ones_like(x.array)), zeros_like=lambda x: wrap(_np(x).zeros_like(x.array)),
+)  # fmt: skip
+
+
+def _np(x: Any) -> Any:
+    return _namespace[x.array.__class__]
+
+
+def _expand_dims(x: Any, axis: Any) -> Any:
+    axes = (axis,) if isinstance(axis, int) else axis
+    ndim = x.ndim + len(axes)
+    places = {a % ndim for a in axes}
+    sizes = iter(x.shape)
+    return x.reshape(tuple(1 if i in places else next(sizes) for i in range(ndim)))
+
+
+_namespace[Tensor] = _namespace[Parameter] = lifted

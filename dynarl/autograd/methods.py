@@ -1,0 +1,150 @@
+"""Bind the operations to Tensor as methods and operators, under PyTorch's names (NumPy's axis and keepdims alike)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynarl.autograd import lifted
+from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
+from dynarl.autograd.tensor import Tensor
+
+
+def _reflected(op: Any) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        return op(other, self)
+
+    return method
+
+
+def _with_axis(op: Any) -> Any:
+    """Let a reduction be called with dim and keepdim, or with axis and keepdims."""
+
+    def method(
+        self: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False, **kw: Any
+    ) -> Any:
+        return op(self, dim if axis is None else axis, keepdim=keepdim or keepdims, **kw)
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
+    return method
+
+
+def _variance(op: Any) -> Any:
+    def method(
+        self: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+        axis: Any = None, keepdims: bool = False,
+    ) -> Any:  # fmt: skip
+        return op(self, dim if axis is None else axis, unbiased, keepdim or keepdims, correction=correction)
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
+    return method
+
+
+_OPERATORS = {
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
+    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
+    "matmul": linalg.matmul, "and": elementwise.bitwise_and, "or": elementwise.bitwise_or,
+    "xor": elementwise.bitwise_xor,
+}  # fmt: skip
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+_REDUCTIONS = (
+    "sum",
+    "mean",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "all",
+    "any",
+    "prod",
+    "logsumexp",
+    "median",
+)
+_NAMES = {
+    elementwise: (
+        "mul", "div", "pow", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square",
+        "reciprocal", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
+        "atanh", "asinh", "acosh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod", "remainder",
+        "floor_divide", "clamp", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
+        "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "nan_to_num", "isclose", "allclose", "equal",
+        "clone", *_COMPARISONS,
+    ),
+    activation: ("relu", "sigmoid", "softmax", "log_softmax", "erf"),
+    reduction: ("cumsum", "cumprod", "norm", "count_nonzero", "argsort", "sort", "topk", "unique"),
+    linalg: ("matmul", "mm", "bmm", "mv", "dot", "outer", "addmm", "baddbmm"),
+    shape: (
+        "reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t", "movedim",
+        "expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave", "flip", "roll", "split", "chunk",
+        "narrow", "select", "unbind", "tril", "triu", "diagonal", "diag",
+    ),
+    indexing: (
+        "gather", "scatter", "scatter_add", "index_select", "index_add", "take", "take_along_dim", "masked_fill",
+        "masked_select", "nonzero",
+    ),
+}  # fmt: skip
+
+
+def _add(self: Any, other: Any, *, alpha: float = 1) -> Any:
+    return elementwise.add(self, other if alpha == 1 else other * alpha)
+
+
+def _sub(self: Any, other: Any, *, alpha: float = 1) -> Any:
+    return elementwise.sub(self, other if alpha == 1 else other * alpha)
+
+
+def _view_as(self: Any, other: Any) -> Any:
+    return self.reshape(other.shape)
+
+
+def _swapaxes(self: Any, a: int, b: int) -> Any:
+    return self.transpose(a, b)
+
+
+def _where_method(self: Any, condition: Any, other: Any) -> Any:
+    return elementwise.where(condition, self, other)
+
+
+def _unsupported_order(self: Any) -> Any:
+    return self.permute(*range(self.ndim - 1, -1, -1))
+
+
+def bind() -> None:
+    """Attach everything to Tensor; run once at import."""
+    for name, op in _OPERATORS.items():
+        setattr(Tensor, f"__{name}__", op)
+        setattr(Tensor, f"__r{name}__", _reflected(op))
+    for name in _COMPARISONS:
+        setattr(Tensor, f"__{name}__", getattr(elementwise, name))
+    for module, names in _NAMES.items():
+        for name in names:
+            setattr(Tensor, name, getattr(module, name))
+    for name in _REDUCTIONS:
+        setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
+    for name in ("var", "std"):
+        setattr(Tensor, name, _variance(getattr(reduction, name)))
+    for name, method in inplace.METHODS.items():
+        setattr(Tensor, name, method)
+    for name, inplace_name in (
+        ("iadd", "add_"),
+        ("isub", "sub_"),
+        ("imul", "mul_"),
+        ("itruediv", "div_"),
+        ("ipow", "pow_"),
+    ):
+        setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
+    extra: dict[str, Any] = {
+        "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
+        "__abs__": elementwise.abs, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
+        "reshape_as": _view_as, "swapaxes": _swapaxes, "clip": elementwise.clamp, "absolute": elementwise.abs,
+        "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
+        "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
+        "true_divide": elementwise.div, "multiply": elementwise.mul, "subtract": _sub, "divide": elementwise.div,
+        "greater": elementwise.gt, "less": elementwise.lt,
+    }  # fmt: skip
+    for name, value in extra.items():
+        setattr(Tensor, name, value)
+
+
+bind()
+__all__ = ["lifted"]

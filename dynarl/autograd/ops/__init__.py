@@ -1,0 +1,1 @@
+"""The operations: each module declares its own, forward and gradient side by side."""

@@ -1,0 +1,308 @@
+"""Reductions and scans: sums, moments, extremes, sorting."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from typing import Any
+
+from dynarl.autograd.device import xp
+from dynarl.autograd.dtypes import int64
+from dynarl.autograd.ops.elementwise import sqrt
+from dynarl.autograd.ops.indexing import take_along_dim
+from dynarl.autograd.ops.shape import stack
+from dynarl.autograd.tape import primitive, wrap
+
+_max_result = namedtuple("max", ["values", "indices"])
+_min_result = namedtuple("min", ["values", "indices"])
+_sort_result = namedtuple("sort", ["values", "indices"])
+_topk_result = namedtuple("topk", ["values", "indices"])
+_median_result = namedtuple("median", ["values", "indices"])
+
+
+def axes_of(x: Any, dim: Any) -> Any:
+    """Return `dim` as NumPy's axis: None for all, a checked int, or a tuple of them."""
+    if dim is None:
+        return None
+    if isinstance(dim, int):
+        if not -max_dim(x) <= dim < max_dim(x):
+            raise IndexError(f"dim: expected -{max_dim(x)} to {max_dim(x) - 1} for shape {tuple(x.shape)}, got {dim}")
+        return dim if x.ndim else None
+    if len(dim) == 0:
+        return None
+    return tuple(int(d) for d in dim)
+
+
+def max_dim(x: Any) -> int:
+    """Return the number of dimensions, at least 1 (a scalar counts as one dimension when named)."""
+    return int(x.ndim) or 1
+
+
+def _counted(x: Any, axis: Any) -> int:
+    if axis is None:
+        return math.prod(x.shape)
+    return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
+
+
+def _respread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    np_ = xp(g)
+    if axis is not None and not keepdims:
+        g = np_.expand_dims(g, axis)
+    return np_.broadcast_to(g, shape)
+
+
+@primitive(linear=True)
+def _sum(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    shape = x.shape
+    return x.sum(axis=axis, keepdims=keepdims), (lambda g: _respread(g, shape, axis, keepdims),)
+
+
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """Sum over all elements or over dim (an int or several)."""
+    if dtype is not None:
+        input = input.to(dtype)
+    return _sum(input, axis=axes_of(input, dim), keepdims=keepdim)
+
+
+@primitive(linear=True)
+def _mean(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        raise TypeError("the dtype must be floating; convert with .float()")
+    shape, count = x.shape, _counted(x, axis)
+    value = x.sum(axis=axis, keepdims=keepdims) / count if count else x.mean(axis=axis, keepdims=keepdims)
+    return value, (lambda g: _respread(g / count, shape, axis, keepdims),)
+
+
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """Average over all elements or over dim."""
+    if dtype is not None:
+        input = input.to(dtype)
+    return _mean(input, axis=axes_of(input, dim), keepdims=keepdim)
+
+
+@primitive
+def _var(x: Any, *, axis: Any, correction: float, keepdims: bool) -> Any:
+    freedom = _counted(x, axis) - correction
+    scale = 1.0 / freedom if freedom > 0 else math.nan  # PyTorch: NaN below one degree of freedom
+    centred = x - x.mean(axis=axis, keepdims=True)
+    value = (centred * centred).sum(axis=axis, keepdims=keepdims) * scale
+    return value, (lambda g: _respread(g, x.shape, axis, keepdims) * (centred * (2 * scale)),)
+
+
+def var(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> Any:
+    """Return the variance with divisor n - correction (1 by default, Bessel's)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    return _var(input, axis=axes_of(input, dim), correction=correction, keepdims=keepdim)
+
+
+def std(
+    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> Any:
+    """Return the standard deviation with divisor n - correction (1 by default: not NumPy's 0)."""
+    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+@primitive
+def _extreme(x: Any, *, axis: Any, keepdims: bool, name: str) -> Any:
+    if hasattr(x, "_node"):
+        best = {"max": amax, "min": amin}[name](x.detach(), axis, True)
+    else:
+        best = getattr(x, name)(axis=axis, keepdims=True)
+
+    def vjp(g: Any) -> Any:
+        ties = (x == best).astype(x.dtype)
+        share = ties / ties.sum(axis=axis, keepdims=True)
+        return _respread(g, x.shape, axis, keepdims) * share
+
+    return best if keepdims else best.reshape(()) if axis is None else best.squeeze(axis), (vjp,)
+
+
+def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the maximum over dim; ties share the gradient evenly."""
+    return _extreme(input, axis=axes_of(input, dim), keepdims=keepdim, name="max")
+
+
+def amin(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the minimum over dim; ties share the gradient evenly."""
+    return _extreme(input, axis=axes_of(input, dim), keepdims=keepdim, name="min")
+
+
+def _at(input: Any, indices: Any, dim: int, keepdim: bool) -> Any:
+    if input.ndim == 0:
+        return input
+    values = take_along_dim(input, indices, dim)
+    return values if keepdim else values.squeeze(dim)
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the maximum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
+    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _max_result)
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the minimum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
+    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _min_result)
+
+
+def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elementwise: str, result: Any) -> Any:
+    if dim is None:
+        return reduce(input)
+    if hasattr(dim, "_node"):
+        from dynarl.autograd.ops import elementwise as ops
+
+        return getattr(ops, elementwise)(input, dim)
+    axes_of(input, dim)
+    indices = arg(input, dim, keepdim=True)
+    values = _at(input, indices, dim, keepdim)
+    return result(values, indices if keepdim or input.ndim == 0 else indices.squeeze(dim))
+
+
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the index of the maximum, of the flattened tensor or along dim."""
+    return _arg(input, dim, keepdim, "argmax")
+
+
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the index of the minimum, of the flattened tensor or along dim."""
+    return _arg(input, dim, keepdim, "argmin")
+
+
+def _arg(input: Any, dim: int | None, keepdim: bool, name: str) -> Any:
+    if keepdim and dim is not None and input.ndim:
+        found = getattr(input.array, name)(axis=dim)
+        return wrap(xp(input.array).expand_dims(found, dim))
+    return wrap(getattr(input.array, name)(axis=axes_of(input, dim)))
+
+
+@primitive(linear=True)
+def _cumsum(x: Any, *, axis: int) -> Any:
+    np_ = xp(x)
+
+    def vjp(g: Any) -> Any:
+        return xp(g).flip(xp(g).cumsum(xp(g).flip(g, axis), axis), axis)
+
+    return np_.cumsum(x, axis), (vjp,)
+
+
+def cumsum(input: Any, dim: int) -> Any:
+    """Return running sums along dim."""
+    return _cumsum(input, axis=dim)
+
+
+@primitive
+def _cumprod(x: Any, *, axis: int) -> Any:
+    np_ = xp(x)
+    y = np_.cumprod(x, axis)
+    return y, (lambda g: xp(g).flip(xp(g).cumsum(xp(g).flip(g * y, axis), axis), axis) / x,)
+
+
+def cumprod(input: Any, dim: int) -> Any:
+    """Return running products along dim."""
+    if input._node is None or not bool((input.array == 0).any()):
+        return _cumprod(input, axis=dim)
+    running: list[Any] = []  # a zero: dividing by it would lose the gradient, so multiply step by step
+    for part in input.unbind(dim):
+        running.append(running[-1] * part if running else part)
+    return stack(running, dim)
+
+
+def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Multiply all elements, or along dim."""
+    if dim is None:
+        input, dim = input.reshape(-1), 0
+    if input._node is None:
+        return wrap(input.array.prod(axis=dim, keepdims=keepdim))
+    last = cumprod(input, dim).select(dim, -1)
+    return last.unsqueeze(dim) if keepdim else last
+
+
+def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the vector p-norm over all elements or over dim."""
+    if p in (2, 2.0, "fro", None):
+        return _norm2(input, axis=axes_of(input, dim), keepdims=keepdim)
+    if p == math.inf:
+        return amax(input.abs(), dim, keepdim)
+    if p == 1:
+        return sum(input.abs(), dim, keepdim)
+    return sum(input.abs() ** p, dim, keepdim) ** (1.0 / p)
+
+
+@primitive
+def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    np_ = xp(x)
+    y = np_.sqrt((x * x).sum(axis=axis, keepdims=True))
+
+    def vjp(g: Any) -> Any:
+        safe = np_.where(y == 0, 1.0, y)  # the subgradient at zero is zero
+        return _respread(g, x.shape, axis, keepdims) * (x / safe)
+
+    return y if keepdims else (y.reshape(()) if axis is None else y.squeeze(axis)), (vjp,)
+
+
+def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Tell whether all elements are true."""
+    return wrap(input.array.all(axis=axes_of(input, dim), keepdims=keepdim))
+
+
+def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Tell whether any element is true."""
+    return wrap(input.array.any(axis=axes_of(input, dim), keepdims=keepdim))
+
+
+def count_nonzero(input: Any, dim: Any = None) -> Any:
+    """Count elements that are not zero."""
+    return wrap((input.array != 0).sum(axis=axes_of(input, dim)))
+
+
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """Return the indices that sort along dim; equal elements keep their order."""
+    array = input.array
+    if not array.ndim:
+        return wrap(xp(array).zeros((), dtype=int64))
+    if descending:
+        if array.dtype.kind == "b":
+            array = array.astype("int8")
+        np_ = xp(array)
+        flipped = np_.flip(np_.argsort(np_.flip(array, dim), axis=dim, kind="stable"), dim)
+        return wrap(array.shape[dim] - 1 - flipped)
+    return wrap(xp(array).argsort(array, axis=dim, kind="stable"))
+
+
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """Return (values, indices) sorted along dim."""
+    indices = argsort(input, dim, descending)
+    return _sort_result(_at(input, indices, dim, True), indices)
+
+
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """Return (values, indices) of the k largest (or smallest) elements along dim, in order."""
+    if k > (input.shape[dim] if input.ndim else 1):
+        raise RuntimeError(f"topk: k must be at most the size of dim {dim}, got k={k} for shape {tuple(input.shape)}")
+    indices = argsort(input, dim, descending=largest).narrow(dim, 0, k)
+    return _topk_result(_at(input, indices, dim, True), indices)
+
+
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the lower median of all elements, or (values, indices) along dim."""
+    if dim is None:
+        flat = input.reshape(-1)
+        return flat.select(0, argsort(flat).array[(flat.shape[0] - 1) // 2].item())
+    indices = argsort(input, dim).narrow(dim, (input.shape[dim] - 1) // 2, 1)
+    values = _at(input, indices, dim, keepdim)
+    return _median_result(values, indices if keepdim else indices.squeeze(dim))
+
+
+def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    """Return the sorted distinct elements, with inverse indices and counts on request."""
+    found = xp(input.array).unique(input.array, return_inverse=return_inverse, return_counts=return_counts)
+    if not isinstance(found, tuple):
+        return wrap(found)
+    parts = list(found)
+    if return_inverse:
+        parts[1] = parts[1].reshape(input.shape)
+    return tuple(wrap(part) for part in parts)

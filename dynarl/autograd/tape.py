@@ -1,0 +1,414 @@
+"""The tape: how an operation is declared, and the graph that recording it leaves behind.
+
+A primitive is written once, forward and gradient side by side:
+
+    @primitive
+    def mul(x, y):
+        return x * y, (lambda g: g * y, lambda g: g * x)
+
+Positional parameters are operands (tensors or numbers), keyword-only ones are static. The body works on raw
+arrays; with `create_graph=True` backward runs it again on Tensors, which makes its gradient differentiable.
+Instead of a tuple, a body may return one function `vjp(g, needs)` that computes all gradients together:
+`needs[i]` is False (not wanted), True, or an array the gradient may be written into and returned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from inspect import Parameter as SignatureParameter
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd.device import device_of, is_array, xp
+from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.memory import line_of, next_sequence, user_line
+
+__all__ = ["Leaf", "Node", "enable_grad", "is_grad_enabled", "no_grad", "primitive", "set_grad_enabled"]
+
+OFF, RECORD, ANOMALY = 0, 1, 2
+
+
+class _Mode(threading.local):
+    recording = RECORD
+    anomaly = False
+
+
+mode = _Mode()
+
+
+class Node:
+    """One recorded operation: the functions that pull its gradient back, and where they lead."""
+
+    __slots__ = ("__weakref__", "args", "edges", "grad", "hooks", "line", "op", "owned", "sequence", "static", "vjps")
+
+    def __init__(self, op: Any, args: tuple[Any, ...], static: dict[str, Any], edges: list[Any], vjps: Any) -> None:
+        self.op = op
+        self.args = args
+        self.static = static
+        self.edges = edges
+        self.vjps = vjps
+        self.sequence = next_sequence()
+        self.grad: Any = None
+        self.owned = False
+        self.hooks: Any = None
+        self.line = user_line()
+
+    def name(self) -> str:
+        """Return the operation's name."""
+        return str(self.op.__name__)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} recorded at {line_of(self.line)}>"
+
+
+class Leaf:
+    """The end of the graph: where a tensor's gradient gathers, at home in a flat buffer if it has one."""
+
+    __slots__ = ("__weakref__", "flat", "grad", "home", "hooks", "start", "stop")
+
+    def __init__(self) -> None:
+        self.grad: Any = None
+        self.home: Any = None
+        self.flat: Any = None
+        self.start = self.stop = 0
+        self.hooks: Any = None
+
+
+class Output:
+    """One of several outputs of a node: its gradient waits in a slot of the node's list."""
+
+    __slots__ = ("count", "hooks", "index", "node")
+
+    def __init__(self, node: Node, index: int, count: int) -> None:
+        self.node, self.index, self.count = node, index, count
+        self.hooks: Any = None
+
+    def name(self) -> str:
+        """Return the operation's name."""
+        return self.node.name()
+
+
+def is_grad_enabled() -> bool:
+    """Tell whether operations are being recorded in this thread."""
+    return mode.recording != OFF
+
+
+class set_grad_enabled(ContextDecorator):
+    """Switch recording on or off: at once, and until the end of a `with` block or decorated call."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._before = mode.recording
+        mode.recording = (ANOMALY if mode.anomaly else RECORD) if enabled else OFF
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode.recording = self._before
+        return super().__call__(function)
+
+    def __enter__(self) -> set_grad_enabled:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        mode.recording = self._before
+
+    def _recreate_cm(self) -> set_grad_enabled:
+        return set_grad_enabled(self.enabled)
+
+
+class no_grad(ContextDecorator):
+    """Record nothing inside: a context manager and a decorator."""
+
+    _level = OFF
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self._before: list[int] = []
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        self = super().__new__(cls)
+        if function is None:
+            return self
+        self.__init__()  # type: ignore[misc]  # `@no_grad` without parentheses, as PyTorch allows
+        return self(function)
+
+    def __enter__(self) -> no_grad:
+        self._before.append(mode.recording)
+        mode.recording = self._level if self._level == OFF or not mode.anomaly else ANOMALY
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        mode.recording = self._before.pop()
+
+    def _recreate_cm(self) -> no_grad:
+        return type(self)()
+
+
+class enable_grad(no_grad):
+    """Record inside, also within `no_grad`: a context manager and a decorator."""
+
+    _level = RECORD
+
+
+@contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Check every output and gradient inside for NaN; the error names the forward line that made the first one."""
+    before = mode.anomaly, mode.recording
+    mode.anomaly = True
+    if mode.recording:
+        mode.recording = ANOMALY
+    try:
+        yield
+    finally:
+        mode.anomaly, mode.recording = before
+
+
+_tensor: type = object
+_new: Callable[[type], Any] = object.__new__
+
+
+def bind_tensor(tensor: type) -> None:
+    """Tell the tape which class wraps arrays (tensor.py calls this once)."""
+    global _tensor
+    _tensor = tensor
+
+
+def wrap(array: Any, node: Any = None) -> Any:
+    """Return a Tensor over an array without copying it."""
+    if not is_array(array):
+        array = np.asarray(array)
+    tensor = _new(_tensor)
+    tensor.array = array
+    tensor._node = node
+    tensor._leaf = None
+    return tensor
+
+
+def _operand(value: Any) -> Any:
+    """Return what a body may compute with: a raw array, or a Python number (which never promotes a tensor)."""
+    if isinstance(value, _tensor):
+        return value.array  # type: ignore[attr-defined]
+    if value.__class__ is np.ndarray or value.__class__ in _NUMBERS or is_array(value):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}; wrap it: tensor(...)")
+    raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}")
+
+
+_NUMBERS = frozenset((float, int, bool))
+
+
+def _promote(arrays: list[Any]) -> list[Any]:
+    dtype = result_type(*arrays)
+    if all(x.__class__ in _NUMBERS for x in arrays):
+        return [np.asarray(x, dtype=dtype) for x in arrays]
+    return [x if x.__class__ in _NUMBERS or x.dtype == dtype else x.astype(dtype) for x in arrays]
+
+
+def fit(g: Any, like: Any) -> Any:
+    """Sum a gradient over the axes along which its operand was broadcast, and cast it to the operand's dtype."""
+    shape = like.shape
+    if g.shape != shape:
+        extra = g.ndim - len(shape)
+        axes = tuple(range(extra)) + tuple(
+            i + extra for i, size in enumerate(shape) if size == 1 and g.shape[i + extra] != 1
+        )
+        if axes:
+            g = g.sum(axis=axes, keepdims=True)
+        g = g.reshape(shape)
+    return g if g.dtype == like.dtype else g.astype(like.dtype)
+
+
+def _fitted(vjp: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> Callable[[Any], Any]:
+    target = _Like(shape, dtype)
+    return lambda g: fit(vjp(g), target)
+
+
+class _Like:
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+def record(op: Any, args: tuple[Any, ...], static: dict[str, Any], out: Any, vjps: Any, arrays: Any = None) -> Node:
+    """Put an operation on the tape; gradients that no operand needs are dropped here."""
+    edges = [a._node if isinstance(a, _tensor) else None for a in args]  # type: ignore[attr-defined]
+    if vjps.__class__ is tuple:
+        if None in edges:
+            vjps = tuple([v if e is not None else None for v, e in zip(vjps, edges)])
+        if op.promotes:
+            vjps = _fit_where_broadcast(args, edges, vjps, out)
+    if mode.recording == ANOMALY:
+        _check_finite(op, args, out)
+    return Node(op, args, static, edges, vjps)
+
+
+def _fit_where_broadcast(args: Any, edges: Any, vjps: Any, out: Any) -> Any:
+    for i, edge in enumerate(edges):
+        if edge is not None:
+            x = args[i].array
+            if x.shape != out.shape or x.dtype is not out.dtype:
+                vjps = (*vjps[:i], _fitted(vjps[i], x.shape, x.dtype), *vjps[i + 1 :])
+    return vjps
+
+
+def _check_finite(op: Any, args: tuple[Any, ...], out: Any) -> None:
+    if out.dtype.kind == "f" and bool(xp(out).isnan(out).any()):
+        raise RuntimeError(f"{op.__name__}: made a NaN in forward at {line_of(user_line())}; {describe(args)}")
+
+
+def describe(args: Any) -> str:
+    """Render operands for an error message: shapes, dtypes and devices."""
+    parts = []
+    for a in args:
+        if isinstance(a, _tensor):
+            a = a.array  # type: ignore[attr-defined]
+        if is_array(a):
+            parts.append(f"{tuple(a.shape)} {a.dtype} on {device_of(a)}")
+        else:
+            parts.append(repr(a) if isinstance(a, (int, float, bool, type(None))) else type(a).__name__)
+    return ", ".join(parts)
+
+
+def _explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
+    """Return an error that says the operation, what must hold and what it got."""
+    devices = {str(device_of(a.array)) for a in args if isinstance(a, _tensor)}  # type: ignore[attr-defined]
+    if len(devices) > 1:
+        text = f"{op.__name__}: all operands must be on one device, got {describe(args)}; move one with .to(device)"
+        return RuntimeError(text)
+    kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else RuntimeError
+    made = [
+        f"operand {i} came from {a._node!r}"
+        for i, a in enumerate(args)
+        if isinstance(a, _tensor) and isinstance(a._node, Node)  # type: ignore[attr-defined]
+    ]
+    return kind("; ".join([f"{op.__name__}: {error}, got {describe(args)}", *made]))
+
+
+def primitive(
+    body: Callable[..., Any] | None = None,
+    *,
+    lifted: Callable[..., Any] | None = None,
+    promotes: bool = False,
+    floats: bool = False,
+    linear: bool = False,
+) -> Any:
+    """Declare an operation (see the module's docstring).
+
+    lifted: the same function composed of other ops, for bodies that cannot run on Tensors.
+    promotes: operands broadcast and are promoted to a common dtype first.
+    floats: integer operands are converted to the default floating dtype first.
+    linear: the gradient does not depend on the operands' values, so these may change in place afterwards.
+    """
+    if body is None:
+        return lambda b: primitive(b, lifted=lifted, promotes=promotes, floats=floats, linear=linear)
+    operands = [p for p in signature(body).parameters.values() if p.kind != SignatureParameter.KEYWORD_ONLY]
+    variadic = any(p.kind == SignatureParameter.VAR_POSITIONAL for p in operands)
+    if promotes:
+        op = _promoting(body)
+    elif len(operands) == 1 and not variadic:
+        op = _unary(body, floats)
+    else:
+        op = _general(body)
+    op.__name__ = op.__qualname__ = body.__name__
+    op.__doc__ = body.__doc__
+    op.__module__ = body.__module__
+    op.body, op.lifted, op.promotes, op.linear = body, lifted, promotes, linear  # type: ignore[attr-defined]
+    return op
+
+
+def _unary(body: Callable[..., Any], floats: bool) -> Any:
+    def op(x: Any, **static: Any) -> Any:
+        if not isinstance(x, _tensor):
+            x = wrap(_operand(x))
+        array = x.array  # type: ignore[attr-defined]
+        if floats and array.dtype.kind != "f":
+            array = array.astype(result_type(array, 0.0))
+        try:
+            out, vjps = body(array, **static)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(op, (x,), error) from error
+        if not hasattr(out, "ndim") or isinstance(out, np.generic):
+            out = np.asarray(out)
+        result = _new(_tensor)
+        result.array = out
+        result._leaf = None
+        if x._node is not None and mode.recording:  # type: ignore[attr-defined]
+            result._node = record(op, (x,), static, out, vjps)
+        else:
+            result._node = None
+        return result
+
+    return op
+
+
+def _same_dtype(x: Any, y: Any) -> bool:
+    """Tell whether NumPy's own promotion gives what PyTorch's would; both operands plain numbers become an array."""
+    if y.__class__ in _NUMBERS:
+        return x.__class__ not in _NUMBERS and x.dtype.kind == "f"
+    if x.__class__ in _NUMBERS:
+        return bool(y.dtype.kind == "f")
+    return x.dtype is y.dtype
+
+
+def _promoting(body: Callable[..., Any]) -> Any:
+    def op(x: Any, y: Any, *rest: Any, **static: Any) -> Any:
+        args = (x, y, *rest) if rest else (x, y)
+        arrays = [a.array if isinstance(a, _tensor) else _operand(a) for a in args]  # type: ignore[attr-defined]
+        try:
+            if rest or not _same_dtype(arrays[0], arrays[1]):
+                arrays = _promote(arrays)
+            out, vjps = body(*arrays, **static)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(op, args, error) from error
+        if isinstance(out, np.generic):
+            out = np.asarray(out)
+        result = _new(_tensor)
+        result.array = out
+        result._leaf = result._node = None
+        if mode.recording:
+            for a in args:
+                if isinstance(a, _tensor) and a._node is not None:  # type: ignore[attr-defined]
+                    result._node = record(op, args, static, out, vjps)
+                    break
+        return result
+
+    return op
+
+
+def _general(body: Callable[..., Any]) -> Any:
+    def op(*args: Any, **static: Any) -> Any:
+        arrays = []
+        needs = False
+        for a in args:
+            if isinstance(a, _tensor):
+                arrays.append(a.array)  # type: ignore[attr-defined]
+                if a._node is not None:  # type: ignore[attr-defined]
+                    needs = True
+            else:
+                arrays.append(None if a is None else _operand(a))
+        try:
+            out, vjps = body(*arrays, **static)
+        except (ValueError, TypeError, IndexError) as error:
+            raise _explained(op, args, error) from error
+        if isinstance(out, np.generic):
+            out = np.asarray(out)
+        result = _new(_tensor)
+        result.array = out
+        result._leaf = None
+        result._node = record(op, args, static, out, vjps) if needs and mode.recording else None
+        return result
+
+    return op
+
+
+def call(op: Any, *args: Any, **static: Any) -> Any:
+    """Apply a primitive inside a gradient: on Tensors it is recorded, on raw arrays only its body runs."""
+    if any(isinstance(a, _tensor) for a in args):
+        return op(*args, **static)
+    return op.body(*args, **static)[0]

@@ -1,0 +1,481 @@
+"""Tensor: one array, and its place on the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynarl.autograd import tape
+from dynarl.autograd.backward import backward
+from dynarl.autograd.device import device, device_of, is_array, to_device, to_host, xp
+from dynarl.autograd.dtypes import get_default_dtype
+from dynarl.autograd.memory import mark_modified
+from dynarl.autograd.tape import Leaf, Node, wrap
+
+__all__ = ["Parameter", "Tensor"]
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made.
+
+    `array` is the raw numpy or cupy array. The constructor does what `torch.Tensor` does: it copies data as the
+    default floating dtype, or makes an uninitialised tensor of the given sizes; `tensor(...)` infers the dtype.
+    """
+
+    __slots__ = ("__weakref__", "_leaf", "_node", "array")
+    __array_priority__ = 1000
+
+    array: Any
+    _node: Any
+    _leaf: Any
+
+    def __init__(self, *data: Any, device: Any = None) -> None:
+        dtype = get_default_dtype()
+        if len(data) == 1 and not isinstance(data[0], int):
+            source = data[0].array if isinstance(data[0], Tensor) else data[0]
+            array = source.astype(dtype) if is_array(source) else np.array(source, dtype=dtype)
+        else:
+            array = np.empty(data or (0,), dtype=dtype)
+        self.array = to_device(array, device)
+        self._node = self._leaf = None
+
+    if TYPE_CHECKING:  # the operations, bound in methods.py
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the dimensions."""
+        return self.array.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type, a NumPy dtype."""
+        return self.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> device:
+        """The device that holds the array."""
+        return device_of(self.array)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the array is on a GPU."""
+        return self.device.type == "cuda"
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape, or the size of one dimension."""
+        return self.array.shape if dim is None else self.array.shape[dim]
+
+    def dim(self) -> int:
+        """Return the number of dimensions."""
+        return self.array.ndim  # type: ignore[no-any-return]
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return int(self.array.size)
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Return the bytes of one element."""
+        return int(self.array.itemsize)
+
+    def is_floating_point(self) -> bool:
+        """Tell whether the dtype is floating."""
+        return bool(self.array.dtype.kind == "f")
+
+    def is_contiguous(self) -> bool:
+        """Tell whether the elements lie in row-major order without gaps."""
+        return bool(self.array.flags.c_contiguous)
+
+    def contiguous(self) -> Tensor:
+        """Return the tensor with its elements in row-major order, itself if they are."""
+        return self if self.array.flags.c_contiguous else self.clone()  # type: ignore[no-any-return]
+
+    def data_ptr(self) -> int:
+        """Return the address of the first element."""
+        array = self.array
+        return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
+
+    # -- its place on the tape ------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether backward computes a gradient for it."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch the gradient of a leaf on or off, in place."""
+        if not self.is_leaf:
+            if requires_grad:
+                return self
+            raise RuntimeError("requires_grad_: only leaf tensors can stop requiring grad; use detach()")
+        if not requires_grad:
+            self._node = None
+            return self
+        if self.array.dtype.kind != "f":
+            raise RuntimeError(f"requires_grad_: only floating tensors can require grad, got {self.array.dtype}")
+        if self._leaf is None:
+            self._leaf = Leaf()
+        self._node = self._leaf
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user rather than by a recorded operation."""
+        return self._node is None or self._node.__class__ is Leaf
+
+    @property
+    def grad_fn(self) -> Any:
+        """The recorded operation that made it, None for a leaf."""
+        return None if self.is_leaf else self._node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient gathered by backward; None before."""
+        return None if self._leaf is None else self._leaf.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if self._leaf is None:
+            self._leaf = Leaf()
+        if value is not None and tuple(value.shape) != tuple(self.shape):
+            raise RuntimeError(f"grad: must have shape {tuple(self.shape)}, got {tuple(value.shape)}")
+        release_home(self._leaf)
+        self._leaf.grad = value
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of a tensor that is no leaf in its `.grad`."""
+        if self._node is None:
+            raise RuntimeError("retain_grad: the tensor does not require grad")
+        if self.is_leaf or self._leaf is not None:
+            return
+        leaf = self._leaf = Leaf()
+
+        def keep(g: Tensor) -> None:
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+        self.register_hook(keep)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Call `hook(grad)` when the gradient of this tensor is known; what it returns replaces the gradient."""
+        if self._node is None:
+            raise RuntimeError("register_hook: the tensor does not require grad")
+        if self._node.__class__ not in (Leaf, Node):
+            raise RuntimeError("register_hook: not offered on one of several outputs of a Function; hook a clone()")
+        if self._node.hooks is None:
+            self._node.hooks = {}
+        return Handle(self._node.hooks, hook)
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Accumulate the gradient of this tensor into `.grad` of every leaf it was computed from."""
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """Return a tensor over the same memory without history."""
+        return wrap(self.array)  # type: ignore[no-any-return]
+
+    def detach_(self) -> Tensor:
+        """Forget the history in place."""
+        self._node = None
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """A tensor over the same memory without history; assigning copies into the parameter's memory."""
+        return wrap(self.array)  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        array = value.array
+        at_home = self._leaf is not None and self._leaf.flat is not None
+        if at_home and array.shape == self.array.shape and array.__class__ is self.array.__class__:
+            xp(array).copyto(self.array, array)
+            mark_modified(self.array)
+        else:
+            self.array = array
+            if at_home:
+                self._leaf.flat = self._leaf.home = None
+
+    # -- conversions ----------------------------------------------------------------------------------------------
+
+    def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
+        """Return the CPU array, sharing memory."""
+        if not isinstance(self.array, np.ndarray):
+            if not force:
+                raise TypeError(f"numpy: the tensor is on {self.device}; copy it to the CPU first with .cpu()")
+            return to_host(self.array)
+        if self._node is not None and not force:
+            raise RuntimeError("numpy: the tensor requires grad; use detach().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        function = getattr(xp(self), ufunc.__name__, None)
+        if method != "__call__" or function is None or kwargs:
+            raise TypeError(f"numpy.{ufunc.__name__}.{method}: not offered for Tensors; use .detach().numpy()")
+        return function(*inputs)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.detach().array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        if self.array.size != 1:
+            raise RuntimeError(f"item: expected one element, got shape {tuple(self.shape)}")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers."""
+        return to_host(self.array).tolist()
+
+    def to(self, *target: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
+        """Return the tensor on another device or in another dtype; itself when nothing changes."""
+        for t in target:
+            if isinstance(t, Tensor):
+                dtype, device = t.dtype, t.device
+            elif (
+                (isinstance(t, str) and t.partition(":")[0] in ("cpu", "cuda"))
+                or t.__class__.__name__ == "device"
+                or (isinstance(t, str) and not hasattr(np, t))
+            ):
+                device = t
+            elif not isinstance(t, bool):
+                dtype = t
+        out = self
+        if dtype is not None and np.dtype(dtype) != self.array.dtype:
+            out = _cast(out, np.dtype(dtype))
+        if device is not None and to_device(out.array, device) is not out.array:
+            out = _move(out, device=device)
+        return out.clone() if copy and out is self else out
+
+    def cpu(self) -> Tensor:
+        """Return the tensor on the CPU."""
+        return self.to(device="cpu")
+
+    def cuda(self, index: int | None = None) -> Tensor:
+        """Return the tensor on a GPU."""
+        return self.to(device="cuda" if index is None else f"cuda:{index}")
+
+    def astype(self, dtype: Any) -> Tensor:
+        """Return the tensor in another dtype (NumPy's name for `to`)."""
+        return self.to(dtype=dtype)
+
+    def type(self, dtype: Any) -> Tensor:
+        """Return the tensor in another dtype."""
+        return self.to(dtype=dtype)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """Return the tensor in the dtype and on the device of another."""
+        return self.to(other)
+
+    def float(self) -> Tensor:
+        """Return the tensor as float32."""
+        return self.to(dtype=np.float32)
+
+    def double(self) -> Tensor:
+        """Return the tensor as float64."""
+        return self.to(dtype=np.float64)
+
+    def half(self) -> Tensor:
+        """Return the tensor as float16."""
+        return self.to(dtype=np.float16)
+
+    def int(self) -> Tensor:
+        """Return the tensor as int32."""
+        return self.to(dtype=np.int32)
+
+    def long(self) -> Tensor:
+        """Return the tensor as int64."""
+        return self.to(dtype=np.int64)
+
+    def bool(self) -> Tensor:
+        """Return the tensor as bool."""
+        return self.to(dtype=np.bool_)
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise RuntimeError(
+                f"bool: the truth of a tensor of shape {tuple(self.shape)} is ambiguous; use any() or all()"
+            )
+        return bool(self.array.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iub" or self.array.size != 1:
+            raise TypeError(f"index: expected one integer, got {self.array.dtype} of shape {tuple(self.shape)}")
+        return int(self.array.item())
+
+    def __len__(self) -> int:
+        if self.array.ndim == 0:
+            raise TypeError("len: a 0-dim tensor has no length")
+        return int(self.array.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.array.ndim == 0:
+            raise TypeError("iter: a 0-dim tensor cannot be iterated")
+        return (self[i] for i in range(self.array.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self.array == (value.array if isinstance(value, Tensor) else value)).any())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach() or clone()")
+        copy = tape._new(type(self))
+        memo[id(self)] = copy
+        copy.array, copy._node, copy._leaf = xp(self.array).array(self.array), None, None
+        if self._node is not None:
+            copy.requires_grad_()
+        if self.grad is not None:
+            copy.grad = self.grad.detach().clone()
+        return copy  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), to_host(self.array), self._node is not None, str(self.device))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.array.ndim == 0 else object.__format__(self, spec)
+
+    def __repr__(self) -> str:
+        return _render(self)
+
+
+class Parameter(Tensor):
+    """A leaf tensor that a Module lists among its parameters."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
+        if data is None:
+            data = wrap(np.empty(0, dtype=get_default_dtype()))
+        self.array = data.array if isinstance(data, Tensor) else np.array(data, dtype=get_default_dtype())
+        self._node = self._leaf = None
+        if requires_grad:
+            self.requires_grad_()
+
+
+class Handle:
+    """What `register_hook` returns; `remove()` takes the hook away."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks, self._key = hooks, max(hooks, default=-1) + 1
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        """Take the hook away; a second call does nothing."""
+        self._hooks.pop(self._key, None)
+
+
+def release_home(leaf: Leaf) -> None:
+    """Before the gradient's home is written anew, give whoever still holds it a copy of the old values."""
+    import sys
+
+    home = leaf.home
+    if home is None:
+        return
+    # The leaf's own slots and this frame hold it; anyone else keeps the values it had.
+    own = 3 + (leaf.grad is home)
+    if sys.getrefcount(home) > own:
+        view = home.array
+        home.array = xp(view).array(view)
+        leaf.home = wrap(view)
+
+
+def _rebuild(kind: type, array: np.ndarray[Any, Any], requires_grad: bool, where: str) -> Tensor:
+    tensor = tape._new(kind)
+    tensor.array, tensor._node, tensor._leaf = to_device(array, where), None, None
+    return tensor.requires_grad_() if requires_grad else tensor  # type: ignore[no-any-return]
+
+
+def _cast(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    from dynarl.autograd.ops.elementwise import cast
+
+    if dtype.kind != "f":
+        return wrap(x.array.astype(dtype))  # type: ignore[no-any-return]
+    return cast(x, dtype=dtype)  # type: ignore[no-any-return]
+
+
+@tape.primitive
+def _move(x: Any, *, device: Any) -> Any:
+    source = device_of(x) if not isinstance(x, Tensor) else x.device
+    if isinstance(x, Tensor):
+        return x, (lambda g: _move(g, device=source),)
+    return to_device(x, device), (lambda g: tape.call(_move, g, device=source),)
+
+
+def _render(x: Tensor) -> str:
+    body = np.array2string(to_host(x.array), separator=", ", precision=4, suppress_small=False, prefix="tensor(")
+    parts = [f"tensor({body}"]
+    if x.array.dtype not in (np.dtype(np.int64), np.dtype(np.bool_), get_default_dtype()):
+        parts.append(f"dtype={x.array.dtype}")
+    if x.device.type != "cpu":
+        parts.append(f"device='{x.device}'")
+    if not x.is_leaf:
+        parts.append(f"grad_fn=<{x._node.name()}>")
+    elif x._node is not None:
+        parts.append("requires_grad=True")
+    text = ", ".join(parts) + ")"
+    return f"Parameter containing:\n{text}" if isinstance(x, Parameter) else text
+
+
+tape.bind_tensor(Tensor)
