@@ -65,7 +65,9 @@ def random_bits(
     ``streams`` are N integers below 2**32 (environment ids); steps run from ``first_step``. Number j
     of step t is element ``t * size + j`` of its stream, four elements to a block.
     """
-    return _lanes(_blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size)
+    return _lanes(
+        _blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size
+    )
 
 
 def uniform(

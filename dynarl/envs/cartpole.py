@@ -23,6 +23,10 @@ class ResettableCartPole(CartPoleVectorEnv):
     metadata = {**CartPoleVectorEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
     accepts_seed_list = True
 
+    state: Any
+    steps: NDArray[np.int32]
+    prev_done: NDArray[np.bool_]
+
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -32,15 +36,10 @@ class ResettableCartPole(CartPoleVectorEnv):
         mask = None if options is None else options.get("reset_mask")
         which = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
         for i in which:
+            # As gymnasium's np_random(seed), and uniform(-0.05, 0.05) in the same floating-point steps.
             rng = np.random.Generator(np.random.PCG64(None if seed is None else seed[i]))
-            self.state[:, i] = rng.uniform(low=-0.05, high=0.05, size=4)
-            self.steps[i] = 0
-        self.prev_done[:] = False
+            self.state[:, i] = -0.05 + (0.05 - -0.05) * rng.random(4)
+        self.steps[which] = 0
+        # What step() resets by itself: nothing, since the caller resets all that ended.
+        self.prev_done = np.zeros(self.num_envs, np.bool_)
         return self.state.T.astype(np.float32), {}
-
-    def step(
-        self, actions: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Step all environments; none is reset."""
-        self.prev_done[:] = False
-        return super().step(actions)  # type: ignore[no-any-return, unused-ignore]

@@ -9,7 +9,7 @@ Registered as ``dynarl/NAME-v0`` when `dynarl.envs` is imported. V below is the 
 | dynarl/Terminated-v0 | reward 1, terminated after 1 step | V = 1 |
 | dynarl/TwoStateChain-v0 | state 0 (reward 1) to state 1 (reward 2), terminated | V = 1 + 2 gamma, then 2 |
 | dynarl/ObservationValue-v0 | one step, obs is -1 or 1, reward is obs | V(obs) = obs |
-| dynarl/IdentityDiscrete-v0, ...MultiDiscrete, ...MultiBinary | 32 steps, truncated; act as observed | reward 1 |
+| dynarl/IdentityDiscrete-v0 (MultiDiscrete, MultiBinary) | 32 steps, truncated; act as observed | reward 1 |
 | dynarl/IdentityBox-v0 | the same with reward -(action - obs)^2 | reward 0 |
 """
 
@@ -24,7 +24,7 @@ from gymnasium import spaces
 __all__ = ["Chain", "Identity", "ObservationValue", "register_known"]
 
 
-class Chain(gymnasium.Env[np.ndarray, int]):
+class Chain(gymnasium.Env[np.ndarray, Any]):
     """States in a row with a reward each, whatever is done; the end terminates, truncates or stays.
 
     ``rewards[s]`` is what leaving state s pays. ``show_state=False`` makes all states look alike, so that
@@ -49,7 +49,7 @@ class Chain(gymnasium.Env[np.ndarray, int]):
         self._position = 0
         return self._obs(), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Leave the state; actions do nothing."""
         reward = self.rewards[self._position]
         over = self._position == len(self.rewards) - 1
@@ -71,7 +71,7 @@ class Chain(gymnasium.Env[np.ndarray, int]):
 
 
 class Identity(gymnasium.Env[Any, Any]):
-    """Observe a sample of ``action_space`` and be paid for acting as observed; truncated after ``length`` steps.
+    """Observe a sample of ``action_space`` and be paid for acting as observed, for ``length`` steps (truncated).
 
     The reward is 1 or 0, in a Box minus the squared distance.
     """
@@ -82,7 +82,9 @@ class Identity(gymnasium.Env[Any, Any]):
         self._count = 0
         self._target: Any = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Draw the first target."""
         super().reset(seed=seed)
         self._count = 0
@@ -119,7 +121,7 @@ class Identity(gymnasium.Env[Any, Any]):
         return target
 
 
-class ObservationValue(gymnasium.Env[np.ndarray, int]):
+class ObservationValue(gymnasium.Env[np.ndarray, Any]):
     """One step: the observation is -1 or 1, the reward is the observation, then it terminates."""
 
     def __init__(self) -> None:
@@ -135,7 +137,7 @@ class ObservationValue(gymnasium.Env[np.ndarray, int]):
         self._sign = float(self.np_random.choice((-1.0, 1.0)))
         return np.array([self._sign], np.float32), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Pay the observation."""
         return np.array([self._sign], np.float32), self._sign, True, False, {}
 

@@ -64,8 +64,8 @@ def make(
 def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any) -> Environments:
     if ":" in env_id:
         raise ValueError(
-            f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the colon, "
-            "so a configuration file could run code. Import the module yourself, then use the id after the colon"
+            f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the "
+            "colon, so a configuration file could run code. Import the module yourself, then use the id after it"
         )
     spec = gymnasium.spec(env_id)
     if vectorization == "vector" and spec.vector_entry_point is None:
@@ -76,7 +76,7 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
         # Our own checks replace the passive checker's, which warns instead of refusing and only once.
         envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(num_envs)]
     except gymnasium.error.DependencyNotInstalled as error:
-        error.add_note("dynarl's extra installs box2d and mujoco: pip install 'dynarl[envs]'")
+        error.add_note("box2d, mujoco and classic-control rendering come with: pip install 'dynarl[envs]'")
         raise
     return SyncEnvironments(envs, **keys)
 
@@ -105,7 +105,9 @@ def _from_ready(env: Any, num_envs: int | None, vectorization: str, keys: Any) -
         if vectorization == "sync":
             raise ValueError("vectorization: 'sync' steps single environments, got a VectorEnv")
         if num_envs not in (None, env.num_envs):
-            raise ValueError(f"num_envs: the VectorEnv has {env.num_envs} environments, got num_envs={num_envs}")
+            raise ValueError(
+                f"num_envs: the VectorEnv has {env.num_envs} environments, got num_envs={num_envs}"
+            )
         return VectorEnvironments(env, **keys)
     if vectorization == "vector":
         raise ValueError("vectorization: 'vector' needs an env id or a VectorEnv, got a single environment")
@@ -121,7 +123,9 @@ def _from_callable(
 ) -> Environments:
     first = function(**kwargs)
     if not isinstance(first, VectorEnv | gymnasium.Env):
-        raise TypeError(f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}")
+        raise TypeError(
+            f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}"
+        )
     if isinstance(first, VectorEnv) or num_envs in (None, 1) or vectorization == "vector":
         return _from_ready(first, num_envs, vectorization, keys)
     return SyncEnvironments([first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))], **keys)

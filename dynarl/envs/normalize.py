@@ -18,7 +18,7 @@ __all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningMeanStd"]
 class RunningMeanStd:
     """Mean and variance (divided by n) of all rows seen, float64 (Chan et al., 1979, eq. 2.1).
 
-    ``mean`` and ``var`` have the given shape, 0 and 1 before the first update; ``count`` is the number of rows.
+    ``mean`` and ``var`` have the given shape, 0 and 1 before the first update; ``count`` is how many rows.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:

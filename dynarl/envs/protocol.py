@@ -94,8 +94,8 @@ class Ledger:
         self.action_shape, self.action_dtype = action_layout(action_space)
         self.map_action: Callable[[NDArray[Any]], NDArray[Any]] = env_action_map(action_space)
         ids = np.arange(num_envs) if env_ids is None else np.asarray(env_ids)
-        if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs:
-            raise ValueError(f"env_ids: must be {num_envs} different numbers, got {ids.tolist()}")
+        if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs or ids.min() < 0:
+            raise ValueError(f"env_ids: must be {num_envs} different integers from 0 on, got {ids.tolist()}")
         self.env_ids = ids.astype(np.int64)
         self.num_envs = num_envs
         self.seed, self.purpose = seed, purpose
@@ -206,7 +206,8 @@ class Ledger:
         """Continue counting from `state_dict`; raises ValueError for another number of environments."""
         if len(state["episode"]) != self.num_envs:
             raise ValueError(
-                f"load_state_dict: the state is of {len(state['episode'])} environments, these are {self.num_envs}"
+                f"load_state_dict: these are {self.num_envs} environments, "
+                f"the state is of {len(state['episode'])}"
             )
         self.step = int(state["step"])
         self.episode[:] = state["episode"]

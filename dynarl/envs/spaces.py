@@ -45,7 +45,9 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead))
+        return ObservationLayout(
+            flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead)
+        )
     if isinstance(space, spaces.Discrete):
         return ObservationLayout(space, (), np.dtype(np.int64), None)
     assert space.shape is not None and space.dtype is not None
@@ -89,7 +91,8 @@ def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.f
         return _one_hot(obs.reshape(*lead, -1), space.nvec.ravel(), np.asarray(space.start).ravel())
     if flatten and len(space.shape or ()) != 1:
         obs = obs.reshape(*lead, -1)
-    return obs.astype(np.float32, copy=False)
+    features: NDArray[np.float32] = obs.astype(np.float32, copy=False)
+    return features
 
 
 def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -116,7 +119,8 @@ def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """
     action_layout(space)
     if isinstance(space, spaces.Box):
-        low, high, dtype = space.low, space.high, space.dtype
+        low, high = space.low, space.high
+        dtype: Any = space.dtype
         if np.isneginf(low).all() and np.isposinf(high).all():
             return lambda action: action.astype(dtype)
         return lambda action: np.minimum(np.maximum(action, low), high).astype(dtype, copy=False)
@@ -142,7 +146,7 @@ def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> N
     return out.reshape(*values.shape[:-1], -1)
 
 
-def _parts(space: spaces.Dict | spaces.Tuple) -> list[tuple[Any, Space[Any]]]:
+def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
     """Keys and sub-spaces, those of a Dict by sorted key, however it was written down."""
     if isinstance(space, spaces.Dict):
         return sorted(space.spaces.items(), key=lambda item: str(item[0]))

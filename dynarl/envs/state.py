@@ -36,6 +36,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
     "PassiveEnvChecker": ("checked_reset", "checked_step", "checked_render"),
+    "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
     "RescaleAction": (),
     "TimeLimit": ("_elapsed_steps",),
 }
@@ -112,7 +113,7 @@ def _wrapper_fields(wrapper: Any) -> tuple[str, ...] | None:
 
 def _plain(value: Any) -> Any:
     """Arrays as copies, tuples of numbers as arrays, NumPy scalars as 0-d arrays."""
-    if value is None or isinstance(value, bool | int | float) and not isinstance(value, np.generic):
+    if value is None or type(value) in (bool, int, float):
         return value
     return np.array(value)
 

@@ -79,13 +79,15 @@ class VectorEnvironments:
         ledger = self._ledger
         obs, reward, terminated, truncated, infos = self._env.step(ledger.actions(action))
         obs = self._own(obs)
-        reward = self._vector(reward, np.float64, "reward")
-        terminated = self._vector(terminated, np.bool_, "terminated")
-        truncated = self._vector(truncated, np.bool_, "truncated")
+        reward = self._numbers(reward)
+        terminated = self._flags(terminated, "terminated")
+        truncated = self._flags(truncated, "truncated")
         if self._mode is AutoresetMode.NEXT_STEP:
             return self._step_of_next_step(obs, reward, terminated, truncated)
         next_obs = obs
-        if self._mode is AutoresetMode.SAME_STEP and (terminated.any() or truncated.any()):
+        if self._mode is AutoresetMode.SAME_STEP and (
+            np.count_nonzero(terminated) or np.count_nonzero(truncated)
+        ):
             next_obs = self._true_successor(obs, terminated | truncated, infos)
         step, ended = ledger.record(next_obs, reward, terminated, truncated)
         if ended is None:
@@ -175,7 +177,9 @@ class VectorEnvironments:
             return [ledger.episode_seed(i) if which[i] else None for i in range(self.num_envs)]
         if not which.all():
             return None
-        return derive_seed(ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum()))
+        return derive_seed(
+            ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum())
+        )
 
     def _own(self, obs: Any, when: str = "") -> NDArray[Any]:
         """The environment's observations as an array of ours; its buffers may change in the next step."""
@@ -184,15 +188,23 @@ class VectorEnvironments:
             return np.array(obs, order="C")
         return self._ledger.coerce(obs, (self.num_envs,), self._ledger.where() + when)
 
-    def _vector(self, values: Any, dtype: Any, field: str) -> NDArray[Any]:
-        array = np.asarray(values)
-        fits = array.dtype == np.bool_ if dtype is np.bool_ else array.dtype.kind in "fiub"
-        if not fits or array.shape != (self.num_envs,):
-            raise ValueError(
-                f"{self._ledger.where()}: {field} must be {np.dtype(dtype)} [{self.num_envs}], "
-                f"got {array.dtype} {list(array.shape)}"
-            )
-        return np.array(array, dtype)
+    def _numbers(self, reward: Any) -> NDArray[np.float64]:
+        array = np.asarray(reward)
+        if array.shape != (self.num_envs,) or array.dtype.kind not in "fiub":
+            self._refuse(array, "reward", "numbers")
+        return array.astype(np.float64)
+
+    def _flags(self, flags: Any, field: str) -> NDArray[np.bool_]:
+        array = np.asarray(flags)
+        if array.shape != (self.num_envs,) or array.dtype.kind != "b":
+            self._refuse(array, field, "bool")
+        return array.copy()
+
+    def _refuse(self, array: NDArray[Any], field: str, kind: str) -> None:
+        raise ValueError(
+            f"{self._ledger.where()}: {field} must be {kind} of shape ({self.num_envs},), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
 
 
 def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
@@ -203,8 +215,9 @@ def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
         pass
     raise ValueError(
         f"{type(env.unwrapped).__name__}: a vector environment must say when it resets, "
-        f"metadata['autoreset_mode'] is {mode!r}. Set it to a gymnasium.vector.AutoresetMode: DISABLED (the caller "
-        "resets, through options={'reset_mask': ...}), SAME_STEP (the step that ends an episode returns the next "
-        "one's first observation, infos['final_obs'] has the last) or NEXT_STEP (the step after it resets). "
+        f"metadata['autoreset_mode'] is {mode!r}. Set it to a gymnasium.vector.AutoresetMode: DISABLED "
+        "(the caller resets, through options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
+        "returns the next one's first observation, infos['final_obs'] has the last) or NEXT_STEP (the step "
+        "after it resets). "
         "Guessing wrong would train on transitions that never happened."
     )

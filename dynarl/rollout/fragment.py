@@ -71,8 +71,8 @@ class Fragment(Batch):
             raise ValueError(f"Fragment: {name} must be {list(shape)} and more, got {list(array.shape)}")
         super().__setitem__(name, array)
 
-    def next_obs(self) -> NDArray[Any]:
-        """Build the successors [T, N, ...], before any reset, from ``obs``, ``last_obs`` and ``final_obs``."""
+    def build_next_obs(self) -> NDArray[Any]:
+        """Build the successors, [T, N, ...], before any reset, of ``obs``, ``last_obs`` and ``final_obs``."""
         out = np.concatenate((self["obs"][1:], self.last_obs[None]))
         out[self.final_index[:, 0], self.final_index[:, 1]] = self.final_obs
         return out
