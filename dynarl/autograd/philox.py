@@ -138,7 +138,7 @@ def _blocks(
 def _lanes(blocks: Any, first_step: int, num_steps: int, size: int) -> Any:
     """[4, N, blocks] to the elements of the steps asked for, [T, N, size] contiguous."""
     num_streams = blocks.shape[1]
-    flat = blocks.transpose(1, 2, 0).reshape(num_streams, -1)
+    flat = blocks.transpose(1, 2, 0).reshape(num_streams, 4 * blocks.shape[2])
     skip = first_step * size % 4
     flat = flat[:, skip : skip + num_steps * size]
     return flat.reshape(num_streams, num_steps, size).transpose(1, 0, 2).copy()

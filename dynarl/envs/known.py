@@ -71,9 +71,9 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
 
 
 class Identity(gymnasium.Env[Any, Any]):
-    """Observe a sample of ``action_space`` and be paid for acting as observed, for ``length`` steps (truncated).
+    """Observe a sample of ``action_space`` and be paid for acting as observed.
 
-    The reward is 1 or 0, in a Box minus the squared distance.
+    Truncated after ``length`` steps. The reward is 1 or 0, in a Box minus the squared distance.
     """
 
     def __init__(self, action_space: spaces.Space[Any], length: int = 32) -> None:
@@ -151,13 +151,13 @@ class ObservationValue(gymnasium.Env[np.ndarray, Any]):
 
 
 def _identity(kind: str, length: int = 32) -> Identity:
-    space: spaces.Space[Any] = {
-        "Discrete": lambda: spaces.Discrete(3),
-        "Box": lambda: spaces.Box(-1.0, 1.0, (2,), np.float32),
-        "MultiDiscrete": lambda: spaces.MultiDiscrete([2, 3]),
-        "MultiBinary": lambda: spaces.MultiBinary(3),
-    }[kind]()
-    return Identity(space, length)
+    offered: dict[str, spaces.Space[Any]] = {
+        "Discrete": spaces.Discrete(3),
+        "Box": spaces.Box(-1.0, 1.0, (2,), np.float32),
+        "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+        "MultiBinary": spaces.MultiBinary(3),
+    }
+    return Identity(offered[kind], length)
 
 
 def register_known() -> None:

@@ -65,7 +65,7 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
     if ":" in env_id:
         raise ValueError(
             f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the "
-            "colon, so a configuration file could run code. Import the module yourself, then use the id after it"
+            "colon, so a configuration file could run code. Import the module yourself, use the id after it"
         )
     spec = gymnasium.spec(env_id)
     if vectorization == "vector" and spec.vector_entry_point is None:
