@@ -29,9 +29,9 @@ class RunningMeanStd:
     def update(self, rows: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
         """Count ``rows``, [..., *shape], where ``valid`` [...] (all by default)."""
         lead = rows.ndim - self.mean.ndim
-        rows = rows.reshape(-1, *self.mean.shape) if valid is None or valid.all() else rows[valid]
-        if rows.shape[1:] != self.mean.shape or lead < 1:
+        if lead < 1 or rows.shape[lead:] != self.mean.shape:
             raise ValueError(f"RunningMeanStd: rows must be [..., {self.mean.shape}], got {rows.shape}")
+        rows = rows.reshape(-1, *self.mean.shape) if valid is None or valid.all() else rows[valid]
         if len(rows):
             rows = rows.astype(np.float64, copy=False)
             self._merge(rows.mean(axis=0), rows.var(axis=0), float(len(rows)))

@@ -120,6 +120,8 @@ class Ledger:
 
     def actions(self, action: Any) -> NDArray[Any]:
         """Check the policy's actions [N, ...] and turn them into the environment's."""
+        if self.step == 0 and self.episode[0] < 0:
+            raise RuntimeError("step: call reset() before the first step")
         action = np.asarray(action)
         shape = (self.num_envs, *self.action_shape)
         if action.shape != shape:
@@ -194,7 +196,9 @@ class Ledger:
         return f"environment {self.env_ids[i]}, step {self.step}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and sums; the seeds follow from them."""
+        """Counters and sums; the seeds follow from them. Raises RuntimeError before the first reset."""
+        if self.episode[0] < 0:
+            raise RuntimeError("state_dict: the environments have no state yet, call reset() first")
         return {
             "step": self.step,
             "episode": self.episode.copy(),

@@ -35,7 +35,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
-    "PassiveEnvChecker": ("checked_reset", "checked_step", "checked_render"),
+    "PassiveEnvChecker": (),  # what it has checked changes no result
     "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
     "RescaleAction": (),
     "TimeLimit": ("_elapsed_steps",),

@@ -103,7 +103,8 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """The step the noise is keyed by and the environments' state."""
-        return {"step": self.step, "started": self._started, "envs": self.envs.state_dict()}
+        envs = self.envs.state_dict() if self._started else {}
+        return {"step": self.step, "started": self._started, "envs": envs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""

@@ -53,8 +53,14 @@ NAN = np.array([0, np.nan], np.float32)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"obs": NAN}, r"environment 11, step 2: obs\[1\] must be finite, got nan \(episode 0, reset with seed \d+"),
-        ({"obs": np.array([np.inf, 0], np.float32)}, r"environment 11, step 2: obs\[0\] must be finite, got inf"),
+        (
+            {"obs": NAN},
+            r"environment 11, step 2: obs\[1\] must be finite, got nan \(episode 0, reset with seed \d+",
+        ),
+        (
+            {"obs": np.array([np.inf, 0], np.float32)},
+            r"environment 11, step 2: obs\[0\] must be finite, got inf",
+        ),
         ({"reward": np.nan}, "environment 11, step 2: reward must be finite, got nan"),
         ({"reward": -np.inf}, "environment 11, step 2: reward must be finite, got -inf"),
         ({"reset": NAN}, r"environment 11, step 0: obs of reset\[1\] must be finite"),
@@ -69,9 +75,18 @@ def test_not_finite(mode, fault, message):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"obs": np.zeros(3, np.float32)}, r"environment 11, step 2: obs must have shape \(2,\) .*, got \(3,\)"),
-        ({"obs": np.zeros(1, np.float32)}, r"environment 11, step 2: obs must have shape \(2,\) .*, got \(1,\)"),
-        ({"obs": np.zeros(2, np.complex64)}, "environment 11, step 2: obs must have dtype float32, got complex64"),
+        (
+            {"obs": np.zeros(3, np.float32)},
+            r"environment 11, step 2: obs must have shape \(2,\) .*, got \(3,\)",
+        ),
+        (
+            {"obs": np.zeros(1, np.float32)},
+            r"environment 11, step 2: obs must have shape \(2,\) .*, got \(1,\)",
+        ),
+        (
+            {"obs": np.zeros(2, np.complex64)},
+            "environment 11, step 2: obs must have dtype float32, got complex64",
+        ),
         ({"obs": None}, r"environment 11, step 2: obs must have shape \(2,\) .*, got \(\)"),
         ({"reset": np.zeros(3)}, r"environment 11, step 0, reset: obs must have shape \(2,\)"),
         ({"reward": None}, "environment 11, step 2: reward must be one number, got None"),
@@ -155,7 +170,10 @@ def test_vector_environment_of_wrong_kinds():
             return tuple({**out, **self.fault}.values())
 
     for fault, message in [
-        ({"reward": np.zeros(3)}, r"environments 0-1, step 0: reward must be numbers of shape \(2,\), got float64"),
+        (
+            {"reward": np.zeros(3)},
+            r"environments 0-1, step 0: reward must be numbers of shape \(2,\), got float64",
+        ),
         ({"reward": np.array([None, 1])}, "reward must be numbers .* got object"),
         ({"terminated": np.zeros(2)}, "step 0: terminated must be bool of shape .* got float64"),
         ({"truncated": np.zeros((2, 1), bool)}, r"truncated must be bool .* got bool of shape \(2, 1\)"),

@@ -16,7 +16,9 @@ def drive(envs, steps=60, seed=0):
     for _ in range(steps):
         space = envs.action_space
         shape = (envs.num_envs, *(space.shape or ()))
-        action = rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape)
+        action = (
+            rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape)
+        )
         out.extend(envs.step(action)[:4])
         out.append(envs.obs.copy())
     envs.close()
@@ -67,7 +69,11 @@ def test_env_kwargs_and_time_limit():
         (CartPoleEnv(), {"num_envs": 2}, "one ready-made environment cannot be 2; give a callable"),
         (CartPoleEnv(), {"vectorization": "vector"}, "'vector' needs an env id or a VectorEnv"),
         (CartPoleEnv(), {"env_kwargs": {"a": 1}}, r"the environment is already made, got \['a'\]"),
-        (gymnasium.make_vec("CartPole-v1", 2), {"num_envs": 3}, "the VectorEnv has 2 environments, got num_envs=3"),
+        (
+            gymnasium.make_vec("CartPole-v1", 2),
+            {"num_envs": 3},
+            "the VectorEnv has 2 environments, got num_envs=3",
+        ),
         (gymnasium.make_vec("CartPole-v1", 2), {"vectorization": "sync"}, "'sync' steps single environments"),
         ("CartPole-v1", {"num_envs": 2, "env_ids": [1, 1]}, "env_ids: must be 2 different integers"),
         ("CartPole-v1", {"num_envs": 2, "env_ids": [1]}, "env_ids: must be 2 different integers"),
@@ -79,9 +85,9 @@ def test_refusals(source, arguments, message):
 
 
 def test_wrong_types():
-    with pytest.raises(TypeError, match="env: must be an env id, a callable, a gymnasium.Env or .* got int"):
+    with pytest.raises(TypeError, match=r"env: must be an env id, a callable, a gymnasium.Env or .* got int"):
         make(3)
-    with pytest.raises(TypeError, match="the callable must return a gymnasium.Env or VectorEnv, got int"):
+    with pytest.raises(TypeError, match=r"the callable must return a gymnasium.Env or VectorEnv, got int"):
         make(lambda: 3)
     one = CartPoleEnv()
     with pytest.raises(ValueError, match="the same environment object was given twice"):
@@ -93,7 +99,7 @@ def test_wrong_types():
 def test_autoreset_wrapper_and_different_spaces():
     with pytest.raises(ValueError, match="has gymnasium's Autoreset wrapper, which hides where episodes end"):
         make(gymnasium.wrappers.Autoreset(CartPoleEnv()))
-    with pytest.raises(ValueError, match="environment 1: observation_space .* differs from environment 0's"):
+    with pytest.raises(ValueError, match=r"environment 1: observation_space .* differs from environment 0's"):
         SyncEnvironments([CartPoleEnv(), gymnasium.make("Acrobot-v1")])
 
 
@@ -114,7 +120,9 @@ def test_episodes_do_not_depend_on_the_split(env_id):
 
 
 def test_seeds_and_purposes_differ():
-    starts = [make("CartPole-v1", 8, seed=s, purpose=p).reset() for s in (0, 1) for p in ("reset", "evaluation")]
+    starts = [
+        make("CartPole-v1", 8, seed=s, purpose=p).reset() for s in (0, 1) for p in ("reset", "evaluation")
+    ]
     values = np.concatenate([start[:, 0] for start in starts])
     assert len(set(values.tolist())) == 32
 
