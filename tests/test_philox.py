@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.autograd.philox import key_of, normal, philox, random_bits, uniform
@@ -35,6 +35,7 @@ def test_a_batch_is_its_columns():
         np.testing.assert_array_equal(whole[:, i : i + 1], philox(counters[:, i : i + 1], (7, 9)))
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 7),
     first=st.integers(0, 50),

@@ -21,7 +21,6 @@ class ResettableCartPole(CartPoleVectorEnv):
     """
 
     metadata = {**CartPoleVectorEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
-    accepts_seed_list = True
 
     state: Any
     steps: NDArray[np.int32]

@@ -73,11 +73,11 @@ class SyncEnvironments:
         rewards: list[Any] = []
         terminations: list[Any] = []
         truncations: list[Any] = []
-        dtype, shape, i = layout.dtype, layout.shape, 0
+        dtype, shape, ndarray, i = layout.dtype, layout.shape, np.ndarray, 0
         try:
             for i, env in enumerate(self._envs):
                 obs, reward, terminated, truncated, _ = env.step(each[i])
-                if type(obs) is np.ndarray and obs.dtype is dtype and obs.shape == shape:
+                if type(obs) is ndarray and obs.dtype is dtype and obs.shape == shape:
                     next_obs[i] = obs
                 else:
                     next_obs[i] = ledger.coerce(obs, (), ledger.where(i))

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from dynarl.envs.cartpole import ResettableCartPole
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
@@ -18,8 +19,8 @@ __all__ = ["VectorEnvironments"]
 class VectorEnvironments:
     """A vector environment as `dynarl.envs.Environments`.
 
-    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and, where the environment takes a list
-    of seeds, one seed per episode. SAME_STEP: the true successor is taken from ``infos["final_obs"]``.
+    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and, where it takes a list of seeds
+    (gymnasium's own do), one seed per episode. SAME_STEP: the true successor is ``infos["final_obs"]``.
     NEXT_STEP: the row after an episode's end is the reset; it comes out with ``valid`` False, its
     reward and flags zeroed. Raises ValueError where the environment does not declare its mode.
     """
@@ -49,9 +50,8 @@ class VectorEnvironments:
         self.exact_state = has_exact_vector_state(env)
         self.spec = env.spec
         self.episode_start = np.ones(self.num_envs, np.bool_)
-        self._seed_list = isinstance(env, SyncVectorEnv | AsyncVectorEnv) or bool(
-            getattr(env.unwrapped, "accepts_seed_list", False)
-        )
+        inner = env.unwrapped
+        self._seed_list = isinstance(inner, SyncVectorEnv | AsyncVectorEnv | ResettableCartPole)
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
         # Rows of the coming step in which a NEXT_STEP environment will reset; None for none.
@@ -77,7 +77,12 @@ class VectorEnvironments:
         does not fit.
         """
         ledger = self._ledger
-        obs, reward, terminated, truncated, infos = self._env.step(ledger.actions(action))
+        actions = ledger.actions(action)
+        try:
+            obs, reward, terminated, truncated, infos = self._env.step(actions)
+        except Exception as error:
+            error.add_note(f"in {ledger.where()}")
+            raise
         obs = self._own(obs)
         reward = self._numbers(reward)
         terminated = self._flags(terminated, "terminated")
@@ -174,7 +179,10 @@ class VectorEnvironments:
         """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
         ledger = self._ledger
         if self._seed_list:
-            return [ledger.episode_seed(i) if which[i] else None for i in range(self.num_envs)]
+            seeds: list[int | None] = [None] * self.num_envs
+            for i in np.flatnonzero(which).tolist():
+                seeds[i] = ledger.episode_seed(i)
+            return seeds
         if not which.all():
             return None
         return derive_seed(

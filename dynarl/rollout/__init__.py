@@ -2,5 +2,6 @@
 
 from dynarl.rollout.collect import ActingPolicy, Collector
 from dynarl.rollout.fragment import Batch, Fragment
+from dynarl.rollout.play import play
 
-__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment"]
+__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "play"]

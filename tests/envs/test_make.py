@@ -221,3 +221,52 @@ def test_same_step_without_final_obs():
     envs.reset()
     with pytest.raises(ValueError, match=r"environment 0, step 0: .* infos\['final_obs'\] does not hold"):
         envs.step(np.zeros((1, 1), np.float32))
+
+
+def test_nothing_of_a_dummy_row_is_believed():
+    """Whatever a NEXT_STEP environment says in the step that resets."""
+
+    class Noisy(gymnasium.vector.VectorWrapper):
+        resetting = np.zeros(2, bool)
+
+        def step(self, actions):
+            obs, reward, terminated, truncated, info = super().step(actions)
+            reward = np.where(self.resetting, np.nan, reward)
+            out = terminated | self.resetting, truncated | self.resetting
+            self.resetting = terminated | truncated
+            return (obs, reward, *out, info)
+
+    def functions():
+        return [lambda: gymnasium.make("CartPole-v1", max_episode_steps=3)] * 2
+
+    noisy, plain = (make(wrap(SyncVectorEnv(functions()))) for wrap in (Noisy, lambda env: env))
+    for one, other in zip(drive(noisy, 20), drive(plain, 20)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rows_that_were_not_reset_are_not_taken_from_the_reset():
+    class Blank(gymnasium.vector.VectorWrapper):
+        def reset(self, *, seed=None, options=None):
+            mask = None if options is None else options["reset_mask"].copy()
+            obs, info = super().reset(seed=seed, options=options)
+            if mask is not None:
+                obs[~mask] = np.nan
+            return obs, info
+
+    functions = [lambda: gymnasium.make("CartPole-v1", max_episode_steps=30)] * 3
+    envs = [
+        make(wrap(SyncVectorEnv(functions, autoreset_mode=AutoresetMode.DISABLED)))
+        for wrap in (Blank, lambda e: e)
+    ]
+    blank, plain = (drive(e, 60) for e in envs)
+    assert all(np.isfinite(array).all() for array in blank)
+    for one, other in zip(blank, plain):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_exceptions_of_vector_environments_say_where():
+    envs = make("CartPole-v1", 2)
+    envs.reset()
+    with pytest.raises(AssertionError) as info:
+        envs.step(np.array([0, 5]))
+    assert info.value.__notes__ == ["in environments 0-1, step 0"]

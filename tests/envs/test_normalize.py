@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.envs import ObservationNormalizer, RewardNormalizer, RunningMeanStd
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 20), min_size=1, max_size=6), seed=st.integers(0, 100))
 def test_merged_statistics_are_those_of_all_rows(sizes, seed):
     rng = np.random.default_rng(seed)
@@ -58,6 +59,7 @@ def test_frozen_in_evaluation():
     assert normalize.stats.count == scale.stats.count == 0
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), cut=st.integers(0, 12))
 def test_rewards_against_a_loop(seed, cut):
     rng = np.random.default_rng(seed)
