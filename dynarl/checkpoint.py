@@ -41,7 +41,8 @@ FORMAT_VERSION = 1
 MANIFEST, ARRAYS, STATE = "MANIFEST.json", "arrays.safetensors", "state.json"
 
 _DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split()
+    {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+    | {"float16", "float32", "float64", "complex64"}
 )
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_JSON_BYTES = 64 << 20
@@ -317,7 +318,9 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray[Any, Any]]:
         views = safetensors.numpy.load(content)
         return {name: np.array(view) for name, view in views.items()}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"checkpoint: {path} is not a safetensors file dynarl reads: {error}") from error
+        raise CheckpointError(
+            f"checkpoint: {path} is not a safetensors file dynarl reads: {error}"
+        ) from error
 
 
 # --------------------------------------------------------------------------------- the state as JSON + arrays
@@ -382,4 +385,3 @@ def _unescape_key(key: str) -> str:
 def _join(path: str, key: str) -> str:
     key = key.replace("~", "~0").replace("/", "~1")
     return f"{path}/{key}" if path else f"./{key}" if key.startswith("__") else key
-

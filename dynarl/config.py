@@ -8,7 +8,6 @@ file, `--learning-rate 1e-3` on the command line, whichever dataclass owns the f
 import dataclasses
 import difflib
 import math
-import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from dynarl import strict_yaml
 
-__all__ = ["RunConfig", "ConfigError", "fields_of", "load", "replace", "to_yaml"]
+__all__ = ["ConfigError", "RunConfig", "fields_of", "load", "replace", "to_yaml"]
 
 Config = TypeVar("Config")
 
@@ -89,7 +88,8 @@ class RunConfig:
         module, colon, _ = self.env_id.partition(":")
         if colon and module not in self.allow_import:
             raise ValueError(
-                f"env_id: {self.env_id!r} imports the module {module!r}; allow it with --allow-import {module}"
+                f"env_id: {self.env_id!r} imports the module {module!r}; "
+                f"allow it with --allow-import {module}"
             )
 
 
@@ -104,14 +104,14 @@ _LEAST = {
     "keep_checkpoints": 1,
     "log_every": 0,
 }
-_COMMAND_LINE_ONLY = ("allow_import",)
+_COMMAND_LINE_ONLY = ("allow_import", "resume")
 _NOT_REPEATED = ("run_dir", "resume", "allow_import")
 
 
 # ------------------------------------------------------------------------------------- flat view of a config
 
 
-def fields_of(config_cls: type) -> dict[str, tuple[tuple[str, ...], Any]]:
+def fields_of(config_cls: Any) -> dict[str, tuple[tuple[str, ...], Any]]:
     """Return {field name: (path, type)} of a dataclass, fields of nested dataclasses as if its own.
 
     Raises TypeError if two nested dataclasses have a field of the same name.
@@ -331,11 +331,25 @@ def _default(config_cls: type, path: tuple[str, ...]) -> Any:
     return own.default
 
 
-def _parse(config_cls: type[Config], flags: list[str], default: Config, prog: str, description: str) -> Config:
+def _parse(
+    config_cls: type[Config], flags: list[str], default: Config, prog: str, description: str
+) -> Config:
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
     registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda texts: coerce(strict_yaml.parse(f"value: {texts[0]}")["value"], int),
+            is_instance=lambda value: type(value) is int,
+            str_from_instance=lambda value: [str(value)],
+        )
 
     @registry.primitive_rule
     def _mapping(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:

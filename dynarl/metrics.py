@@ -8,14 +8,15 @@ import contextlib
 import json
 import math
 import os
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["MetricLog", "Window", "is_wall_clock", "read"]
+__all__ = ["Clock", "MetricLog", "Window", "is_wall_clock", "read"]
 
 RECENT_EPISODES = 100
 _EPISODE = {"episode/return": "rollout/ep_rew_mean", "episode/length": "rollout/ep_len_mean"}
@@ -109,6 +110,64 @@ class Window:
         for name, values in state["recent"].items():
             self._recent[name] = deque(values, maxlen=RECENT_EPISODES)
         self.episodes = state["episodes"]
+
+
+class Clock:
+    """Seconds spent in each phase of a run, added up over its resumed parts.
+
+    Phases nest, and time counts for the innermost: `train` is collecting and updating without the
+    evaluations, checkpoints and records in between.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        """Begin at `started`, a time of `time.perf_counter()`."""
+        self._started = self._mark = time.perf_counter() if started is None else started
+        self._wall_before = 0.0
+        self._phase = "other"
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside as phase `name`."""
+        outer = self._enter(name)
+        try:
+            yield
+        finally:
+            self._enter(outer)
+
+    def _enter(self, name: str) -> str:
+        now = time.perf_counter()
+        outer, self._phase = self._phase, name
+        self._seconds[outer] = self._seconds.get(outer, 0.0) + now - self._mark
+        self._mark = now
+        return outer
+
+    def seconds(self, name: str) -> float:
+        """Return the seconds of a phase, up to now if it is going on."""
+        self._enter(self._phase)
+        return self._seconds.get(name, 0.0)
+
+    def wall_seconds(self) -> float:
+        """Return the seconds since the run began, without the time between its parts."""
+        return self._wall_before + time.perf_counter() - self._started
+
+    def metrics(self, env_steps: int) -> dict[str, float]:
+        """Return the clock as metrics, all under `time/`."""
+        train = self.seconds("train")
+        return {
+            "time/fps": env_steps / train if train > 0 else 0.0,
+            "time/time_elapsed": self.wall_seconds(),
+            **{f"time/{name}_s": seconds for name, seconds in self._seconds.items() if name != "other"},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far, as JSON."""
+        self._enter(self._phase)
+        return {"seconds": dict(self._seconds), "wall": self.wall_seconds()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`."""
+        self._seconds, self._wall_before = dict(state["seconds"]), float(state["wall"])
 
 
 class MetricLog:

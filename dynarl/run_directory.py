@@ -18,7 +18,7 @@ from typing import IO, Any
 from dynarl import checkpoint
 from dynarl.checkpoint import Checkpoint, CheckpointError
 
-__all__ = ["RunDirectory", "latest", "numbered", "refuse_under_ray"]
+__all__ = ["RunDirectory", "RunDirectoryError", "latest", "numbered", "refuse_under_ray"]
 
 _NAME = re.compile(r"ckpt-(\d{12,})")
 LOCK, CONFIG, SUMMARY, CHECKPOINTS = ".lock", "config.yaml", "summary.json", "checkpoints"
@@ -54,14 +54,20 @@ def latest(
 
 
 def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:
-    """Raise ValueError for a relative run directory inside a Ray job, whose working directory is a copy
-    that Ray deletes after the job: everything written there would be lost."""
+    """Raise RunDirectoryError for a relative run directory inside a Ray job.
+
+    The working directory of a job is a copy that Ray deletes after it, with everything written there.
+    """
     in_job = "RAY_ADDRESS" in environ or any(key.startswith("RAY_JOB") for key in environ)
     if in_job and "_ray_pkg_" in cwd and not Path(run_dir).is_absolute():
-        raise ValueError(
-            f"run_dir: must be absolute inside a Ray job, got {str(run_dir)!r}; a relative path lies in {cwd}, "
-            "a copy of the working directory that Ray deletes with the job"
+        raise RunDirectoryError(
+            f"run_dir: must be absolute inside a Ray job, got {str(run_dir)!r}; a relative path lies in "
+            f"{cwd}, a copy of the working directory that Ray deletes with the job"
         )
+
+
+class RunDirectoryError(OSError):
+    """A run directory that this process must not or cannot use."""
 
 
 class RunDirectory:
@@ -70,22 +76,24 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
         """Claim `path`: create it, or with `resume` take it over.
 
-        Raises FileExistsError if it holds a run and `resume` is False, FileNotFoundError if there is
-        nothing to resume, RuntimeError if another process owns it, OSError if it cannot be written.
+        Raises RunDirectoryError if it holds a run and `resume` is False, if there is nothing to resume,
+        if another process owns it, or if it cannot be written.
         """
         self.path = Path(path).absolute()
         self.checkpoints = self.path / CHECKPOINTS
         if resume and not (self.path / CONFIG).is_file():
-            raise FileNotFoundError(f"resume: {self.path} holds no run ({CONFIG} is missing)")
+            raise RunDirectoryError(f"resume: {self.path} holds no run ({CONFIG} is missing)")
         self._created = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.path / LOCK)
+        except RunDirectoryError:
+            raise
         except OSError as error:
-            raise OSError(f"run_dir: cannot write to {self.path}: {error}") from error
+            raise RunDirectoryError(f"run_dir: cannot write to {self.path}: {error}") from error
         try:
             if not resume and (found := sorted(p.name for p in self.path.iterdir() if p.name != LOCK)):
-                raise FileExistsError(
+                raise RunDirectoryError(
                     f"run_dir: {self.path} exists and holds {', '.join(found[:4])}; "
                     "continue that run with --resume, or choose another --run-dir"
                 )
@@ -170,7 +178,7 @@ def _lock(path: Path) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise RuntimeError(f"run_dir: another process is writing to {path.parent}") from None
+        raise RunDirectoryError(f"run_dir: another process is writing to {path.parent}") from None
     return file
 
 
@@ -178,4 +186,4 @@ def _write(path: Path, content: bytes) -> None:
     try:
         checkpoint.write_atomically(path, content)
     except OSError as error:
-        raise OSError(f"run_dir: cannot write {path}: {error}") from error
+        raise RunDirectoryError(f"run_dir: cannot write {path}: {error}") from error

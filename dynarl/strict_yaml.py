@@ -57,15 +57,18 @@ def dump(mapping: dict[str, Any], *, one_line: bool = False) -> str:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    Dumper.yaml_implicit_resolvers = _merged(Dumper.yaml_implicit_resolvers, _loader().yaml_implicit_resolvers)
-    Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))
-    Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar(_TAG + "float", _text(value)))
-    flow, width = (True, 1 << 20) if one_line else (None, 100)
-    return str(
-        yaml.dump(
-            mapping, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=width
+    Dumper.yaml_implicit_resolvers = _merged(
+        Dumper.yaml_implicit_resolvers, _loader().yaml_implicit_resolvers
+    )
+    for kind in (list, tuple):
+        Dumper.add_representer(
+            kind, lambda dumper, value: dumper.represent_sequence(_TAG + "seq", value, flow_style=True)
         )
-    ).rstrip("\n" if one_line else "")
+    Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar(_TAG + "float", _text(value)))
+    width = 1 << 20 if one_line else 100
+    style: dict[str, Any] = {"default_flow_style": one_line, "sort_keys": False, "allow_unicode": True}
+    text = str(yaml.dump(mapping, Dumper=Dumper, width=width, **style))
+    return text.rstrip("\n") if one_line else text
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def _loader() -> Any:
         depth = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves it untyped
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
                 raise yaml.YAMLError(f"anchors and aliases are not allowed{event.start_mark}")
             self.depth += 1
@@ -103,12 +106,13 @@ def _loader() -> Any:
             for i, key in enumerate(keys):
                 if key in keys[:i]:
                     raise yaml.YAMLError(f"{key!r} appears twice{node.value[i][0].start_mark}")
-            return super().construct_mapping(node, deep=deep)
+            mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
+            return mapping
 
     for tag, pattern, first in _SCALARS:
         Loader.add_implicit_resolver(_TAG + tag, re.compile(pattern, re.VERBOSE), list(first))
-    Loader.add_constructor(_TAG + "int", lambda loader, node: int(loader.construct_scalar(node)))
-    Loader.add_constructor(_TAG + "float", lambda loader, node: _float(loader.construct_scalar(node)))
+    Loader.add_constructor(_TAG + "int", lambda loader, node: int(node.value))
+    Loader.add_constructor(_TAG + "float", lambda loader, node: _float(node.value))
     return Loader
 
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import functools
-import math
 import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from dynarl import identity
-from dynarl.checkpoint import Checkpoint, CheckpointError
-from dynarl.config import RunConfig, to_flat
-from dynarl.metrics import MetricLog, Window
+from dynarl.checkpoint import Checkpoint
+from dynarl.config import ConfigError, RunConfig, to_yaml
+from dynarl.metrics import Clock, MetricLog, Window
 from dynarl.progress import ProgressBar
 from dynarl.run_directory import RunDirectory, latest, refuse_under_ray
 
@@ -30,7 +30,7 @@ def run(
     config: RunConfig | None = None,
     agent_config: Any = None,
     *,
-    command: str = "run(..., RunConfig(resume=True))",
+    command: Callable[[Path], str] = "run(..., RunConfig(run_dir={!r}, resume=True))".format,
 ) -> dict[str, Any]:
     """Train `agent_cls` as `config` and `agent_config` say and return the summary.
 
@@ -39,11 +39,12 @@ def run(
     env_steps_per_s, eval_mean, eval_std, eval_episodes, stopped_by, run_dir, checkpoint` and the other
     counters. `stopped_by` is "total_steps", "stop_at_return", or the name of a signal: SIGINT and SIGTERM
     end the iteration at hand, save a checkpoint and return (no evaluation, no summary.json). `command`
-    is what is printed as the way to continue.
+    turns the run directory into what is printed as the way to continue.
 
-    Raises ValueError, OSError and RuntimeError before any work for a directory that cannot be used,
-    CheckpointError if there is nothing good to resume from, FloatingPointError when a metric or a
-    parameter stops being a number; the last good checkpoint is then untouched.
+    Raises, before any work, RunDirectoryError for a directory that cannot be used, ConfigError for an
+    agent or environment that cannot be made, CheckpointError if there is nothing good to resume from;
+    later FloatingPointError when a metric or a parameter stops being a number. The last good checkpoint
+    is then untouched.
     """
     config = config or RunConfig()
     started = time.perf_counter()
@@ -52,7 +53,7 @@ def run(
     refuse_under_ray(path, os.environ, os.getcwd())  # noqa: PTH109 - the text of it is what matters
     with RunDirectory(path, resume=config.resume) as directory:
         checkpoint = latest(path, report=_warn) if config.resume else None
-        agent = agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+        agent = _make_agent(agent_cls, config, agent_config)
         training = Training(agent, config, directory, command, started)
         try:
             training.begin(checkpoint)
@@ -65,7 +66,12 @@ class Training:
     """One run from begin to end. `on_iteration` is what the agent calls after each iteration."""
 
     def __init__(
-        self, agent: Any, config: RunConfig, directory: RunDirectory, command: str, started: float
+        self,
+        agent: Any,
+        config: RunConfig,
+        directory: RunDirectory,
+        command: Callable[[Path], str],
+        started: float,
     ) -> None:
         self.agent, self.config, self.directory = agent, config, directory
         self.command = command
@@ -116,7 +122,8 @@ class Training:
             self.record()
         if self.stopped_by in ("SIGINT", "SIGTERM"):
             assert self.saved is not None
-            self.say(f"{self.stopped_by}: saved {self.saved[1]}\ncontinue with: {self.command}")
+            self.say(f"{self.stopped_by}: saved {self.saved[1]}")
+            self.say(f"continue with: {self.command(self.directory.path)}")
             return self.summary()
         return self.finish()
 
@@ -217,7 +224,7 @@ class Training:
     def summary(self) -> dict[str, Any]:
         """Return what summary.json holds."""
         found, steps = self.evaluation, int(self.agent.env_steps)
-        train_time = self.clock.train_seconds
+        train_time = self.clock.seconds("train")
         return {
             "env_id": self.config.env_id,
             "algo": self.agent.algorithm,
@@ -226,7 +233,7 @@ class Training:
             "grad_steps": int(self.agent.grad_steps),
             "iteration": int(self.agent.iteration),
             "episodes": self.window.episodes,
-            "wall_time_s": self.clock.wall_seconds,
+            "wall_time_s": self.clock.wall_seconds(),
             "train_time_s": train_time,
             "env_steps_per_s": steps / train_time if train_time > 0 else None,
             "eval_mean": None if found is None else float(found.mean),
@@ -248,32 +255,117 @@ class Training:
                 part.close()
 
 
-class Clock:
-    """Seconds spent in the phases of a run, added up over its resumed parts."""
+# ------------------------------------------------------------------------------------------------ small parts
 
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._before = 0.0
-        self._begun: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
 
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside as phase `name`."""
-        begun = self._begun[name] = time.perf_counter()
-        try:
-            yield
-        finally:
-            del self._begun[name]
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
+def default_run_dir(config: RunConfig, algorithm: str) -> Path:
+    """Return runs/<env>-<algo>-<seed>-<time>, a directory that does not exist yet."""
+    stem = Path("runs") / f"{run_name(config, algorithm)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
 
-    def seconds(self, name: str) -> float:
-        """Return the seconds of a phase, up to now if it is going on."""
-        now = time.perf_counter()
-        return self._seconds.get(name, 0.0) + now - self._begun.get(name, now)
 
-    @property
-    def train_seconds(self) -> float:
-        """Collecting and updating: learning without the evaluations, checkpoints and records within."""
-        inside = self.seconds("eval") + self.seconds("checkpoint") + self.seconds("log")
-        return self.seconds("train") - (inside - self._outside)
+def run_name(config: RunConfig, algorithm: str) -> str:
+    """Return <env>-<algo>-<seed>, with nothing in it that a file name may not have."""
+    return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
+
+
+def limit_threads(number: int) -> None:
+    """Give the linear algebra library `number` threads, unless the environment gave it as many already."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    if any(os.environ.get(name) != str(number) for name in names):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(number)
+
+
+def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
+    import gymnasium
+
+    try:
+        return agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+    except (ValueError, TypeError, RuntimeError, ImportError, gymnasium.error.Error) as error:
+        raise ConfigError(f"{agent_cls.algorithm} on {config.env_id}: {error}") from error
+
+
+def _environment(config: RunConfig) -> Any:
+    """Return what the agent makes its environments of: the id, or a function where there are arguments."""
+    if not config.env_kwargs:
+        return config.env_id
+    import gymnasium
+
+    return functools.partial(gymnasium.make, config.env_id, **config.env_kwargs)
+
+
+def _resolved(config: RunConfig, agent_config: Any) -> str:
+    return to_yaml(config) + to_yaml(agent_config)
+
+
+def _due(steps: int, before: int, every: int) -> bool:
+    """Say whether a multiple of `every` lies in (before, steps]."""
+    return steps // every > before // every
+
+
+def _evaluation_metrics(found: Any) -> dict[str, float]:
+    return {
+        "eval/mean_reward": float(found.mean),
+        "eval/std_reward": float(found.std),
+        "eval/mean_ep_length": float(np.mean(found.lengths)),
+    }
+
+
+def _first_nan(state: Any, path: str = "") -> str | None:
+    """Return the path of the first array in a nested state that holds NaN."""
+    if isinstance(state, np.ndarray):
+        return path if state.dtype.kind == "f" and np.isnan(state).any() else None
+    items: Any = state.items() if isinstance(state, Mapping) else ()
+    items = enumerate(state) if isinstance(state, (list, tuple)) else items
+    for key, value in items:
+        if found := _first_nan(value, f"{path}/{key}" if path else str(key)):
+            return found
+    return None
+
+
+def _in_words(summary: Mapping[str, Any], config: RunConfig, path: Path) -> str:
+    training = f"after {summary['env_steps']:,} env steps and {summary['train_time_s']:.1f} s of training"
+    if summary["eval_mean"] is None:
+        return f"{config.env_id}: done {training} (no evaluation was asked for); {path}"
+    goal = config.stop_at_return
+    reached = (
+        ""
+        if goal is None
+        else f"; the goal of {goal:g} is {'' if summary['eval_mean'] >= goal else 'not '}reached"
+    )
+    return (
+        f"{config.env_id}: mean return {summary['eval_mean']:.1f} ± {summary['eval_std']:.1f} over "
+        f"{summary['eval_episodes']} deterministic episodes {training}{reached}; {path}"
+    )
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _deferred_signals(training: Training) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the run after the iteration at hand; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if training.stopped_by in ("SIGINT", "SIGTERM"):
+            raise KeyboardInterrupt
+        training.stopped_by = signal.Signals(number).name
+        # print() is not safe here: the signal may have come in the middle of another one
+        os.write(2, b"\nfinishing this iteration, then saving; once more to stop at once without saving\n")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
