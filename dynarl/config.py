@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from dynarl import strict_yaml
 
-__all__ = ["ConfigError", "RunConfig", "fields_of", "load", "replace", "to_yaml"]
+__all__ = ["ConfigError", "RunConfig", "fields_of", "from_mapping", "load", "replace", "to_yaml"]
 
 Config = TypeVar("Config")
 
@@ -173,30 +173,39 @@ def _build(config_cls: type[Config], flat: Mapping[str, Any], *, checked: bool =
 # --------------------------------------------------------------------------------------------- YAML to fields
 
 
-def from_file(config_cls: type, path: Path) -> dict[str, Any]:
+def from_file(config_cls: Any, path: Path) -> dict[str, Any]:
     """Return {field name: value} from a YAML file, every value converted to its field's type.
 
-    Raises ConfigError for a key that is no field (with the nearest one that is) and for a value that does
-    not fit its type.
+    Raises ConfigError for a file that is no YAML, and as `from_mapping` does.
     """
-    fields = fields_of(config_cls)
     try:
         tree = strict_yaml.read(path)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    for key in tree:
+        if key.replace("-", "_") in _COMMAND_LINE_ONLY:
+            raise ConfigError(f"config: {key!r} is only accepted on the command line, not in {path}")
+    return from_mapping(config_cls, tree, source=str(path))
+
+
+def from_mapping(config_cls: Any, tree: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Return {field name: value} from what YAML or JSON holds, every value converted to its field's type.
+
+    Raises ConfigError for a key that is no field (with the nearest one that is) and for a value that does
+    not fit its type; `source` says where it came from.
+    """
+    fields = fields_of(config_cls)
     values = {}
     for key, value in tree.items():
         name = key.replace("-", "_")
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(fields))}"
-            raise ConfigError(f"config: {path} has an unknown key {key!r}{hint}")
-        if name in _COMMAND_LINE_ONLY:
-            raise ConfigError(f"config: {key!r} is only accepted on the command line, not in {path}")
+            raise ConfigError(f"config: {source} has an unknown key {key!r}{hint}")
         try:
             values[name] = coerce(value, fields[name][1])
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"config: {path}: {key}: {error}") from error
+            raise ConfigError(f"config: {source}: {key}: {error}") from error
     return values
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.run_directory import RunDirectoryError
+
 __all__ = ["Clock", "MetricLog", "Window", "is_wall_clock", "read"]
 
 RECENT_EPISODES = 100
@@ -177,7 +179,8 @@ class MetricLog:
         self, directory: Path, *, tensorboard: bool = True, resume_at: Mapping[str, int] | None = None
     ) -> None:
         """Open the log. `resume_at` is the `position()` of the checkpoint that the run continues from:
-        what was written after it is cut off the file, and TensorBoard is told to drop it."""
+        what was written after it is cut off the file, and TensorBoard is told to drop it. Raises
+        RunDirectoryError if the file is shorter than it was then."""
         self._path = directory / "metrics.jsonl"
         at = resume_at or {"bytes": 0, "env_steps": -1}
         if self._path.exists():
@@ -216,7 +219,7 @@ class MetricLog:
 
 def _truncate(path: Path, size: int) -> None:
     if path.stat().st_size < size:
-        raise RuntimeError(
+        raise RunDirectoryError(
             f"resume: {path} has {path.stat().st_size} bytes, the checkpoint was written at {size}; "
             "it was altered, restore it or start a new run"
         )

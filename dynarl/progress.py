@@ -55,7 +55,7 @@ class ProgressBar:
         if self._bar is None:
             print(message, flush=True)
         else:
-            self._bar.console.print(message, markup=False, highlight=False)
+            self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar off the screen."""

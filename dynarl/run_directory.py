@@ -99,8 +99,6 @@ class RunDirectory:
                 )
             self._started = resume
             checkpoint.recover(self.checkpoints)
-            _write(self.path / ".probe", b"")
-            (self.path / ".probe").unlink()
         except BaseException:
             self.__exit__()
             raise

@@ -112,20 +112,28 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Learn until an end is reached, save, evaluate, and return the summary."""
         left = self.config.total_steps - int(self.agent.env_steps)
-        if left > 0:
-            with _deferred_signals(self), self.clock.phase("train"):
-                self.agent.learn(left, on_iteration=self.on_iteration)
-        else:
+        if left <= 0:
             self.say(f"all {self.config.total_steps:,} env steps are done; --total-steps N continues to N")
-        self.save(score=None if self.evaluation is None else self.evaluation.mean)
-        if self.window:
-            self.record()
+        with _deferred_signals(self):
+            if left > 0:
+                with self.clock.phase("train"):
+                    self.agent.learn(left, on_iteration=self.on_iteration)
+            self.save(score=None if self.evaluation is None else self.evaluation.mean)
+            if self.window:
+                self.record()
         if self.stopped_by in ("SIGINT", "SIGTERM"):
-            assert self.saved is not None
-            self.say(f"{self.stopped_by}: saved {self.saved[1]}")
-            self.say(f"continue with: {self.command(self.directory.path)}")
+            self._say_how_to_continue(self.stopped_by)
             return self.summary()
-        return self.finish()
+        try:
+            return self.finish()
+        except KeyboardInterrupt:
+            self._say_how_to_continue("SIGINT")
+            raise
+
+    def _say_how_to_continue(self, why: str) -> None:
+        assert self.saved is not None
+        self.say(f"{why}: saved {self.saved[1]}")
+        self.say(f"continue with: {self.command(self.directory.path)}")
 
     def on_iteration(self, metrics: Mapping[str, Any]) -> bool:
         """Log, evaluate and save where due; return False where the run is to end."""
