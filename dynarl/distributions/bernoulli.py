@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
-from dynarl.autograd import Tensor, no_grad, xp
+from dynarl.autograd import Tensor, arange, no_grad, xp
+from dynarl.autograd.ops.activation import sigmoid, softplus
+from dynarl.autograd.ops.elementwise import clamp, log, log1p
+from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import BOOLEAN, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters
 
@@ -42,13 +44,13 @@ class Bernoulli(Distribution):
     def logits(self) -> Tensor:
         """Return the log-odds of a 1."""
         eps = float(np.finfo(self.probs.dtype).eps)
-        p = A.clamp(self.probs, eps, 1 - eps)
-        return A.log(p) - A.log1p(-p)
+        p = clamp(self.probs, eps, 1 - eps)
+        return log(p) - log1p(-p)
 
     @cached_property
     def probs(self) -> Tensor:
         """Return the probability of a 1."""
-        return A.sigmoid(self.logits)
+        return sigmoid(self.logits)
 
     def _printed(self) -> dict[str, Any]:
         return {"logits" if self._from_logits else "probs": self._given}
@@ -59,7 +61,7 @@ class Bernoulli(Distribution):
     def _draw(self, noise: Any) -> Tensor:
         with no_grad():
             p = self.probs.array
-            return A.wrap((noise.astype(p.dtype) < p).astype(p.dtype))
+            return wrap((noise.astype(p.dtype) < p).astype(p.dtype))
 
     def log_prob(self, value: Any) -> Tensor:
         """Return value log p + (1 - value) log(1 - p)."""
@@ -68,15 +70,15 @@ class Bernoulli(Distribution):
         if value.dtype.kind != "f":
             value = value.to(self._given.dtype)
         logits = self._finite_logits()
-        return logits * value - A.softplus(logits)
+        return logits * value - softplus(logits)
 
     def entropy(self) -> Tensor:
         """Return -(p log p + (1 - p) log(1 - p))."""
         logits = self._finite_logits()
-        return A.softplus(logits) - logits * A.sigmoid(logits)
+        return softplus(logits) - logits * sigmoid(logits)
 
     def _finite_logits(self) -> Tensor:
-        return A.clamp(self.logits, -_LOG_ZERO, _LOG_ZERO) if self._from_logits else self.logits
+        return clamp(self.logits, -_LOG_ZERO, _LOG_ZERO) if self._from_logits else self.logits
 
     @property
     def mean(self) -> Tensor:
@@ -94,7 +96,7 @@ class Bernoulli(Distribution):
         with no_grad():
             p = self.probs.array
             np_ = xp(p)
-            return A.wrap(np_.where(p == 0.5, np_.nan, (p > 0.5)).astype(p.dtype))
+            return wrap(np_.where(p == 0.5, np_.nan, (p > 0.5)).astype(p.dtype))
 
     def expand(self, batch_shape: Sequence[int]) -> Bernoulli:
         """Return this distribution with its parameters broadcast to batch_shape."""
@@ -105,6 +107,6 @@ class Bernoulli(Distribution):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return 0 and 1 along the first dimension."""
-        values = A.arange(2, dtype=self._given.dtype, device=self._given.device)
+        values = arange(2, dtype=self._given.dtype, device=self._given.device)
         values = values.reshape(-1, *(1,) * len(self.batch_shape))
         return values.expand((2, *self.batch_shape)) if expand else values

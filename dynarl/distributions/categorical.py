@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
-from dynarl.autograd import Tensor, no_grad, xp
+from dynarl.autograd import Tensor, arange, full, no_grad, xp
+from dynarl.autograd.ops.activation import log_softmax, softmax
+from dynarl.autograd.ops.elementwise import clamp, log
+from dynarl.autograd.ops.indexing import gather
 from dynarl.autograd.ops.probability import (
     Statistics,
     categorical_entropy,
@@ -18,6 +20,7 @@ from dynarl.autograd.ops.probability import (
     invert_cdf,
     row_statistics,
 )
+from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import (
     NON_NEGATIVE_ROWS,
     REAL,
@@ -54,7 +57,7 @@ class Categorical(Distribution):
         else:
             self.probs = probs / probs.sum(dim=-1, keepdim=True)
             eps = float(np.finfo(probs.dtype).eps)
-            self._logits = A.log(A.clamp(self.probs, eps, 1 - eps))
+            self._logits = log(clamp(self.probs, eps, 1 - eps))
             exact = self.probs.array  # so that a class of probability 0 is never drawn
             self._statistics = (self._logits.array, exact, xp(exact).ones_like(exact[..., :1]))
         self._drawn: Any = None
@@ -66,12 +69,12 @@ class Categorical(Distribution):
     @cached_property
     def logits(self) -> Tensor:
         """Return the normalised logits: log-probabilities [..., K]."""
-        return A.log_softmax(self._logits, -1)
+        return log_softmax(self._logits, -1)
 
     @cached_property
     def probs(self) -> Tensor:
         """Return the probabilities [..., K]."""
-        return A.softmax(self._logits, -1)
+        return softmax(self._logits, -1)
 
     @property
     def param_shape(self) -> tuple[int, ...]:
@@ -90,7 +93,7 @@ class Categorical(Distribution):
         return self._logits
 
     def _draw(self, noise: Any) -> Tensor:
-        self._drawn = drawn = A.wrap(invert_cdf(self._statistics[1], noise))
+        self._drawn = drawn = wrap(invert_cdf(self._statistics[1], noise))
         return drawn
 
     def log_prob(self, value: Any) -> Tensor:
@@ -104,9 +107,9 @@ class Categorical(Distribution):
             logp: Tensor = categorical_log_prob(self._logits, index=index, statistics=self._statistics)
             return logp
         shape = np.broadcast_shapes(index.shape, self.batch_shape)
-        index = A.wrap(xp(index).ascontiguousarray(xp(index).broadcast_to(index, shape)))
+        index = wrap(xp(index).ascontiguousarray(xp(index).broadcast_to(index, shape)))
         logits = self.logits.expand((*shape, self.num_events))
-        return A.gather(logits, -1, index.unsqueeze(-1)).squeeze(-1)
+        return gather(logits, -1, index.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
         """Return -sum p log p."""
@@ -117,12 +120,12 @@ class Categorical(Distribution):
     def mode(self) -> Tensor:
         """Return the likeliest class (the first of equals)."""
         with no_grad():
-            return A.wrap(self._logits.array.argmax(axis=-1))
+            return wrap(self._logits.array.argmax(axis=-1))
 
     @property
     def mean(self) -> Tensor:
         """Return NaN: classes have no mean."""
-        return A.full(self.batch_shape, math.nan, dtype=self._logits.dtype, device=self._logits.device)
+        return full(self.batch_shape, math.nan, dtype=self._logits.dtype, device=self._logits.device)
 
     @property
     def variance(self) -> Tensor:
@@ -138,6 +141,6 @@ class Categorical(Distribution):
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return 0 ... K-1 along the first dimension."""
-        values = A.arange(self.num_events, device=self._logits.device)
+        values = arange(self.num_events, device=self._logits.device)
         values = values.reshape(-1, *(1,) * len(self.batch_shape))
         return values.expand((self.num_events, *self.batch_shape)) if expand else values

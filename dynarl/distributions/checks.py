@@ -36,7 +36,6 @@ OPEN_UNIT = Constraint(
 )
 
 
-
 NON_NEGATIVE_ROWS = Constraint(
     "Simplex() up to a factor: not negative, not all zero",
     lambda a: not a.size or (bool(a.min() >= 0) and bool(a.sum(axis=-1).min() > 0)),

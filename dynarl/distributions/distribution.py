@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
-from dynarl.autograd import Tensor, no_grad
+from dynarl.autograd import Tensor, get_default_dtype, no_grad, rand, randn, tensor
+from dynarl.autograd.ops.elementwise import exp, sqrt
 
 Shape = tuple[int, ...]
 
@@ -65,7 +65,7 @@ class Distribution:
     @property
     def stddev(self) -> Tensor:
         """Return the square root of the variance."""
-        return A.sqrt(self.variance)
+        return sqrt(self.variance)
 
     def log_prob(self, value: Any) -> Tensor:
         """Return the log-density (or log-probability) of value: sample_shape + batch_shape."""
@@ -85,7 +85,7 @@ class Distribution:
 
     def perplexity(self) -> Tensor:
         """Return exp(entropy)."""
-        return A.exp(self.entropy())
+        return exp(self.entropy())
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Return all values of a discrete distribution, along the first dimension."""
@@ -108,7 +108,7 @@ class Distribution:
     def _noise(self, sample_shape: Sequence[int]) -> Any:
         shape = self._extended_shape(sample_shape)
         like = self._like()
-        draw = A.randn if self.noise_kind == "normal" else A.rand
+        draw = randn if self.noise_kind == "normal" else rand
         return draw(shape, dtype=like.dtype, device=like.device).array
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -164,12 +164,12 @@ def as_parameters(*values: Any) -> list[Tensor]:
     """Return tensors of one floating dtype for parameters given as numbers or tensors."""
     like = next((v for v in values if isinstance(v, Tensor)), None)
     if like is None:
-        return [A.tensor(v, dtype=A.get_default_dtype()) for v in values]
+        return [tensor(v, dtype=get_default_dtype()) for v in values]
     for v in values:
         if not isinstance(v, (Tensor, int, float, np.number)):
             raise ValueError(f"Input arguments must all be numbers or Tensors, got {type(v).__name__}")
-    dtype = like.dtype if like.dtype.kind == "f" else A.get_default_dtype()
-    return [v if isinstance(v, Tensor) else A.tensor(v, dtype=dtype, device=like.device) for v in values]
+    dtype = like.dtype if like.dtype.kind == "f" else get_default_dtype()
+    return [v if isinstance(v, Tensor) else tensor(v, dtype=dtype, device=like.device) for v in values]
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from dynarl import autograd as A
 from dynarl.autograd import Tensor
+from dynarl.autograd.ops.activation import softplus
+from dynarl.autograd.ops.elementwise import log, square, where
 from dynarl.distributions.bernoulli import Bernoulli
 from dynarl.distributions.categorical import Categorical
 from dynarl.distributions.distribution import Distribution, sum_rightmost
@@ -49,31 +50,31 @@ def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
 
 @register_kl(Normal, Normal)
 def _normal(p: Normal, q: Normal) -> Tensor:
-    ratio = A.square(p.scale / q.scale)
-    distance = A.square((p.loc - q.loc) / q.scale)
-    return (ratio + distance - 1 - A.log(ratio)) * 0.5
+    ratio = square(p.scale / q.scale)
+    distance = square((p.loc - q.loc) / q.scale)
+    return (ratio + distance - 1 - log(ratio)) * 0.5
 
 
 @register_kl(Categorical, Categorical)
 def _categorical(p: Categorical, q: Categorical) -> Tensor:
     inside = p.probs > 0  # where p is 0 the term is 0, whatever q
     difference = p.logits.masked_fill(~inside, 0.0) - q.logits.masked_fill(~inside, 0.0)
-    terms = A.where(inside, p.probs * difference, 0.0)
-    return A.where(inside & (q.probs == 0), math.inf, terms).sum(dim=-1)
+    terms = where(inside, p.probs * difference, 0.0)
+    return where(inside & (q.probs == 0), math.inf, terms).sum(dim=-1)
 
 
 @register_kl(Bernoulli, Bernoulli)
 def _bernoulli(p: Bernoulli, q: Bernoulli) -> Tensor:
     logits_p, logits_q = p._finite_logits(), q._finite_logits()
-    t1 = p.probs * (A.softplus(-logits_q) - A.softplus(-logits_p))
-    t0 = (1 - p.probs) * (A.softplus(logits_q) - A.softplus(logits_p))
+    t1 = p.probs * (softplus(-logits_q) - softplus(-logits_p))
+    t0 = (1 - p.probs) * (softplus(logits_q) - softplus(logits_p))
     return t1 + t0
 
 
 @register_kl(Uniform, Uniform)
 def _uniform(p: Uniform, q: Uniform) -> Tensor:
-    value = A.log((q.high - q.low) / (p.high - p.low))
-    return A.where((q.low > p.low) | (q.high < p.high), math.inf, value)
+    value = log((q.high - q.low) / (p.high - p.low))
+    return where((q.low > p.low) | (q.high < p.high), math.inf, value)
 
 
 @register_kl(TanhNormal, TanhNormal)

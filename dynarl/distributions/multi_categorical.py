@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.probability import pad_components
+from dynarl.autograd.ops.shape import split
 from dynarl.distributions.categorical import Categorical
 from dynarl.distributions.distribution import Distribution
 
@@ -73,7 +73,7 @@ class MultiCategorical(Distribution):
 
     def components(self) -> list[Categorical]:
         """Return one Categorical per component."""
-        parts = A.split(self._logits, list(self.nvec), -1)
+        parts = split(self._logits, list(self.nvec), -1)
         return [Categorical(logits=part, validate_args=self._validate_args) for part in parts]
 
     def expand(self, batch_shape: Sequence[int]) -> MultiCategorical:

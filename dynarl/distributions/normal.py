@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dynarl import autograd as A
 from dynarl.autograd import Tensor
+from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.ops.activation import erf
+from dynarl.autograd.ops.elementwise import log, square
 from dynarl.autograd.ops.probability import erfinv, normal_log_prob
+from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape
 
@@ -45,13 +48,13 @@ class Normal(Distribution):
         """Return the standard deviation, of shape batch_shape."""
         return self._full(self._scale)
 
-    mean = mode = median = loc  # type: ignore[assignment]  # one value under three names
-    stddev = scale  # type: ignore[assignment]
+    mean = mode = median = loc
+    stddev = scale
 
     @property
     def variance(self) -> Tensor:
         """Return scale squared."""
-        return A.square(self.scale)
+        return square(self.scale)
 
     def _printed(self) -> dict[str, Any]:
         return {"loc": self.loc, "scale": self.scale}
@@ -61,7 +64,7 @@ class Normal(Distribution):
 
     def _draw(self, noise: Any) -> Tensor:
         like = self._loc.dtype
-        z = A.wrap(noise if noise.dtype == like else noise.astype(like))
+        z = wrap(noise if noise.dtype == like else noise.astype(like))
         drawn: Tensor = self._loc + self._scale * z
         return drawn
 
@@ -81,14 +84,14 @@ class Normal(Distribution):
         loc, scale = self._loc, self._scale
         dtype = loc.dtype
         if scale.dtype != dtype or value.dtype != dtype:
-            dtype = A.result_type(loc, scale, value)
+            dtype = result_type(loc, scale, value)
             loc, scale, value = loc.to(dtype), scale.to(dtype), value.to(dtype)
         logp: Tensor = normal_log_prob(value, loc, scale, dims=dims)
         return logp
 
     def entropy(self) -> Tensor:
         """Return 1/2 + log(sqrt(2 pi) scale)."""
-        return self._full(A.log(self._scale) + _ENTROPY)
+        return self._full(log(self._scale) + _ENTROPY)
 
     def entropy_sum(self, dims: int) -> Tensor:
         """Return the entropy summed over the last `dims` dimensions; a scale shared by all rows is summed once."""
@@ -96,7 +99,7 @@ class Normal(Distribution):
             return self.entropy()
         event = self.batch_shape[-dims:]
         scale = self._scale if tuple(self._scale.shape[-dims:]) == event else self.scale
-        total = A.log(scale).sum(dim=tuple(range(-dims, 0))) + _ENTROPY * math.prod(event)
+        total = log(scale).sum(dim=tuple(range(-dims, 0))) + _ENTROPY * math.prod(event)
         batch = self.batch_shape[:-dims]
         return total if tuple(total.shape) == batch else total.expand(batch)
 
@@ -104,7 +107,7 @@ class Normal(Distribution):
         """Return Phi((value - loc) / scale)."""
         if self._validate_args:
             check_value(self, value.array, REAL)
-        return (A.erf((value - self._loc) / (self._scale * math.sqrt(2.0))) + 1) * 0.5
+        return (erf((value - self._loc) / (self._scale * math.sqrt(2.0))) + 1) * 0.5
 
     def icdf(self, value: Any) -> Tensor:
         """Return the quantile loc + scale Phi^-1(value)."""

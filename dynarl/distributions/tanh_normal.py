@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
 from dynarl.autograd import Tensor
+from dynarl.autograd.ops.activation import softplus
+from dynarl.autograd.ops.elementwise import atanh, clamp, tanh
 from dynarl.distributions.checks import OPEN_UNIT, UNIT_INTERVAL, check_value
 from dynarl.distributions.distribution import Distribution, sum_rightmost
 from dynarl.distributions.normal import Normal
@@ -50,7 +51,7 @@ class TanhNormal(Distribution):
 
     def _draw(self, noise: Any) -> Tensor:
         u = self.base_dist._draw(noise)
-        y: Tensor = A.tanh(u)
+        y: Tensor = tanh(u)
         self._last = (y, u)
         return y
 
@@ -63,7 +64,7 @@ class TanhNormal(Distribution):
         if self._validate_args:
             check_value(self, value.array, OPEN_UNIT)
         limit = 1.0 - float(np.finfo(value.dtype).eps)
-        return A.atanh(A.clamp(value, -limit, limit))
+        return atanh(clamp(value, -limit, limit))
 
     def log_prob(self, value: Any) -> Tensor:
         """Return the log-density at value in (-1, 1)."""
@@ -72,7 +73,7 @@ class TanhNormal(Distribution):
     def log_prob_sum(self, value: Any, dims: int) -> Tensor:
         """Return the log-density summed over the last `dims` dimensions."""
         u = self.pre_tanh(value)
-        correction = (u + A.softplus(u * -2.0) - math.log(2.0)) * 2.0
+        correction = (u + softplus(u * -2.0) - math.log(2.0)) * 2.0
         return self.base_dist.log_prob_sum(u, dims) + sum_rightmost(correction, dims)
 
     def cdf(self, value: Any) -> Tensor:
@@ -83,12 +84,12 @@ class TanhNormal(Distribution):
         """Return the quantile of a probability."""
         if self._validate_args:
             check_value(self, value.array, UNIT_INTERVAL)
-        return A.tanh(self.base_dist.icdf(value))
+        return tanh(self.base_dist.icdf(value))
 
     @property
     def median(self) -> Tensor:
         """Return tanh(loc), the usual deterministic action; mean and mode have no closed form."""
-        return A.tanh(self.base_dist.loc)
+        return tanh(self.base_dist.loc)
 
     def expand(self, batch_shape: Sequence[int]) -> TanhNormal:
         """Return this distribution with its parameters broadcast to batch_shape."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dynarl import autograd as A
 from dynarl.autograd import Tensor
+from dynarl.autograd.ops.elementwise import clamp, log, square, where
+from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape
 
@@ -36,7 +37,7 @@ class Uniform(Distribution):
         return self.low
 
     def _draw(self, noise: Any) -> Tensor:
-        drawn: Tensor = self.low + (self.high - self.low) * A.wrap(noise.astype(self.low.dtype))
+        drawn: Tensor = self.low + (self.high - self.low) * wrap(noise.astype(self.low.dtype))
         return drawn
 
     def log_prob(self, value: Any) -> Tensor:
@@ -44,16 +45,16 @@ class Uniform(Distribution):
         if self._validate_args:
             check_value(self, value.array, REAL)
         inside = (value >= self.low) & (value < self.high)
-        density = -A.log(self.high - self.low)
-        return A.where(inside, density, float("-inf"))
+        density = -log(self.high - self.low)
+        return where(inside, density, float("-inf"))
 
     def entropy(self) -> Tensor:
         """Return log(high - low)."""
-        return A.log(self.high - self.low)
+        return log(self.high - self.low)
 
     def cdf(self, value: Any) -> Tensor:
         """Return (value - low) / (high - low), limited to [0, 1]."""
-        return A.clamp((value - self.low) / (self.high - self.low), 0.0, 1.0)
+        return clamp((value - self.low) / (self.high - self.low), 0.0, 1.0)
 
     def icdf(self, value: Any) -> Tensor:
         """Return low + value (high - low)."""
@@ -71,7 +72,7 @@ class Uniform(Distribution):
     @property
     def variance(self) -> Tensor:
         """Return (high - low)^2 / 12."""
-        return A.square(self.high - self.low) / 12
+        return square(self.high - self.low) / 12
 
     @property
     def stddev(self) -> Tensor:

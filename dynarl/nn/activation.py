@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynarl import autograd as A
+from dynarl.autograd.ops.activation import relu, sigmoid
+from dynarl.autograd.ops.elementwise import tanh
 from dynarl.nn import functional as F
 from dynarl.nn.module import Module
 
@@ -17,14 +18,14 @@ class Tanh(Module):
     """tanh(x)."""
 
     def forward(self, input: Any) -> Any:
-        return A.tanh(input)
+        return tanh(input)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
     def forward(self, input: Any) -> Any:
-        return A.sigmoid(input)
+        return sigmoid(input)
 
 
 class LogSigmoid(Module):
@@ -56,7 +57,7 @@ class ReLU(_Plain):
     """max(x, 0)."""
 
     def forward(self, input: Any) -> Any:
-        return A.relu(input)
+        return relu(input)
 
 
 class SELU(_Plain):

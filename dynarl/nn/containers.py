@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
-from dynarl.autograd import Tensor, linear
+from dynarl.autograd import Tensor
+from dynarl.autograd.ops.activation import linear
 from dynarl.nn import structure
 from dynarl.nn.activation import ReLU, Sigmoid, Tanh
 from dynarl.nn.linear import Linear
@@ -144,8 +145,9 @@ class Sequential(_Numbered):
             plan.append((child, plain, activation))
             i += 1
         values = self.__dict__
-        values["_plan"], values["_plan_version"] = tuple(plan), structure.version
-        return values["_plan"]
+        steps = values["_plan"] = tuple(plan)
+        values["_plan_version"] = structure.version
+        return steps
 
     def forward(self, input: Any) -> Any:
         plan = self._plan if self._plan_version == structure.version else self._make_plan()
@@ -286,7 +288,10 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        lines = [f"({i}): Parameter containing: [{p.dtype} of size {'x'.join(map(str, p.shape))}]" for i, p in enumerate(self)]
+        sizes = ["x".join(map(str, p.shape)) for p in self]
+        lines = [
+            f"({i}): Parameter containing: [{p.dtype} of size {size}]" for i, (p, size) in enumerate(zip(self, sizes))
+        ]
         return "  " + "\n  ".join(lines) if lines else ""
 
 

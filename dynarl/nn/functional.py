@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dynarl import autograd as A
-from dynarl.autograd import sigmoid, tanh
+from dynarl import autograd
+from dynarl.autograd.ops import activation as activations
+from dynarl.autograd.ops import elementwise
+from dynarl.autograd.ops.activation import sigmoid
+from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.normalization import layer_norm as _layer_norm
 from dynarl.nn.loss import (
     binary_cross_entropy,
@@ -57,9 +60,9 @@ __all__ = [
     "tanh",
 ]
 
-gelu = A.gelu
-softsign = A.softsign
-logsigmoid = A.logsigmoid
+gelu = activations.gelu
+softsign = activations.softsign
+logsigmoid = activations.logsigmoid
 
 
 def linear(input: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
@@ -67,62 +70,62 @@ def linear(input: Any, weight: Any, bias: Any = None, *, activation: str | None 
 
     `activation` (None, "tanh", "relu", "sigmoid") is an addition to PyTorch's signature: one fused operation.
     """
-    return A.linear(input, weight, bias, activation=activation)
+    return activations.linear(input, weight, bias, activation=activation)
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
     """Return max(x, 0). `inplace` is a permission, here and below: the result is always a new tensor."""
-    return A.relu(input)
+    return activations.relu(input)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """Return x where positive, else negative_slope * x."""
-    return A.leaky_relu(input, negative_slope)
+    return activations.leaky_relu(input, negative_slope)
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """Return x where positive, else alpha (exp(x) - 1)."""
-    return A.elu(input, alpha)
+    return activations.elu(input, alpha)
 
 
 def selu(input: Any, inplace: bool = False) -> Any:
     """Return the scaled ELU of arXiv:1706.02515."""
-    return A.selu(input)
+    return activations.selu(input)
 
 
 def silu(input: Any, inplace: bool = False) -> Any:
     """Return x sigmoid(x)."""
-    return A.silu(input)
+    return activations.silu(input)
 
 
 def mish(input: Any, inplace: bool = False) -> Any:
     """Return x tanh(softplus(x))."""
-    return A.mish(input)
+    return activations.mish(input)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
     """Limit values to [min_val, max_val]."""
-    return A.hardtanh(input, min_val, max_val)
+    return activations.hardtanh(input, min_val, max_val)
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """Return log(1 + exp(beta x)) / beta; never overflows, so above `threshold` it is x within rounding."""
-    return A.softplus(input, beta, threshold)
+    return activations.softplus(input, beta, threshold)
 
 
 def softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Any:
     """Return exp(x) / sum(exp(x)) along dim."""
-    return A.softmax(input, dim, dtype=dtype)
+    return activations.softmax(input, dim, dtype=dtype)
 
 
 def softmin(input: Any, dim: int | None = None, *, dtype: Any = None) -> Any:
     """Return softmax(-x) along dim."""
-    return A.softmax(-input, dim, dtype=dtype)
+    return activations.softmax(-input, dim, dtype=dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Any:
     """Return log(softmax(x)) along dim."""
-    return A.log_softmax(input, dim, dtype=dtype)
+    return activations.log_softmax(input, dim, dtype=dtype)
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
@@ -139,9 +142,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
             f"embedding: indices must be in [0, {size}), got values from {int(index.min())} to {int(index.max())}"
         )
     rows = weight[input]
-    if padding_idx is None or not A.is_grad_enabled():
+    if padding_idx is None or not autograd.is_grad_enabled():
         return rows
-    return A.where((input == padding_idx % size).unsqueeze(-1), rows.detach(), rows)
+    return elementwise.where((input == padding_idx % size).unsqueeze(-1), rows.detach(), rows)
 
 
 def layer_norm(
@@ -158,7 +161,7 @@ def rms_norm(input: Any, normalized_shape: Sequence[int], weight: Any = None, ep
     if eps is None:
         eps = float(np.finfo(input.dtype).eps)
     dims = tuple(range(-len(normalized_shape), 0))
-    out = input * A.rsqrt((input * input).mean(dim=dims, keepdim=True) + eps)
+    out = input * elementwise.rsqrt((input * input).mean(dim=dims, keepdim=True) + eps)
     return out if weight is None else out * weight
 
 
@@ -178,7 +181,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         return input
     if p == 1.0:
         return input * 0.0
-    keep = A.rand(tuple(input.shape), dtype=input.dtype, device=input.device) >= p
+    keep = autograd.rand(tuple(input.shape), dtype=input.dtype, device=input.device) >= p
     return input * (keep.to(input.dtype) * (1.0 / (1.0 - p)))
 
 
@@ -193,17 +196,17 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         raise ValueError(
             f"one_hot: class values must be in [0, {num_classes}), got {int(index.min())} to {int(index.max())}"
         )
-    classes = A.arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(A.int64)
+    classes = autograd.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).to(autograd.int64)
 
 
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     """Divide by the p-norm along dim, at least eps."""
     magnitude = input.abs()
     if p == 2.0:
-        norm = A.sqrt((input * input).sum(dim=dim, keepdim=True))
+        norm = elementwise.sqrt((input * input).sum(dim=dim, keepdim=True))
     elif p == 1.0:
         norm = magnitude.sum(dim=dim, keepdim=True)
     else:
         norm = (magnitude**p).sum(dim=dim, keepdim=True) ** (1.0 / p)
-    return input / A.clamp(norm, min=eps)
+    return input / elementwise.clamp(norm, min=eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+
 class RemovableHandle:
     """Handle returned by `register_forward_hook`; `remove()` takes the hook away, also as a `with` block."""
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import no_grad, tensor as _tensor
+from dynarl.autograd import no_grad
+from dynarl.autograd import tensor as _tensor
 
 __all__ = [
     "calculate_gain",

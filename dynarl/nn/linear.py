@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynarl.autograd import empty, linear
+from dynarl.autograd import empty
+from dynarl.autograd.ops.activation import linear
 from dynarl.nn import init
 from dynarl.nn.module import Module
 from dynarl.nn.parameter import Parameter

@@ -8,7 +8,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from dynarl import autograd as A
+from dynarl.autograd import tensor
+from dynarl.autograd.ops.activation import log_softmax, softplus
+from dynarl.autograd.ops.elementwise import clamp, exp, log, square, where
+from dynarl.autograd.ops.indexing import gather
 from dynarl.nn.module import Module
 
 
@@ -34,13 +37,13 @@ def _warn_broadcast(name: str, input: Any, target: Any) -> None:
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Return (input - target)^2."""
     _warn_broadcast("mse_loss", input, target)
-    return _reduce("mse_loss", A.square(input - target), reduction)
+    return _reduce("mse_loss", square(input - target), reduction)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Return |input - target|."""
     _warn_broadcast("l1_loss", input, target)
-    return _reduce("l1_loss", A.abs(input - target), reduction)
+    return _reduce("l1_loss", (input - target).abs(), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
@@ -52,7 +55,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 
 def _huber(difference: Any, delta: float) -> Any:
-    limited = A.clamp(difference, -delta, delta)
+    limited = clamp(difference, -delta, delta)
     return limited * (difference - limited * 0.5)  # both branches at once: limited is d, or ±delta
 
 
@@ -62,14 +65,12 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     _warn_broadcast("smooth_l1_loss", input, target)
     if beta == 0:
-        return _reduce("smooth_l1_loss", A.abs(input - target), reduction)
+        return _reduce("smooth_l1_loss", (input - target).abs(), reduction)
     loss = _huber(input - target, beta)
     return _reduce("smooth_l1_loss", loss if beta == 1.0 else loss / beta, reduction)
 
 
-def nll_loss(
-    input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Any:
+def nll_loss(input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> Any:
     """Return -input[n, target[n]]: log-probabilities [N, C] or [N, C, ...] (or [C]), target [N] or [N, ...] (or []).
 
     "mean" divides by the summed class weights of the targets that are not `ignore_index`.
@@ -96,11 +97,11 @@ def _picked(name: str, input: Any, target: Any, weight: Any, ignore_index: int) 
         raise IndexError(f"{name}: target {int(index[outside][0])} is out of bounds for {shape[axis]} classes")
     some_ignored = bool(ignored.any())
     if some_ignored:
-        target = target.masked_fill(A.tensor(ignored), 0)
-    loss = -A.gather(input, axis, target.unsqueeze(axis)).squeeze(axis)
+        target = target.masked_fill(tensor(ignored), 0)
+    loss = -gather(input, axis, target.unsqueeze(axis)).squeeze(axis)
     weights = None if weight is None else weight[target]
     if some_ignored:
-        kept = A.tensor(~ignored).to(input.dtype)
+        kept = tensor(~ignored).to(input.dtype)
         weights = kept if weights is None else weights * kept
     return (loss if weights is None else loss * weights), weights
 
@@ -124,7 +125,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     axis = 0 if input.ndim == 1 else 1
-    log_prob = A.log_softmax(input, axis)
+    log_prob = log_softmax(input, axis)
     classes = input.shape[axis]
     per_class = (-1,) + (1,) * (input.ndim - axis - 1)
     if target.dtype.kind == "f":
@@ -162,7 +163,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, *, reducti
 
 
 def _log_at_least(p: Any) -> Any:
-    return A.clamp(A.log(A.clamp(p, min=1.5e-45)), min=-100.0)  # the inner clamp keeps log(0) from warning
+    return clamp(log(clamp(p, min=1.5e-45)), min=-100.0)  # the inner clamp keeps log(0) from warning
 
 
 def binary_cross_entropy_with_logits(
@@ -175,9 +176,9 @@ def binary_cross_entropy_with_logits(
             f"input size ({tuple(input.shape)})"
         )
     if pos_weight is None:
-        loss = A.softplus(input) - input * target
+        loss = softplus(input) - input * target
     else:
-        loss = (1 - target) * input + ((pos_weight - 1) * target + 1) * A.softplus(-input)
+        loss = (1 - target) * input + ((pos_weight - 1) * target + 1) * softplus(-input)
     return _reduce("binary_cross_entropy_with_logits", loss if weight is None else loss * weight, reduction)
 
 
@@ -187,11 +188,11 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
     "mean" averages over all elements, "batchmean" divides the sum by the first dimension (the KL divergence).
     """
     if log_target:
-        loss = A.exp(target) * (target - input)
+        loss = exp(target) * (target - input)
     else:
         positive = target > 0
-        log = A.log(A.where(positive, target, 1.0))
-        loss = target * (log - input)
+        log_target_value = log(where(positive, target, 1.0))
+        loss = target * (log_target_value - input)
     if reduction == "batchmean":
         return loss.sum() / input.shape[0] if input.ndim else loss.sum()
     return _reduce("kl_div", loss, reduction)

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
+import numpy as np
+
 from dynarl.autograd import Tensor
+from dynarl.autograd import device as device_class
 from dynarl.nn import structure
 from dynarl.nn.hooks import Hooks, RemovableHandle
 from dynarl.nn.parameter import Parameter
@@ -93,8 +96,7 @@ class Module:
         self._check_new_name("buffer", name)
         if not (tensor is None or isinstance(tensor, Tensor)):
             raise TypeError(
-                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
-                "(dynarl.Tensor or None required)"
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (dynarl.Tensor or None required)"
             )
         self._register("buffer", name, tensor)
         if not persistent:
@@ -173,9 +175,7 @@ class Module:
         self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
     ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        modules = (
-            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
-        )
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
             values = module.__dict__
             for name, k in module._kinds.items():
@@ -306,7 +306,7 @@ class Module:
 
         A dtype must be floating and is applied to floating tensors only.
         """
-        device, dtype = _parse_to(*args, **kwargs)
+        device, dtype = _target(args, **kwargs)
 
         def convert(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
@@ -323,11 +323,11 @@ class Module:
 
     def float(self) -> Self:
         """Cast floating parameters and buffers to float32."""
-        return self.to("float32")
+        return self.to(dtype="float32")
 
     def double(self) -> Self:
         """Cast floating parameters and buffers to float64."""
-        return self.to("float64")
+        return self.to(dtype="float64")
 
     # ------------------------------------------------------------------ hooks
 
@@ -377,6 +377,31 @@ class Module:
             return f"{self._get_name()}({indent(extra)})"
         lines = [*(extra.split("\n") if extra else []), *children]
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _replace_data(param: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
+    data = param.data
+    changed = fn(data)
+    if changed.array is not data.array:  # else it stays where it is, in its flat buffer
+        param.data = changed
+        if param.grad is not None:
+            param.grad = fn(param.grad.detach())
+
+
+def _target(args: tuple[Any, ...], device: Any = None, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """Read the arguments of `Module.to` as (device, dtype)."""
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, (str, device_class)):
+            device = arg
+        elif arg is not None and not isinstance(arg, bool):  # a bool is PyTorch's non_blocking
+            dtype = arg
+    if dtype is not None:
+        dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise TypeError(f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype}")
+    return device, dtype
 
 
 def indent(text: str) -> str:

@@ -22,9 +22,7 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-def load_into(
-    owner: str, own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool
-) -> IncompatibleKeys:
+def load_into(owner: str, own: Mapping[str, Tensor], state_dict: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
     """Copy `state_dict` into the tensors `own`, by name; raise RuntimeError naming every difference."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")

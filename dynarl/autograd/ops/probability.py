@@ -113,7 +113,7 @@ def normal_log_prob(x: Any, mean: Any, scale: Any, *, dims: int = 0) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         g = g.reshape(*g.shape, *(1,) * dims)
-        slope = g * z / scale if needs[0] is not False or needs[1] is not False else None
+        slope = g * z / scale
         return (
             None if needs[0] is False else fit(-slope, x),
             None if needs[1] is False else fit(slope, mean),
