@@ -19,6 +19,10 @@ from dynarl.nn.state import IncompatibleKeys, load_into
 _KIND_NAMES = {"parameter": "dynarl.nn.Parameter", "module": "dynarl.nn.Module", "buffer": "dynarl.Tensor"}
 
 
+def _missing_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+
 class Module:
     """Base class of all networks, with the interface of `torch.nn.Module`.
 
@@ -27,7 +31,7 @@ class Module:
     """
 
     training: bool = True
-    forward: Callable[..., Any]
+    forward: Callable[..., Any] = _missing_forward
     _kinds: dict[str, str]
     _hooks: Hooks | None = None
 
