@@ -1,0 +1,174 @@
+"""Densities as single operations: policies compute them at every step and every minibatch.
+
+Measured at batch 64, forward and backward, against the same composed of log_softmax, gather, exp, mul and
+sum: see the numbers in scripts/benchmark.py. Everything is computed from logits; 0 log 0 = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd.device import xp
+from dynarl.autograd.ops.activation import _erf_values, log_softmax, softmax
+from dynarl.autograd.ops.elementwise import clamp
+from dynarl.autograd.tape import fit, primitive
+
+Statistics = tuple[Any, Any, Any]
+
+# A log-probability that stands for -inf where it is multiplied by its probability, which is then exactly 0.
+_LOG_ZERO = -1e4
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def row_statistics(logits: Any) -> Statistics:
+    """Return (logits - max, exp of that, its sum), along the last dimension of a raw array [..., K]."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    weights = xp(logits).exp(shifted)
+    return shifted, weights, weights.sum(axis=-1, keepdims=True)
+
+
+def invert_cdf(weights: Any, uniform: Any) -> Any:
+    """Return class indices [...] for uniforms [...] in [0, 1] and unnormalised weights [..., K] (raw arrays).
+
+    A class of weight zero is never chosen, also not where rounding puts a uniform at 1.
+    """
+    np_ = xp(weights)
+    cdf = weights.cumsum(axis=-1)
+    below_one = 1.0 - float(np.finfo(weights.dtype).eps)
+    threshold = np_.minimum(uniform.astype(weights.dtype), below_one) * cdf[..., -1]
+    return (cdf <= threshold[..., None]).sum(axis=-1)
+
+
+def _one_hot(index: Any, like: Any) -> Any:
+    np_ = xp(index)
+    return (index[..., None] == np_.arange(like.shape[-1])).astype(like.dtype)
+
+
+def _log_prob_lifted(logits: Any, *, index: Any, statistics: Statistics) -> Any:
+    difference = -softmax(logits, -1) + _one_hot(index, logits)
+    return (lambda g: difference * g.reshape(*g.shape, 1),)
+
+
+@primitive(lifted=_log_prob_lifted)
+def categorical_log_prob(logits: Any, *, index: Any, statistics: Statistics) -> Any:
+    """Return log softmax(logits)[index]: logits [..., K], index [...] (raw), statistics = row_statistics(logits)."""
+    shifted, weights, total = statistics
+    np_ = xp(logits)
+    where = np_.arange(0, shifted.size, shifted.shape[-1]) + index.reshape(-1)
+    picked = shifted.reshape(-1)[where].reshape(index.shape)
+
+    def vjp(g: Any) -> Any:
+        flat = (weights * (g.reshape(total.shape) / -total)).reshape(-1)
+        flat[where] += g.reshape(-1)
+        return flat.reshape(weights.shape)
+
+    return picked - np_.log(total[..., 0]), (vjp,)
+
+
+def _entropy_lifted(logits: Any, *, statistics: Statistics) -> Any:
+    p = softmax(logits, -1)
+    log_p = clamp(log_softmax(logits, -1), min=_LOG_ZERO)
+    mean = (p * log_p).sum(-1, keepdim=True)
+    return (lambda g: p * (mean - log_p) * g.reshape(*g.shape, 1),)
+
+
+@primitive(lifted=_entropy_lifted)
+def categorical_entropy(logits: Any, *, statistics: Statistics) -> Any:
+    """Return -sum p log p, p = softmax(logits): logits [..., K], statistics = row_statistics(logits)."""
+    shifted, weights, total = statistics
+    np_ = xp(logits)
+    finite = np_.maximum(shifted, _LOG_ZERO)
+    mean = (weights * finite).sum(axis=-1, keepdims=True) / total
+
+    def vjp(g: Any) -> Any:
+        d = mean - finite
+        d *= weights
+        d *= g.reshape(total.shape) / total
+        return d
+
+    return (np_.log(total) - mean)[..., 0], (vjp,)
+
+
+@primitive
+def normal_log_prob(x: Any, mean: Any, scale: Any, *, dims: int = 0) -> Any:
+    """Return the log-density of normal(mean, scale^2) at x, summed over the last `dims` dimensions.
+
+    The operands broadcast; a `scale` of the last dimensions alone (one for all rows) is used as it is.
+    """
+    z = (x - mean) / scale
+    log_scale = xp(scale).log(scale)
+    axes = tuple(range(-dims, 0))
+    if dims:
+        size = math.prod(z.shape[-dims:])
+        if scale.shape[-dims:] == z.shape[-dims:]:
+            log_scale = log_scale.sum(axis=axes)
+        else:
+            log_scale = xp(scale).broadcast_to(log_scale, z.shape).sum(axis=axes)
+        out = (z * z).sum(axis=axes) * -0.5 - log_scale - size * _HALF_LOG_2PI
+    else:
+        out = z * z * -0.5 - log_scale - _HALF_LOG_2PI
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = g.reshape(*g.shape, *(1,) * dims)
+        slope = g * z / scale
+        return (
+            None if needs[0] is False else fit(-slope, x),
+            None if needs[1] is False else fit(slope, mean),
+            None if needs[2] is False else fit(g * (z * z - 1) / scale, scale),
+        )
+
+    return out, vjp
+
+
+def _pad_lifted(logits: Any, *, columns: Any, width: int, fill: float) -> Any:
+    return (lambda g: g[..., columns],)
+
+
+@primitive(lifted=_pad_lifted)
+def pad_components(logits: Any, *, columns: Any, width: int, fill: float) -> Any:
+    """Return [..., width] full of `fill` with logits [..., len(columns)] at `columns`."""
+    out = xp(logits).full((*logits.shape[:-1], width), fill, dtype=logits.dtype)
+    out[..., columns] = logits
+    return out, (lambda g: g[..., columns],)
+
+
+def _erfinv_values(y: Any) -> Any:
+    np_ = xp(y)
+    y64 = y.astype("float64")
+    inside = np_.abs(y64) < 1
+    p = np_.where(inside, y64, 0.0)
+    # Start from S. Winitzki's closed form (error 2e-3), then Newton's steps on erf.
+    log = np_.log1p(-p * p)
+    half = 2 / (math.pi * 0.147) + log / 2
+    x = np_.sign(p) * np_.sqrt(np_.sqrt(half * half - log / 0.147) - half)
+    for _ in range(3):
+        error = (_erf_values(x) - p) * (math.sqrt(math.pi) / 2) * np_.exp(x * x)
+        x = x - error / (1 + x * error)  # Halley: erf'' / erf' = -2 x
+    edge = np_.where(np_.abs(y64) == 1, np_.sign(y64) * math.inf, math.nan)
+    return np_.where(inside, x, edge).astype(y.dtype)
+
+
+def _erfinv_lifted(y: Any) -> Any:
+    x = erfinv(y)
+    return (lambda g: g * xp(x).exp(x * x) * (math.sqrt(math.pi) / 2),)
+
+
+@primitive(floats=True, lifted=_erfinv_lifted)
+def erfinv(y: Any) -> Any:
+    """Return x with erf(x) = y, ±inf at ±1, NaN beyond."""
+    x = _erfinv_values(y)
+    return x, (lambda g: g * xp(x).exp(x * x) * (math.sqrt(math.pi) / 2),)
+
+
+__all__ = [
+    "categorical_entropy",
+    "categorical_log_prob",
+    "erfinv",
+    "invert_cdf",
+    "normal_log_prob",
+    "pad_components",
+    "row_statistics",
+]

@@ -1,0 +1,24 @@
+"""Distributions with PyTorch's names: lazily normalised, from logits, and able to draw from given noise."""
+
+from dynarl.distributions.bernoulli import Bernoulli
+from dynarl.distributions.categorical import Categorical
+from dynarl.distributions.distribution import Distribution
+from dynarl.distributions.independent import Independent
+from dynarl.distributions.kl import kl_divergence, register_kl
+from dynarl.distributions.multi_categorical import MultiCategorical
+from dynarl.distributions.normal import Normal
+from dynarl.distributions.tanh_normal import TanhNormal
+from dynarl.distributions.uniform import Uniform
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Distribution",
+    "Independent",
+    "MultiCategorical",
+    "Normal",
+    "TanhNormal",
+    "Uniform",
+    "kl_divergence",
+    "register_kl",
+]

@@ -1,0 +1,10 @@
+"""`torch.nn.utils`' path to gradient clipping and parameter vectors, which live with the optimisers."""
+
+from dynarl.optim.clip import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    parameters_to_vector,
+    vector_to_parameters,
+)
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
