@@ -6,13 +6,14 @@
 
 Every contestant runs on one thread, in turns with the others; the table shows the best of several rounds.
 """
+# ruff: noqa: E402  (BLAS reads its number of threads when NumPy loads, so that is set before any import)
 
 from __future__ import annotations
 
 import os
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-    os.environ[_variable] = "1"  # read when NumPy loads, so it comes first
+    os.environ[_variable] = "1"
 
 import argparse
 import json
@@ -57,8 +58,8 @@ def main(arguments: list[str] | None = None) -> Report:
 def libraries(peers: bool) -> dict[str, Any]:
     """Return dynarl and, where installed, torch on one thread."""
     libs: dict[str, Any] = {"dynarl": import_module("dynarl")}
-    import_module("dynarl.nn")
-    import_module("dynarl.distributions")
+    for part in ("nn.utils", "optim", "distributions"):
+        import_module(f"dynarl.{part}")
     if peers and find_spec("torch"):
         libs["torch"] = import_module("torch")
         libs["torch"].set_num_threads(1)
@@ -68,7 +69,9 @@ def libraries(peers: bool) -> dict[str, Any]:
 def description(libs: dict[str, Any]) -> str:
     versions = [f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
     versions += [f"{name} {getattr(lib, '__version__', '')}".strip() for name, lib in libs.items()]
-    return f"{', '.join(versions)}; one thread of {platform.machine()}, {os.cpu_count()} cores, times are the best round"
+    return (
+        f"{', '.join(versions)}; one thread of {platform.machine()}, {os.cpu_count()} cores, times are the best round"
+    )
 
 
 def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def clip_grad_norm_(
     """
     pieces = _gradient_pieces(parameters)
     if not pieces:
-        return wrap(np.zeros((), np.float32))
+        return _result(np.zeros((), np.float32))
     norm = _norm(pieces, norm_type)
     if error_if_nonfinite and not isfinite(norm):
         raise RuntimeError(
@@ -44,19 +44,17 @@ def clip_grad_norm_(
         for piece in pieces:
             piece *= factor.astype(piece.dtype)
             mark_modified(piece)
-        return wrap(norm.astype(pieces[0].dtype))
+        return _result(norm.astype(pieces[0].dtype))
     factor = float(max_norm) / (norm + 1e-6)
     if not factor >= 1.0:  # also when it is NaN
         with np.errstate(invalid="ignore"):  # inf times a factor of 0 is the NaN that was asked for
             for piece in pieces:
                 np.multiply(piece, factor, piece)
                 mark_modified(piece)
-    return wrap(np.array(norm, pieces[0].dtype))
+    return _result(np.array(norm, pieces[0].dtype))
 
 
-def clip_grad_value_(
-    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
-) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Clamp every gradient element to [-clip_value, clip_value] in place."""
     limit = float(clip_value)
     for piece in _gradient_pieces(parameters):
@@ -66,7 +64,8 @@ def clip_grad_value_(
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """Concatenate parameters, flattened, into one differentiable vector."""
-    return cat([p.reshape(-1) for p in parameters])
+    vector: Tensor = cat([p.reshape(-1) for p in parameters])
+    return vector
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
@@ -89,6 +88,11 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         p.array[...] = vec.array[start:stop].reshape(p.array.shape)
         mark_modified(p.array)
         start = stop
+
+
+def _result(norm: Any) -> Tensor:
+    result: Tensor = wrap(norm)
+    return result
 
 
 def _gradient_pieces(parameters: Tensor | Iterable[Tensor]) -> list[Any]:

@@ -122,7 +122,8 @@ class Optimizer:
 
         The index of a parameter is its position over all groups. The Tensors are the live state, not copies.
         """
-        groups, index = [], {}
+        groups: list[dict[str, Any]] = []
+        index: dict[int, int] = {}
         for group in self.param_groups:
             ids = [index.setdefault(id(p), len(index)) for p in group["params"]]
             groups.append({**group, "params": ids})
@@ -147,7 +148,7 @@ class Optimizer:
             if len(saved["params"]) != len(group["params"]):
                 raise ValueError(
                     f"{name}.load_state_dict: parameter group {i} of the loaded state dict doesn't match the size of "
-                    f"the optimizer's group: {len(saved['params'])} parameters, the optimizer has {len(group['params'])}"
+                    f"the optimizer's group: {len(saved['params'])} parameters, not {len(group['params'])}"
                 )
             owner.update(zip(map(int, saved["params"]), group["params"]))
             options = {key: loaded_hyperparameter(value) for key, value in saved.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Parameters:
 
 def size_of(sizes: tuple[int, ...]) -> int:
     """Return the number of parameters of an MLP."""
-    return sum(n * m + m for n, m in zip(sizes, sizes[1:]))
+    return sum(n * m + m for n, m in pairwise(sizes))
 
 
 class MLP:
@@ -32,7 +33,7 @@ class MLP:
     def __init__(self, sizes: tuple[int, ...], activation: str, batch: int, parameters: Parameters) -> None:
         self.activation = activation
         self.layers = []
-        for n, m in zip(sizes, sizes[1:]):
+        for n, m in pairwise(sizes):
             (weight, d_weight), (bias, d_bias) = parameters.take(m, n), parameters.take(m)
             out, delta = np.empty((batch, m), np.float32), np.empty((batch, m), np.float32)
             self.layers.append((weight, bias, d_weight, d_bias, out, delta))
@@ -55,7 +56,7 @@ class MLP:
                 if self.activation == "tanh":
                     np.tanh(out, out)
                 else:
-                    np.maximum(out, 0.0, out)
+                    np.maximum(out, 0.0, out=out)
             x = out
         return x
 

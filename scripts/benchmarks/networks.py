@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def title(sizes: tuple[int, ...], activation: str) -> str:
 def mlp(lib: Any, sizes: tuple[int, ...], activation: str, weights: list[Any]) -> Any:
     """Return nn.Sequential of Linear layers with the given weights."""
     layers: list[Any] = []
-    for n, m in zip(sizes, sizes[1:]):
+    for n, m in pairwise(sizes):
         layers += [lib.nn.Linear(n, m), {"tanh": lib.nn.Tanh, "relu": lib.nn.ReLU}[activation]()]
     network = lib.nn.Sequential(*layers[:-1])
     with lib.no_grad():
@@ -38,7 +39,7 @@ def mlp(lib: Any, sizes: tuple[int, ...], activation: str, weights: list[Any]) -
 
 def weights_of(sizes: tuple[int, ...], rng: np.random.Generator) -> list[Any]:
     """Return random weights [out, in] and biases in the order of torch's `parameters()`."""
-    shapes = [shape for n, m in zip(sizes, sizes[1:]) for shape in ((m, n), (m,))]
+    shapes = [shape for n, m in pairwise(sizes) for shape in ((m, n), (m,))]
     return [(rng.normal(size=s) / np.sqrt(s[-1])).astype(np.float32) for s in shapes]
 
 
@@ -91,7 +92,9 @@ def mlp_section(report: Report, libs: dict[str, Any]) -> None:
             report.add("mlp", name, contestants, [Goal(TO_TORCH[batch], "torch")], limits)
 
 
-def adam_and_clip(lib: Any, weights: list[Any], gradients: list[Any], clip_only: bool, **options: Any) -> Callable[[], Any]:
+def adam_and_clip(
+    lib: Any, weights: list[Any], gradients: list[Any], clip_only: bool, **options: Any
+) -> Callable[[], Any]:
     parameters = [lib.nn.Parameter(lib.as_tensor(w.copy())) for w in weights]
     optimizer = lib.optim.Adam(parameters, lr=1e-5, **options)
     # A loss that is linear in the parameters puts these gradients where backward puts them in training.
@@ -109,7 +112,7 @@ def adam_and_clip(lib: Any, weights: list[Any], gradients: list[Any], clip_only:
 def adam_section(report: Report, libs: dict[str, Any]) -> None:
     """Adam's step with clipping to a norm that is always exceeded, and the clipping alone."""
     rng = np.random.default_rng(0)
-    for sizes, activation in NETWORKS:
+    for sizes, _ in NETWORKS:
         weights, gradients = weights_of(sizes, rng), weights_of(sizes, rng)
         for clip_only in (False, True):
             parameters = floor.Parameters(floor.size_of(sizes))
@@ -187,7 +190,9 @@ def update_section(report: Report, libs: dict[str, Any]) -> None:
         for name, lib in libs.items():
             contestants[name] = ppo_update(lib, weights, batch)
         goals = [Goal(0.3, "torch"), Goal(1.3, "floor")] if size <= 256 else [Goal(1.3, "floor")]
-        report.add("update", f"PPO minibatch update, batch {size}", contestants, goals, "Python" if size < 256 else "tanh")
+        report.add(
+            "update", f"PPO minibatch update, batch {size}", contestants, goals, "Python" if size < 256 else "tanh"
+        )
 
 
 def act(lib: Any, weights: tuple[list[Any], list[Any]], obs: Any) -> Callable[[], Any]:

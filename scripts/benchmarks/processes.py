@@ -109,6 +109,6 @@ def solved_section(report: Report, effort: Effort) -> None:
             subprocess.run([sys.executable, str(TRAIN), "--run-dir", str(run_dir)], check=True, capture_output=True)
             times.append(perf_counter() - begin)
             summary = json.loads((run_dir / "summary.json").read_text())
-    note = f"evaluation {summary['eval_mean']:.1f} over {summary['eval_episodes']} episodes, steps {summary['env_steps']:,}"
+    note = f"mean of {summary['eval_episodes']} episodes {summary['eval_mean']:.1f}, {summary['env_steps']:,} steps"
     best, typical = {"dynarl": min(times)}, {"dynarl": median(times)}
     report.put(Row("solved", "process start to CartPole solved", best, typical, (Goal(3.0, None),), note))

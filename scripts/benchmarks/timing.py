@@ -97,7 +97,9 @@ class Report:
     effort: Effort
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, section: str, name: str, contestants: Contestants, goals: Iterable[Goal] = (), note: str = "") -> None:
+    def add(
+        self, section: str, name: str, contestants: Contestants, goals: Iterable[Goal] = (), note: str = ""
+    ) -> None:
         """Measure one row and print it."""
         self.put(Row(section, name, *measure(contestants, self.effort), tuple(goals), note))
 
@@ -111,9 +113,7 @@ class Report:
 
     def missed(self) -> list[str]:
         """Return the names of rows with a goal that was measured and missed."""
-        return [
-            row.name for row in self.rows if any((row.ratio(g.of) or 0.0) > g.limit for g in row.goals)
-        ]
+        return [row.name for row in self.rows if any((row.ratio(g.of) or 0.0) > g.limit for g in row.goals)]
 
 
 def _line(cells: list[str]) -> str:
@@ -137,4 +137,8 @@ def _verdict(row: Row, goal: Goal) -> str:
     if ratio is None:
         return f"{goal.of}: not installed"
     of = "seconds" if goal.of is None else goal.of
-    return f"{of} {ratio:.2f} (≤ {goal.limit:g}) {'pass' if ratio <= goal.limit else 'MISS'}"
+    text = f"{of} {ratio:.2f} (≤ {goal.limit:g}) {'pass' if ratio <= goal.limit else 'MISS'}"
+    floor = row.best.get("floor")
+    if ratio > goal.limit and goal.of == "torch" and floor is not None and floor / row.best["torch"] > goal.limit:
+        text += f", floor {floor / row.best['torch']:.2f}"  # no NumPy program reaches it
+    return text

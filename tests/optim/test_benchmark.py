@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import dynarl
+import dynarl.distributions
+import dynarl.nn.utils
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

@@ -280,7 +280,7 @@ def test_backward_after_step_is_refused() -> None:
     before = last_modification()
     optimizer.step()
     assert last_modification() > before
-    with pytest.raises(RuntimeError, match="changed in place at .*test_optimizer.py"):
+    with pytest.raises(RuntimeError, match=r"changed in place at .*test_optimizer\.py"):
         loss.backward()
 
 

@@ -32,9 +32,7 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | list[Factor], last_epoch: int = -1) -> None:
-        self.lr_lambdas: list[Any] = per_group(
-            f"{type(self).__name__}: lr_lambda", optimizer, lr_lambda
-        )
+        self.lr_lambdas: list[Any] = per_group(f"{type(self).__name__}: lr_lambda", optimizer, lr_lambda)
         for function in self.lr_lambdas:
             if not callable(function):
                 raise TypeError(f"{type(self).__name__}: lr_lambda must be callable, got {type(function).__name__}")
@@ -178,9 +176,7 @@ class ExponentialLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """Decay the learning rate to zero in `total_iters` epochs as (1 - epoch / total_iters) ** power."""
 
-    def __init__(
-        self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         self.total_iters, self.power = total_iters, power
         super().__init__(optimizer, last_epoch)
 

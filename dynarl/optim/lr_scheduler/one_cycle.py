@@ -11,7 +11,7 @@ from dynarl.optim.optimizer import Optimizer
 __all__ = ["OneCycleLR"]
 
 Phase = tuple[float, str, str, str, str]
-"""Last step, and the group's keys of the learning rate and momentum at its start and end: lr, lr, momentum, momentum."""
+"""Last step, and the group's keys of: learning rate at the start and end, momentum at the start and end."""
 
 
 class OneCycleLR(LRScheduler):
