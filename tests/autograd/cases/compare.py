@@ -90,6 +90,4 @@ CASES = [
     case("nonzero as_tuple", lambda t, x: x.nonzero(as_tuple=True), M, ref=np.nonzero),
     case("count_nonzero", lambda t, x: t.count_nonzero(x), M, ref=lambda x: np.asarray(np.count_nonzero(x))),
     case("unique", lambda t, x: t.unique(x), N, ref=np.unique),
-    case("searchsorted", lambda t, s, x: t.searchsorted(s, x), [0.0, 1.0, 2.0], [0.5, 1.0, 5.0], orders=None,
-         ref=np.searchsorted),  # fmt: skip
 ]

@@ -96,16 +96,7 @@ CASES = [
          ref=lambda x, i, s: index_add(x, 0, i, s)),  # fmt: skip
     case("Tensor.index_add alpha", lambda t, x, i, s: x.index_add(1, i, s, alpha=2), X, [0, 4, 0], normal(4, 3),
          ref=lambda x, i, s: index_add(x, 1, i, 2 * s)),  # fmt: skip
-    case("index_copy", lambda t, x, i, s: x.index_copy(0, i, s), X, [3, 1], normal(2, 5),
-         ref=lambda x, i, s: _put(x, i, s)),  # fmt: skip
-    case("index_fill", lambda t, x, i: x.index_fill(0, i, 7.0), X, [3, 1], ref=lambda x, i: _put(x, i, 7.0)),
     case("one_hot", lambda t, i: t.one_hot(i, 5), integers(2, 3), ref=lambda i: np.eye(5, dtype=np.int64)[i]),
     case("one_hot counts classes", lambda t, i: t.one_hot(i), [0, 3, 1], ref=lambda i: np.eye(4, dtype=np.int64)[i]),
-    case("bincount", lambda t, i: t.bincount(i), [0, 3, 1, 1], ref=np.bincount),
 ]
 
-
-def _put(x, index, values):
-    out = x.copy()
-    out[index] = values
-    return out

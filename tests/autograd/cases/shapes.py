@@ -81,15 +81,10 @@ CASES = [
     views("Tensor.flip", lambda t, x: x.flip(0, -1), lambda x: x[::-1, :, ::-1]),
     views("meshgrid", lambda t, x, y: t.meshgrid(x, y, indexing="ij"), lambda x, y: np.meshgrid(x, y, indexing="ij"),
           normal(3), normal(2)),  # fmt: skip
-    views("pad", lambda t, x: t.pad(x, (1, 2)), lambda x: np.pad(x, ((0, 0), (1, 2))), X),
-    views("pad value", lambda t, x: t.pad(x, (1, 0, 0, 2), value=3.0),
-          lambda x: np.pad(x, ((0, 2), (1, 0)), constant_values=3), X),  # fmt: skip
-    views("atleast_2d", lambda t, x: t.atleast_2d(x), np.atleast_2d, normal(3)),
     views("contiguous", lambda t, x: x.T.contiguous() * 2, lambda x: x.T * 2, X),
     views("clone", lambda t, x: x.clone(), np.copy, X),
     views("narrow", lambda t, x: x.narrow(1, 1, 2), lambda x: x[:, 1:3], X),
     views("select", lambda t, x: x.select(1, 2), lambda x: x[:, 2], X),
-    views("unfold", lambda t, x: x.unfold(0, 3, 2), lambda x: np.stack([x[i : i + 3] for i in (0, 2, 4)]), normal(7)),
     views("view of a view", lambda t, x: x[1:].T.reshape(2, -1)[:, ::2] * 2, lambda x: (
         x[1:].T.reshape(2, -1)[:, ::2] * 2), X),  # fmt: skip
     case("sizes", lambda t, x: (x.size(0), x.size(-1), x.dim(), x.ndim, x.numel(), len(x)), Y, orders=None,
