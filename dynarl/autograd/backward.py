@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd.device import xp
+from dynarl.autograd.device import is_array, xp
 from dynarl.autograd.memory import last_modification, line_of, modified_since
 from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
 
@@ -313,7 +313,7 @@ def _captured_arrays(vjps: Any) -> list[Any]:
                     continue
         elif item.__class__ in (tuple, list):
             stack.extend(item)
-        elif hasattr(item, "dtype") and getattr(item, "ndim", 0) >= 0 and hasattr(item, "strides"):
+        elif is_array(item):
             found.append(item)
     return found
 

@@ -314,7 +314,7 @@ def primitive(
         op = _unary(body, floats)
     else:
         op = _general(body)
-    op.__name__ = op.__qualname__ = body.__name__
+    op.__name__ = op.__qualname__ = body.__name__.lstrip("_")
     op.__doc__ = body.__doc__
     op.__module__ = body.__module__
     op.body, op.lifted, op.promotes, op.linear = body, lifted, promotes, linear  # type: ignore[attr-defined]

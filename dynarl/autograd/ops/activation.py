@@ -207,7 +207,7 @@ _SLOPES = {
 }
 
 
-def _linear_lifted(x: Any, weight: Any, bias: Any, *, activation: str | None) -> Any:
+def _linear_lifted(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
     """The gradients of `linear` composed of plain ops, for when they must be differentiable themselves."""
     y = matmul(x, weight.T)
     y = _ACTIVATIONS[activation](y if bias is None else y + bias)
@@ -221,7 +221,7 @@ def _linear_lifted(x: Any, weight: Any, bias: Any, *, activation: str | None) ->
 
 
 @primitive(lifted=_linear_lifted)
-def linear(x: Any, weight: Any, bias: Any, *, activation: str | None = None) -> Any:
+def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
     """Return activation(x @ weight.T + bias) in one step: x [..., in], weight [out, in], bias [out] or None."""
     if weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError("x must be [..., in] and weight [out, in]")
