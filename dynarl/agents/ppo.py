@@ -268,7 +268,7 @@ class PPO(Agent):
                 return {**metrics, "stopped": True}
         self.optimizer.zero_grad()
         backward(losses, self._loss_weights[: len(losses)])
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters, cfg.max_grad_norm)
+        grad_norm = optim.clip_grad_norm_(self._parameters, cfg.max_grad_norm)
         self.optimizer.step()
         self.grad_steps += 1
         if measured:
