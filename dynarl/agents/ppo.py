@@ -24,6 +24,7 @@ from dynarl.agents.agent import Agent
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
 from dynarl.agents.returns import explained_variance, gae
+from dynarl.agents.state import from_plain, to_plain
 from dynarl.autograd import backward, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
@@ -372,8 +373,8 @@ class PPO(Agent):
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes: networks, optimiser, normalisers, counters, environments, streams."""
         state = {
-            "policy": {name: to_host(p.array).copy() for name, p in self.policy.state_dict().items()},
-            "optimizer": _arrays(self.optimizer.state_dict()),
+            "policy": to_plain(self.policy.state_dict()),
+            "optimizer": to_plain(self.optimizer.state_dict()),
             "collector": self.collector.state_dict(),
             "env_steps": self.env_steps,
             "grad_steps": self.grad_steps,
@@ -389,7 +390,7 @@ class PPO(Agent):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(_tensors(state["optimizer"]))
+        self.optimizer.load_state_dict(from_plain(state["optimizer"]))
         self.collector.load_state_dict(state["collector"])
         if self.obs_normalizer is not None:
             self.obs_normalizer.load_state_dict(state["obs_normalizer"])
