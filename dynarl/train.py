@@ -207,7 +207,8 @@ class Training:
                 raise self._broken(f"{name} holds NaN")
             meta = {
                 **identity.describe(self.agent),
-                "env_id": self.config.env_id,
+                # what PPO.load makes an environment of; with arguments the id alone would make another one
+                "env_id": None if self.config.env_kwargs else self.config.env_id,
                 "seed": self.config.seed,
                 "score": score,
                 "run": {
