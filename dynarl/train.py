@@ -18,6 +18,7 @@ from dynarl.metrics import Clock, MetricLog, Window
 from dynarl.process import deferred_signals, limit_threads
 from dynarl.progress import ProgressBar
 from dynarl.run_directory import RunDirectory, latest, refuse_under_ray
+from dynarl.seeding import derive_seed
 
 __all__ = ["run"]
 
@@ -77,7 +78,8 @@ class Training:
         self.window = Window()
         self.clock = Clock(started)
         self.stopped_by: str | None = None
-        self.evaluation: Any = None  # the one over eval_episodes, once there is one
+        self.evaluation: Any = None  # the final one
+        self.deciding_seed = derive_seed(config.seed, "evaluations that decide")
         self.best: float | None = None
         self.saved: tuple[int, Path] | None = None
         self._steps_before = 0
@@ -125,7 +127,7 @@ class Training:
             if left > 0:
                 with self.clock.phase("train"):
                     self.agent.learn(left, on_iteration=self.on_iteration)
-            self.save(score=None if self.evaluation is None else self.evaluation.mean)
+            self.save()
             if self.window:
                 self.record()
         if self.stopped_by in ("SIGINT", "SIGTERM"):
@@ -183,16 +185,25 @@ class Training:
             )
 
     def evaluate(self) -> float:
-        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it."""
+        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it.
+
+        The episodes are others than those of the final evaluation: a run that ends because its result was
+        good must not report that very result.
+        """
         assert self._log is not None
         config, goal = self.config, self.config.stop_at_return
         with self.clock.phase("eval"):
-            found = self.agent.evaluate(config.periodic_eval_episodes)
+            found = self.agent.evaluate(config.periodic_eval_episodes, seed=self.deciding_seed)
             if goal is not None and found.mean >= goal:
-                found = self.agent.evaluate(config.eval_episodes)
+                found = self.agent.evaluate(config.eval_episodes, seed=self.deciding_seed)
                 if found.mean >= goal:
-                    self.evaluation, self.stopped_by = found, self.stopped_by or "stop_at_return"
-        self._log.record(int(self.agent.env_steps), _evaluation_metrics(found))
+                    self.stopped_by = self.stopped_by or "stop_at_return"
+        values = {
+            "eval/mean_reward": float(found.mean),
+            "eval/std_reward": float(found.std),
+            "eval/mean_ep_length": float(np.mean(found.lengths)),
+        }
+        self._log.record(int(self.agent.env_steps), values)
         return float(found.mean)
 
     def save(self, score: float | None = None) -> None:
@@ -230,12 +241,10 @@ class Training:
 
     def finish(self) -> dict[str, Any]:
         """Evaluate over eval_episodes, say the result, and write summary.json."""
-        assert self._log is not None
         config = self.config
-        if self.evaluation is None and config.eval_episodes:
+        if config.eval_episodes:
             with self.clock.phase("eval"):
                 self.evaluation = self.agent.evaluate(config.eval_episodes)
-            self._log.record(int(self.agent.env_steps), _evaluation_metrics(self.evaluation))
         summary = self.summary()
         path = self.directory.write_summary(summary)
         self.say(_in_words(summary, config, path))
@@ -318,14 +327,6 @@ def _resolved(config: RunConfig, agent_config: Any) -> str:
 def _due(steps: int, before: int, every: int) -> bool:
     """Say whether a multiple of `every` lies in (before, steps]."""
     return steps // every > before // every
-
-
-def _evaluation_metrics(found: Any) -> dict[str, float]:
-    return {
-        "eval/mean_reward": float(found.mean),
-        "eval/std_reward": float(found.std),
-        "eval/mean_ep_length": float(np.mean(found.lengths)),
-    }
 
 
 def _first_nan(state: Any, path: str = "") -> str | None:

@@ -99,11 +99,11 @@ class TinyAgent:
             "episode/length": [e[1] for e in ended],
         }
 
-    def evaluate(self, episodes=100):
+    def evaluate(self, episodes=100, *, seed=None):
         env = self._make()
         returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
         for i in range(episodes):
-            obs, _ = env.reset(seed=1_000_000 + i)
+            obs, _ = env.reset(seed=((self.seed if seed is None else seed) * 1000 + i) % 2**31)
             ended = False
             while not ended:
                 obs, reward, terminated, truncated, _ = env.step(int(np.argmax(self._probs(obs))))
