@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
+from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
+from dynarl.nn import Module
 
 __all__ = ["Agent", "Evaluation", "Stop"]
 
@@ -67,19 +69,31 @@ class Agent:
         """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
         raise TypeError(f"{type(self).__name__}: choose must be defined")
 
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
+    def learn(
+        self,
+        total_steps: int,
+        on_iteration: Stop | None = None,
+        *,
+        callbacks: Iterable[CallbackLike] | CallbackLike = (),
+    ) -> Self:
         """Train for `total_steps` environment steps more.
 
-        `on_iteration(metrics)` is called after each iteration; returning False ends the training. Schedules
-        run over all steps the agent will have made by then.
+        After each iteration `callbacks` run (see dynarl.callbacks), then `on_iteration(metrics)`; one that
+        returns False ends the training. Schedules run over all steps the agent will have made by then.
         """
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
-        while self.env_steps < end:
-            metrics = self.collect_and_update(self.env_steps / end)
-            if on_iteration is not None and on_iteration(metrics) is False:
-                break
+        each = Callbacks(callbacks)
+        each.begin(self)
+        try:
+            while self.env_steps < end:
+                metrics = self.collect_and_update(self.env_steps / end)
+                stop = each.on_iteration(self, metrics) is False
+                if (on_iteration is not None and on_iteration(metrics) is False) or stop:
+                    break
+        finally:
+            each.end(self)
         return self
 
     def predict(
@@ -119,17 +133,27 @@ class Agent:
             purpose="evaluate",
         )
         try:
-            return self._play(envs, episodes, deterministic)
+            return self.play(envs, episodes, deterministic=deterministic)
         finally:
             envs.close()
 
-    def _play(self, envs: Environments, episodes: int, deterministic: bool) -> Evaluation:
+    def play(
+        self,
+        envs: Environments,
+        episodes: int,
+        *,
+        deterministic: bool = True,
+        watch: Callable[[], None] | None = None,
+    ) -> Evaluation:
+        """Play whole episodes in the given environments; `watch` is called before each step (to render)."""
         quota = np.full(envs.num_envs, episodes // envs.num_envs)
         quota[: episodes % envs.num_envs] += 1
         found: list[tuple[int, int, float, int]] = []
         played = np.zeros(envs.num_envs, np.int64)
         obs = envs.reset()
         while (played < quota).any():
+            if watch is not None:
+                watch()
             noise = None if deterministic else self._predict_noise(envs.num_envs)
             info = envs.step(self.choose(obs, noise)).info
             obs = envs.obs
@@ -141,6 +165,10 @@ class Agent:
         found.sort()
         returns = np.array([f[2] for f in found])
         return Evaluation(float(returns.mean()), float(returns.std()), returns, np.array([f[3] for f in found]))
+
+    def networks(self) -> dict[str, Module]:
+        """Return the agent's networks by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""
