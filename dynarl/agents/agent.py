@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from dynarl import checkpoint, identity
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
+from dynarl.rollout import play
 
 __all__ = ["Agent", "Evaluation", "Stop"]
 
@@ -40,6 +42,8 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    num_threads: int | None = 1
+    """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
     grad_steps = 0
     iteration = 0
@@ -76,10 +80,11 @@ class Agent:
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
-        while self.env_steps < end:
-            metrics = self.collect_and_update(self.env_steps / end)
-            if on_iteration is not None and on_iteration(metrics) is False:
-                break
+        with blas_threads(self.num_threads):
+            while self.env_steps < end:
+                metrics = self.collect_and_update(self.env_steps / end)
+                if on_iteration is not None and on_iteration(metrics) is False:
+                    break
         return self
 
     def predict(
@@ -110,37 +115,18 @@ class Agent:
         Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds
         are keyed by (seed, "evaluate"), the same at every call; statistics of normalisers stay frozen.
         """
-        if episodes < 1:
-            raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
-        envs = make(
-            _evaluation_source(self.source),
-            _parallel(self.source, episodes),
-            seed=self.seed if seed is None else seed,
-            purpose="evaluate",
-        )
+        seed = self.seed if seed is None else seed
+        envs = make(_evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
+
+        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
+            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
+
         try:
-            return self._play(envs, episodes, deterministic)
+            with blas_threads(self.num_threads):
+                returns, lengths = play(envs, act, episodes)
         finally:
             envs.close()
-
-    def _play(self, envs: Environments, episodes: int, deterministic: bool) -> Evaluation:
-        quota = np.full(envs.num_envs, episodes // envs.num_envs)
-        quota[: episodes % envs.num_envs] += 1
-        found: list[tuple[int, int, float, int]] = []
-        played = np.zeros(envs.num_envs, np.int64)
-        obs = envs.reset()
-        while (played < quota).any():
-            noise = None if deterministic else self._predict_noise(envs.num_envs)
-            info = envs.step(self.choose(obs, noise)).info
-            obs = envs.obs
-            if info:
-                for i, total, length in zip(info["env"], info["episode_return"], info["episode_length"]):
-                    if played[i] < quota[i]:
-                        found.append((int(i), int(played[i]), float(total), int(length)))
-                        played[i] += 1
-        found.sort()
-        returns = np.array([f[2] for f in found])
-        return Evaluation(float(returns.mean()), float(returns.std()), returns, np.array([f[3] for f in found]))
+        return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""
@@ -177,6 +163,18 @@ class Agent:
         return agent
 
 
+@contextlib.contextmanager
+def blas_threads(number: int | None) -> Iterator[None]:
+    """Limit BLAS to `number` threads inside: two on busy cores made a product of 256 x 256 fifty times slower."""
+    if number is None or os.environ.get("OPENBLAS_NUM_THREADS") == str(number):
+        yield
+        return
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(number, user_api="blas"):
+        yield
+
+
 def _number_of(env: Any, num_envs: int) -> int | None:
     """Ready-made environments come in the number they are."""
     return None if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)) else num_envs
@@ -200,10 +198,6 @@ def _evaluation_source(env: Any) -> Any:
         spec = env.spec
         return lambda: gymnasium.make(spec)
     return env
-
-
-def _parallel(env: Any, episodes: int) -> int:
-    return min(episodes, 100)
 
 
 def _is_single(space: Any, obs: Any, layout: Any) -> bool:

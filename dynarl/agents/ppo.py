@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dynarl import nn, optim
 from dynarl.agents.agent import Agent
+from dynarl.agents.checks import fraction, least_one, one_of, positive
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
 from dynarl.agents.returns import explained_variance, gae
@@ -97,29 +98,19 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
-        for name in ("num_envs", "num_steps", "batch_size", "num_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "adam_eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: must be above 0 or None, got {value}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation: must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}")
-        for name in ("learning_rate_schedule", "clip_range_schedule"):
-            if getattr(self, name) not in ("constant", "linear"):
-                raise ValueError(f"{name}: must be 'constant' or 'linear', got {getattr(self, name)!r}")
+        least_one("num_envs", "num_steps", "batch_size", "num_epochs", config=self)
+        positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", config=self)
+        positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
+        fraction("gamma", "gae_lambda", config=self)
+        one_of("activation", ACTIVATIONS, config=self)
+        one_of("learning_rate_schedule", ("constant", "linear"), config=self)
+        one_of("clip_range_schedule", ("constant", "linear"), config=self)
         if any(size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
         if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
             raise ValueError(
-                "kl_adaptive_lr: steers the learning rate itself, so learning_rate_schedule must be constant"
+                f"kl_adaptive_lr: {self.kl_adaptive_lr} steers the learning rate itself, so "
+                f"learning_rate_schedule must be 'constant', got {self.learning_rate_schedule!r}"
             )
 
 
