@@ -301,18 +301,19 @@ def test_parameter_errors():
     with pytest.raises(
         ValueError,
         match=r"(?s)Expected parameter scale \(Tensor of shape \(2,\)\) of distribution "
-        r"Normal\(loc: \(2,\), scale: \(2,\)\) to satisfy the constraint GreaterThan.*invalid values:\n\[-1\.\]",
+        r"Normal\(loc: \(2,\), scale: \(2,\)\) to satisfy the constraint GreaterThan.*"
+        r"invalid values:\n\[-1\.\]",
     ):
         Normal(dynarl.zeros(2), dynarl.tensor([1.0, -1.0]))
     with pytest.raises(ValueError, match=r"parameter loc .* Real\(\)"):
         Normal(math.nan, 1.0)
     with pytest.raises(ValueError, match=r"(?s)parameter logits .*Real\(\).*nan"):
         Categorical(logits=dynarl.tensor([0.0, math.nan]))
-    with pytest.raises(ValueError, match="parameter probs .* Simplex"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Simplex"):
         Categorical(probs=dynarl.tensor([0.5, -0.5]))
-    with pytest.raises(ValueError, match="parameter probs .* Simplex"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Simplex"):
         Categorical(probs=dynarl.tensor([[0.5, 0.5], [0.0, 0.0]]))
-    with pytest.raises(ValueError, match="parameter probs .* Interval"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Interval"):
         Bernoulli(2.0)
     with pytest.raises(ValueError, match="Either `probs` or `logits` must be specified, but not both"):
         Categorical()
@@ -324,7 +325,7 @@ def test_parameter_errors():
         Uniform(1.0, 1.0)
     with pytest.raises(ValueError, match="Input arguments must all be numbers or Tensors, got str"):
         Normal(dynarl.zeros(1), "1")
-    with pytest.raises(ValueError, match="Expected reinterpreted_batch_ndims <= .*actual 2 vs 1"):
+    with pytest.raises(ValueError, match=r"Expected reinterpreted_batch_ndims <= .*actual 2 vs 1"):
         Independent(Normal(dynarl.zeros(3), 1.0), 2)
     with pytest.raises(ValueError, match=r"logits must end in sum\(nvec\) = 5 columns"):
         MultiCategorical(dynarl.zeros(4), [2, 3])

@@ -147,7 +147,7 @@ def _erfinv_values(y: Any) -> Any:
     for _ in range(3):
         error = (_erf_values(x) - p) * (math.sqrt(math.pi) / 2) * np_.exp(x * x)
         x = x - error / (1 + x * error)  # Halley: erf'' / erf' = -2 x
-    edge = np_.where(np_.abs(y64) == 1, np_.sign(y64) * math.inf, math.nan)
+    edge = np_.where(y64 == 1, math.inf, np_.where(y64 == -1, -math.inf, math.nan))
     return np_.where(inside, x, edge).astype(y.dtype)
 
 
