@@ -9,6 +9,9 @@ import importlib
 import math
 from typing import Any
 
+from numpy import finfo as finfo
+from numpy import iinfo as iinfo
+
 from dynarl import autograd as autograd
 from dynarl.autograd import *  # noqa: F403
 from dynarl.autograd.dtypes import bool_ as bool
@@ -24,7 +27,7 @@ _FUNCTIONS = {
     elementwise: (
         "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign sin cos tan asin acos "
         "atan atan2 sinh cosh tanh atanh asinh acosh floor ceil trunc round frac maximum minimum fmod remainder "
-        "floor_divide clamp where eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
+        "floor_divide clamp clamp_min clamp_max logaddexp positive where eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
         "bitwise_or bitwise_xor bitwise_not isnan isinf isfinite nan_to_num isclose allclose equal clone"
     ),
     activation: "relu sigmoid softmax log_softmax logsumexp erf selu",
@@ -45,11 +48,12 @@ _FUNCTIONS = {
 }
 for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
-        globals()[_name] = getattr(_module, _name)
+        globals()[_name] = getattr(Tensor if _module is reduction else _module, _name)  # methods also take axis=
 
 add, sub = Tensor.add, Tensor.sub
 subtract, multiply, divide, true_divide = sub, elementwise.mul, elementwise.div, elementwise.div
 clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
+swapaxes, ravel, logsumexp = Tensor.swapaxes, Tensor.ravel, Tensor.logsumexp
 del _module, _names, _name
 
 _LAZY = ("nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")

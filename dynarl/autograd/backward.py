@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd.device import xp
+from dynarl.autograd.device import is_array, xp
 from dynarl.autograd.memory import last_modification, line_of, modified_since
 from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
 
@@ -137,9 +137,51 @@ def run(
     mode.recording = before if create_graph else OFF
     if create_graph and before == OFF:
         mode.recording = RECORD
+    plain = inputs is None and not create_graph and not changed and not mode.anomaly
     try:
         for root, seed in zip(roots, seeds):
             state.add(root, seed)
+        if plain:
+            _pull(order, state, retain_graph)
+        else:
+            _pull_checked(order, state, retain_graph, changed)
+    finally:
+        mode.recording = before
+    state.finish()
+    return state.captured
+
+
+def _pull(order: list[Node], state: _Run, retain_graph: bool) -> None:
+    """The common case, kept lean: first order, into `.grad`, nothing changed in place since."""
+    for node in order:
+        g = node.grad
+        if g is None:
+            continue
+        node.grad = None
+        vjps = node.vjps
+        if node.hooks is not None:
+            g = apply_hooks(node.hooks, g)
+        if vjps.__class__ is tuple:
+            for edge, vjp in zip(node.edges, vjps):
+                if edge is None:
+                    continue
+                if edge.__class__ is Node and edge.grad is None:
+                    edge.grad = vjp(g)
+                    edge.owned = False
+                else:
+                    state.add(edge, vjp(g))
+        elif vjps is None:
+            raise _freed(node)
+        else:
+            _joint(node, vjps, g, state)
+        if not retain_graph:
+            node.vjps = None
+            node.args = ()
+            node.edges = _FREED
+
+
+def _pull_checked(order: list[Node], state: _Run, retain_graph: bool, changed: bool) -> None:
+    try:
         for node in order:
             g = node.grad
             if g is not None:
@@ -149,23 +191,23 @@ def run(
                     node.args = ()
                     node.edges = _FREED
     finally:
-        mode.recording = before
         for node in order:
             node.grad = None
-            node.owned = False
-    state.finish()
-    return state.captured
 
 
 _FREED: list[Any] = []
 
 
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        f"backward: {node!r} was already freed by an earlier backward; "
+        "pass retain_graph=True to the first call, or compute the loss again"
+    )
+
+
 def _step(node: Node, g: Any, state: _Run, changed: bool) -> None:
     if node.vjps is None:
-        raise RuntimeError(
-            f"backward: {node!r} was already freed by an earlier backward; "
-            "pass retain_graph=True to the first call, or compute the loss again"
-        )
+        raise _freed(node)
     if node.hooks is not None:
         g = apply_hooks(node.hooks, g)
     if state.captured is not None:
@@ -202,18 +244,13 @@ def _capture(node: Node, g: Any, captured: dict[Any, Any]) -> None:
 
 def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
     """Run a function that computes all gradients of a node together, into their homes where that is possible."""
+    homes = state.captured is None and not state.create_graph
+    wanted = state.wanted
     needs: list[Any] = []
     for edge in node.edges:
-        if edge is None or (state.wanted is not None and not _is_wanted(edge, state.wanted)):
+        if edge is None or (wanted is not None and not _is_wanted(edge, wanted)):
             needs.append(False)
-        elif (
-            edge.__class__ is Leaf
-            and edge.grad is None
-            and edge.home is not None
-            and edge.hooks is None
-            and state.captured is None
-            and not state.create_graph
-        ):
+        elif edge.__class__ is Leaf and edge.grad is None and homes and edge.home is not None and edge.hooks is None:
             edge.grad = edge.home  # reserved: a second use of this leaf adds to it
             needs.append(edge.home.array)
         else:
@@ -276,7 +313,7 @@ def _captured_arrays(vjps: Any) -> list[Any]:
                     continue
         elif item.__class__ in (tuple, list):
             stack.extend(item)
-        elif hasattr(item, "dtype") and getattr(item, "ndim", 0) >= 0 and hasattr(item, "strides"):
+        elif is_array(item):
             found.append(item)
     return found
 

@@ -25,6 +25,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     """
     if isinstance(data, Tensor):
         data = data.array
+    if isinstance(data, np.generic):
+        data = np.asarray(data)
     if is_array(data):
         if device is None:
             device = device_of(data)
@@ -70,6 +72,13 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
     return wrap(ndarray)  # type: ignore[no-any-return]
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """Return a tensor that shares memory with an object that offers DLPack (torch, numpy, cupy, jax)."""
+    if ext_tensor.__dlpack_device__()[0] == 1:  # kDLCPU
+        return wrap(np.from_dlpack(ext_tensor))  # type: ignore[no-any-return]
+    return wrap(namespace_for("cuda").from_dlpack(ext_tensor))  # type: ignore[no-any-return]
 
 
 def _shape(size: Sequence[Any]) -> tuple[int, ...]:

@@ -32,15 +32,18 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 1 << 30)
 
 
-def user_line() -> Line:
-    """Return (code, instruction) of the nearest caller outside this package: cheap now, a line number later."""
-    frame: FrameType = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE):
-        back = frame.f_back
-        if back is None:
-            break
-        frame = back
-    return frame.f_code, frame.f_lasti
+def user_line(depth: int = 1) -> Line:
+    """Return (code, instruction) of the nearest caller outside this package: cheap now, a line number later.
+
+    The search starts `depth` calls up.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return sys._getframe(depth).f_code, 0
 
 
 def line_of(line: Line | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynarl.autograd import lifted
+from dynarl.autograd import creation, lifted
 from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
 from dynarl.autograd.tensor import Tensor
 
@@ -30,10 +30,10 @@ def _with_axis(op: Any) -> Any:
 
 def _variance(op: Any) -> Any:
     def method(
-        self: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
+        input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None,
         axis: Any = None, keepdims: bool = False,
     ) -> Any:  # fmt: skip
-        return op(self, dim if axis is None else axis, unbiased, keepdim or keepdims, correction=correction)
+        return op(input, dim if axis is None else axis, unbiased, keepdim or keepdims, correction=correction)
 
     method.__name__, method.__doc__ = op.__name__, op.__doc__
     return method
@@ -66,7 +66,7 @@ _NAMES = {
         "mul", "div", "pow", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square",
         "reciprocal", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
         "atanh", "asinh", "acosh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod", "remainder",
-        "floor_divide", "clamp", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
+        "floor_divide", "clamp", "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
         "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "nan_to_num", "isclose", "allclose", "equal",
         "clone", *_COMPARISONS,
     ),
@@ -97,8 +97,30 @@ def _view_as(self: Any, other: Any) -> Any:
     return self.reshape(other.shape)
 
 
+def _ravel(self: Any) -> Any:
+    return self.reshape(-1)
+
+
 def _swapaxes(self: Any, a: int, b: int) -> Any:
     return self.transpose(a, b)
+
+
+def _new_like(name: str) -> Any:
+    def method(self: Any, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
+        make = getattr(creation, name)
+        return make(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    method.__name__ = f"new_{name}"
+    method.__doc__ = f"Return {name}(...) with this tensor's dtype and device by default."
+    return method
+
+
+def _new_full(self: Any, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+    return creation.full(size, fill_value, dtype=dtype or self.dtype, device=device or self.device)
+
+
+def _new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None) -> Any:
+    return creation.tensor(data, dtype=dtype or self.dtype, device=device or self.device)
 
 
 def _where_method(self: Any, condition: Any, other: Any) -> Any:
@@ -121,6 +143,8 @@ def bind() -> None:
             setattr(Tensor, name, getattr(module, name))
     for name in _REDUCTIONS:
         setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
+    for name in ("zeros", "ones", "empty"):
+        setattr(Tensor, f"new_{name}", _new_like(name))
     for name in ("var", "std"):
         setattr(Tensor, name, _variance(getattr(reduction, name)))
     for name, method in inplace.METHODS.items():
@@ -135,12 +159,12 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
     extra: dict[str, Any] = {
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
-        "__abs__": elementwise.abs, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
-        "reshape_as": _view_as, "swapaxes": _swapaxes, "clip": elementwise.clamp, "absolute": elementwise.abs,
+        "__abs__": elementwise.abs, "__pos__": elementwise.positive, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
+        "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel, "clip": elementwise.clamp, "absolute": elementwise.abs,
         "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
         "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
         "true_divide": elementwise.div, "multiply": elementwise.mul, "subtract": _sub, "divide": elementwise.div,
-        "greater": elementwise.gt, "less": elementwise.lt,
+        "greater": elementwise.gt, "less": elementwise.lt, "new_full": _new_full, "new_tensor": _new_tensor,
     }  # fmt: skip
     for name, value in extra.items():
         setattr(Tensor, name, value)

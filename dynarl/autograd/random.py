@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,17 @@ default_generator = Generator()
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator, which every draw without `generator=` uses."""
     return default_generator.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let the default generator draw from `seed` inside, and go on as before afterwards."""
+    before = default_generator.numpy, default_generator._seed
+    default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        default_generator.numpy, default_generator._seed = before
 
 
 def initial_seed() -> int:

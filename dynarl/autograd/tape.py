@@ -55,7 +55,7 @@ class Node:
         self.grad: Any = None
         self.owned = False
         self.hooks: Any = None
-        self.line = user_line()
+        self.line = user_line(4)
 
     def name(self) -> str:
         """Return the operation's name."""
@@ -235,9 +235,8 @@ class _Like:
         self.shape, self.dtype = shape, dtype
 
 
-def record(op: Any, args: tuple[Any, ...], static: dict[str, Any], out: Any, vjps: Any, arrays: Any = None) -> Node:
+def record(op: Any, args: tuple[Any, ...], static: dict[str, Any], out: Any, vjps: Any, edges: list[Any]) -> Node:
     """Put an operation on the tape; gradients that no operand needs are dropped here."""
-    edges = [a._node if isinstance(a, _tensor) else None for a in args]  # type: ignore[attr-defined]
     if vjps.__class__ is tuple:
         if None in edges:
             vjps = tuple([v if e is not None else None for v, e in zip(vjps, edges)])
@@ -315,7 +314,7 @@ def primitive(
         op = _unary(body, floats)
     else:
         op = _general(body)
-    op.__name__ = op.__qualname__ = body.__name__
+    op.__name__ = op.__qualname__ = body.__name__.lstrip("_")
     op.__doc__ = body.__doc__
     op.__module__ = body.__module__
     op.body, op.lifted, op.promotes, op.linear = body, lifted, promotes, linear  # type: ignore[attr-defined]
@@ -333,15 +332,11 @@ def _unary(body: Callable[..., Any], floats: bool) -> Any:
             out, vjps = body(array, **static)
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(op, (x,), error) from error
-        if not hasattr(out, "ndim") or isinstance(out, np.generic):
-            out = np.asarray(out)
         result = _new(_tensor)
-        result.array = out
+        result.array = np.asarray(out) if isinstance(out, np.generic) else out
+        edge = x._node  # type: ignore[attr-defined]
+        result._node = record(op, (x,), static, out, vjps, [edge]) if edge is not None and mode.recording else None
         result._leaf = None
-        if x._node is not None and mode.recording:  # type: ignore[attr-defined]
-            result._node = record(op, (x,), static, out, vjps)
-        else:
-            result._node = None
         return result
 
     return op
@@ -358,50 +353,59 @@ def _same_dtype(x: Any, y: Any) -> bool:
 
 def _promoting(body: Callable[..., Any]) -> Any:
     def op(x: Any, y: Any, *rest: Any, **static: Any) -> Any:
-        args = (x, y, *rest) if rest else (x, y)
-        arrays = [a.array if isinstance(a, _tensor) else _operand(a) for a in args]  # type: ignore[attr-defined]
+        if rest:
+            return several(x, y, *rest, **static)
+        edges = [None, None]
+        a, b = x, y
+        if isinstance(x, _tensor):
+            a, edges[0] = x.array, x._node  # type: ignore[attr-defined]
+        else:
+            a = _operand(x)
+        if isinstance(y, _tensor):
+            b, edges[1] = y.array, y._node  # type: ignore[attr-defined]
+        else:
+            b = _operand(y)
         try:
-            if rest or not _same_dtype(arrays[0], arrays[1]):
-                arrays = _promote(arrays)
-            out, vjps = body(*arrays, **static)
+            if not _same_dtype(a, b):
+                a, b = _promote([a, b])
+            out, vjps = body(a, b, **static)
         except (ValueError, TypeError, IndexError) as error:
-            raise _explained(op, args, error) from error
-        if isinstance(out, np.generic):
-            out = np.asarray(out)
+            raise _explained(op, (x, y), error) from error
         result = _new(_tensor)
-        result.array = out
-        result._leaf = result._node = None
-        if mode.recording:
-            for a in args:
-                if isinstance(a, _tensor) and a._node is not None:  # type: ignore[attr-defined]
-                    result._node = record(op, args, static, out, vjps)
-                    break
+        result.array = np.asarray(out) if isinstance(out, np.generic) else out
+        needs = edges[0] is not None or edges[1] is not None
+        result._node = record(op, (x, y), static, out, vjps, edges) if needs and mode.recording else None
+        result._leaf = None
         return result
 
+    several = _general(body, lambda: op)
     return op
 
 
-def _general(body: Callable[..., Any]) -> Any:
+def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -> Any:
     def op(*args: Any, **static: Any) -> Any:
         arrays = []
+        edges = []
         needs = False
         for a in args:
             if isinstance(a, _tensor):
                 arrays.append(a.array)  # type: ignore[attr-defined]
-                if a._node is not None:  # type: ignore[attr-defined]
+                edge = a._node  # type: ignore[attr-defined]
+                edges.append(edge)
+                if edge is not None:
                     needs = True
             else:
                 arrays.append(None if a is None else _operand(a))
+                edges.append(None)
+        me = op if owner is None else owner()
         try:
             out, vjps = body(*arrays, **static)
         except (ValueError, TypeError, IndexError) as error:
-            raise _explained(op, args, error) from error
-        if isinstance(out, np.generic):
-            out = np.asarray(out)
+            raise _explained(me, args, error) from error
         result = _new(_tensor)
-        result.array = out
+        result.array = np.asarray(out) if isinstance(out, np.generic) else out
+        result._node = record(me, args, static, out, vjps, edges) if needs and mode.recording else None
         result._leaf = None
-        result._node = record(op, args, static, out, vjps) if needs and mode.recording else None
         return result
 
     return op

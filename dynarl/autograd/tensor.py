@@ -112,6 +112,11 @@ class Tensor:
 
     nelement = numel
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return int(self.array.nbytes)
+
     def element_size(self) -> int:
         """Return the bytes of one element."""
         return int(self.array.itemsize)
@@ -126,7 +131,7 @@ class Tensor:
 
     def contiguous(self) -> Tensor:
         """Return the tensor with its elements in row-major order, itself if they are."""
-        return self if self.array.flags.c_contiguous else self.clone()  # type: ignore[no-any-return]
+        return self if self.array.flags.c_contiguous else _contiguous(self)  # type: ignore[no-any-return]
 
     def data_ptr(self) -> int:
         """Return the address of the first element."""
@@ -179,8 +184,10 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if self._leaf is None:
             self._leaf = Leaf()
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"grad: must be a Tensor or None, got {value.__class__.__name__}")
         if value is not None and tuple(value.shape) != tuple(self.shape):
-            raise RuntimeError(f"grad: must have shape {tuple(self.shape)}, got {tuple(value.shape)}")
+            raise RuntimeError(f"grad: a gradient of shape {tuple(value.shape)} for a tensor of shape {tuple(self.shape)}")
         release_home(self._leaf)
         self._leaf.grad = value
 
@@ -453,6 +460,11 @@ def _cast(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
     if dtype.kind != "f":
         return wrap(x.array.astype(dtype))  # type: ignore[no-any-return]
     return cast(x, dtype=dtype)  # type: ignore[no-any-return]
+
+
+@tape.primitive(linear=True)
+def _contiguous(x: Any) -> Any:
+    return (x if isinstance(x, Tensor) else xp(x).ascontiguousarray(x)), (lambda g: g,)
 
 
 @tape.primitive

@@ -33,6 +33,9 @@ def _true_divide(x: Any, y: Any) -> Any:
     return out, (lambda g: g / y, lambda g: -g * out / y)
 
 
+_true_divide.__name__ = "div"
+
+
 def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     """Divide; integers give the default floating dtype. rounding_mode "floor" or "trunc" rounds the quotient."""
     if rounding_mode == "floor":
@@ -72,9 +75,21 @@ def pow(x: Any, y: Any) -> Any:
     return out, (vjp_base, vjp_exponent)
 
 
+@primitive(promotes=True)
+def logaddexp(x: Any, y: Any) -> Any:
+    np_ = xp(y if x.__class__ in (int, float, bool) else x)
+    out = np_.logaddexp(x, y)
+    return out, (lambda g: g * np_.exp(x - out), lambda g: g * np_.exp(y - out))
+
+
 @primitive(linear=True)
 def neg(x: Any) -> Any:
     return -x, (lambda g: -g,)
+
+
+def positive(x: Any) -> Any:
+    """Return x itself (the unary +)."""
+    return x
 
 
 @primitive(floats=True)
@@ -299,6 +314,16 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     return _clamp(input, low=min, high=max)
 
 
+def clamp_min(input: Any, min: Any) -> Any:
+    """Limit values from below."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Any, max: Any) -> Any:
+    """Limit values from above."""
+    return clamp(input, max=max)
+
+
 def relu6(x: Any) -> Any:
     """Limit values to [0, 6]."""
     return clamp(x, 0.0, 6.0)
@@ -374,8 +399,13 @@ logical_not, bitwise_not = _test("logical_not"), _test("bitwise_not")
 
 
 @primitive
-def nan_to_num(x: Any, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
+def _nan_to_num(x: Any, *, nan: float, posinf: float | None, neginf: float | None) -> Any:
     return xp(x).nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), (lambda g: g * xp(x).isfinite(x),)
+
+
+def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
+    """Replace NaN by `nan` (0) and infinities by the given numbers (the largest of the dtype)."""
+    return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
 def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:

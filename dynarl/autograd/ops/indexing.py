@@ -160,7 +160,8 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         if not hasattr(value, "_node"):
             value = wrap(xp(x.array).asarray(raw, dtype=x.dtype))
         _, vjps = _setitem.body(x.array, value.array, index=index)
-        x._node = record(_setitem, (before, value), {"index": index}, x.array, vjps)
+        edges = [before._node, value._node]
+        x._node = record(_setitem, (before, value), {"index": index}, x.array, vjps, edges)
         x._leaf = None
 
 

@@ -1,0 +1,7 @@
+"""Agents: each file reads as its paper, and all share the verbs learn, predict, evaluate, save and load."""
+
+from dynarl.agents.agent import Agent, Evaluation
+from dynarl.agents.policies import ActorCritic
+from dynarl.agents.ppo import PPO, PPOConfig
+
+__all__ = ["PPO", "ActorCritic", "Agent", "Evaluation", "PPOConfig"]

@@ -1,0 +1,230 @@
+"""What every agent can do beside learning: predict, evaluate, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl import checkpoint, identity
+from dynarl.envs import Environments, make
+from dynarl.envs.spaces import env_action_map, observation_layout
+
+__all__ = ["Agent", "Evaluation", "Stop"]
+
+Stop = Callable[[dict[str, Any]], bool | None]
+
+
+class Evaluation(NamedTuple):
+    """Returns of evaluation episodes: mean and standard deviation (ddof 0), and each episode's return and length."""
+
+    mean: float
+    std: float
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+
+class Agent:
+    """The verbs that agents share. A subclass has `collect_and_update`, `act`, `algorithm` and `config_class`.
+
+    `env` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment.
+    """
+
+    algorithm: str
+    config_class: type[Any]
+    config: Any
+    envs: Environments
+    env_steps = 0
+    grad_steps = 0
+    iteration = 0
+
+    def __init__(self, env: Any, *, seed: int, device: str, config: Any, overrides: Mapping[str, Any]) -> None:
+        unknown = sorted(set(overrides) - {f.name for f in dataclasses.fields(self.config_class)})
+        if unknown:
+            raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
+        self.config = dataclasses.replace(config or self.config_class(), **overrides)
+        self.source, self.seed, self.device = env, seed, device
+        self.envs = make(env, _number_of(env, self.config.num_envs), seed=seed)
+        self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
+        self.layout = observation_layout(self.observation_space)
+
+    @property
+    def env(self) -> Environments:
+        """The environments the agent learns in."""
+        return self.envs
+
+    def collect_and_update(self, progress: float) -> dict[str, Any]:
+        """Gather experience and learn from it once; `progress` in [0, 1) is how much of the run is done."""
+        raise TypeError(f"{type(self).__name__}: collect_and_update must be defined")
+
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
+        raise TypeError(f"{type(self).__name__}: choose must be defined")
+
+    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
+        """Train for `total_steps` environment steps more.
+
+        `on_iteration(metrics)` is called after each iteration; returning False ends the training. Schedules
+        run over all steps the agent will have made by then.
+        """
+        if total_steps < 1:
+            raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
+        end = self.env_steps + total_steps
+        while self.env_steps < end:
+            metrics = self.collect_and_update(self.env_steps / end)
+            if on_iteration is not None and on_iteration(metrics) is False:
+                break
+        return self
+
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        *,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Return (action, state) for one observation or a batch, as the environment wants the action.
+
+        The state is passed through: this agent has none. Sampled actions draw from a stream of their own.
+        """
+        layout = self.layout
+        single = _is_single(self.observation_space, obs, layout)
+        batch = _stored(obs, layout, single)
+        noise = None if deterministic else self._predict_noise(len(batch))
+        action = env_action_map(self.action_space)(self.choose(batch, noise))
+        return (action[0] if single else action), state
+
+    def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:
+        raise TypeError(f"{type(self).__name__}: _predict_noise must be defined")
+
+    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int | None = None) -> Evaluation:
+        """Play whole episodes in environments of their own and return their returns.
+
+        Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds
+        are keyed by (seed, "evaluate"), the same at every call; statistics of normalisers stay frozen.
+        """
+        if episodes < 1:
+            raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
+        envs = make(_evaluation_source(self.source), _parallel(self.source, episodes), seed=self.seed if seed is None else seed, purpose="evaluate")
+        try:
+            return self._play(envs, episodes, deterministic)
+        finally:
+            envs.close()
+
+    def _play(self, envs: Environments, episodes: int, deterministic: bool) -> Evaluation:
+        quota = np.full(envs.num_envs, episodes // envs.num_envs)
+        quota[: episodes % envs.num_envs] += 1
+        found: list[tuple[int, int, float, int]] = []
+        played = np.zeros(envs.num_envs, np.int64)
+        obs = envs.reset()
+        while (played < quota).any():
+            noise = None if deterministic else self._predict_noise(envs.num_envs)
+            info = envs.step(self.choose(obs, noise)).info
+            obs = envs.obs
+            if info:
+                for i, total, length in zip(info["env"], info["episode_return"], info["episode_length"]):
+                    if played[i] < quota[i]:
+                        found.append((int(i), int(played[i]), float(total), int(length)))
+                        played[i] += 1
+        found.sort()
+        returns = np.array([f[2] for f in found])
+        return Evaluation(float(returns.mean()), float(returns.std()), returns, np.array([f[3] for f in found]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes, as nested dicts of arrays and JSON scalars."""
+        raise TypeError(f"{type(self).__name__}: state_dict must be defined")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        raise TypeError(f"{type(self).__name__}: load_state_dict must be defined")
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
+        meta = {**identity.describe(self), "env_id": _id_of(self.source), "seed": self.seed}
+        return checkpoint.save(path, self.state_dict(), meta=meta)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], env: Any = None, *, device: str = "cpu", **overrides: Any) -> Self:
+        """Make an agent from a checkpoint directory; give `env` unless it was made from a Gymnasium id."""
+        saved = checkpoint.load(path)
+        if saved.meta.get("algorithm") != cls.algorithm:
+            raise checkpoint.CheckpointError(
+                f"load: {path} was written by {saved.meta.get('algorithm')!r}, not by {cls.algorithm!r}"
+            )
+        env = saved.meta.get("env_id") if env is None else env
+        if env is None:
+            raise ValueError(f"load: {path} does not name a Gymnasium id, pass env=")
+        fields = {f.name: f for f in dataclasses.fields(cls.config_class)}
+        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.meta["config"].items() if k in fields}
+        init = {k: overrides.pop(k) for k in list(overrides) if k not in fields}
+        agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=cls.config_class(**{**stored, **overrides}), **init)
+        identity.check(saved.meta, agent)
+        agent.load_state_dict(saved.state)
+        return agent
+
+
+def _number_of(env: Any, num_envs: int) -> int | None:
+    """Ready-made environments come in the number they are."""
+    return None if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)) else num_envs
+
+
+def _id_of(env: Any) -> str | None:
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    return None if spec is None else str(spec.id)
+
+
+def _evaluation_source(env: Any) -> Any:
+    """Return what new environments can be made of, so that evaluation never disturbs training."""
+    if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)):
+        if env.spec is None:
+            raise ValueError(
+                f"evaluate: {type(env).__name__} has no spec to make another from; "
+                "give the agent an env id or a function that makes the environment"
+            )
+        spec = env.spec
+        return lambda: gymnasium.make(spec)
+    return env
+
+
+def _parallel(env: Any, episodes: int) -> int:
+    return min(episodes, 100)
+
+
+def _is_single(space: Any, obs: Any, layout: Any) -> bool:
+    if layout.pack is not None:
+        part = obs
+        while isinstance(part, (dict, tuple, list)):
+            part, space = (
+                (next(iter(part.values())), space[next(iter(part))]) if isinstance(part, dict) else (part[0], space[0])
+            )
+        return np.ndim(part) == len(space.shape or ())
+    shape = np.shape(obs)
+    if shape == layout.shape:
+        return True
+    if shape[1:] == layout.shape and len(shape) == len(layout.shape) + 1:
+        return False
+    raise ValueError(f"predict: obs must have shape {layout.shape} or [N, {layout.shape}], got {shape}")
+
+
+def _stored(obs: Any, layout: Any, single: bool) -> NDArray[Any]:
+    if layout.pack is not None:
+        lead = () if single else (_rows(obs),)
+        packed = layout.pack(obs, lead)
+        return packed[None] if single else packed  # type: ignore[no-any-return]
+    array = np.asarray(obs, dtype=layout.dtype)
+    return array[None] if single else array
+
+
+def _rows(obs: Any) -> int:
+    while isinstance(obs, (dict, tuple, list)):
+        obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
+    return len(obs)

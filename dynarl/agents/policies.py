@@ -1,0 +1,126 @@
+"""Policies: networks from observations to an action distribution and a value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from dynarl import nn
+from dynarl.autograd import Parameter, Tensor, no_grad, zeros
+from dynarl.autograd.ops.elementwise import exp
+from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal
+from dynarl.envs.spaces import flat_size
+
+__all__ = ["ActorCritic", "FeaturesFactory", "head_size", "mlp"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
+
+
+def mlp(sizes: Sequence[int], activation: str, *, gain: float | None, out_gain: float | None) -> nn.Sequential:
+    """Return Linear layers of the given sizes with activations between them.
+
+    With gains, weights are orthogonal (gain for hidden layers, out_gain for the last) and biases zero, as
+    in arXiv:2005.12729; None keeps the layers' own initialisation.
+    """
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:])):
+        last = i == len(sizes) - 2
+        linear = nn.Linear(inputs, outputs)
+        scale = out_gain if last else gain
+        if scale is not None:
+            nn.init.orthogonal_(linear.weight, scale)
+            nn.init.zeros_(linear.bias)
+        layers.append(linear)
+        if not last:
+            layers.append(ACTIVATIONS[activation]())
+    return nn.Sequential(*layers)
+
+
+def head_size(action_space: spaces.Space[Any]) -> int:
+    """Return how many numbers parametrise the action distribution of a space."""
+    match action_space:
+        case spaces.Discrete():
+            return int(action_space.n)
+        case spaces.MultiDiscrete():
+            return int(np.sum(action_space.nvec))
+        case spaces.Box() | spaces.MultiBinary():
+            return math.prod(action_space.shape)
+    raise ValueError(f"action space: supported are Discrete, Box, MultiDiscrete and MultiBinary, got {action_space}")
+
+
+class ActorCritic(nn.Module):
+    """Separate networks for the action distribution and the value, as in the PPO paper.
+
+    `features` puts a network of the user's in front of both: a Module that maps observations [B, ...] to
+    [B, F], or a function that makes one from the observation space; actor and critic then share it.
+
+    Called with encoded observations [B, ...], it returns (distribution over [B], value [B]). Discrete
+    actions are Categorical, Box actions Gaussian with a standard deviation that does not depend on the
+    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        orthogonal_init: bool = True,
+        log_std_init: float = 0.0,
+        features: FeaturesFactory | None = None,
+    ) -> None:
+        super().__init__()
+        self.action_space = action_space
+        size = flat_size(observation_space)
+        self.features = None
+        if features is not None:
+            self.features = features if isinstance(features, nn.Module) else features(observation_space)
+            size = _features_size(self.features, observation_space)
+        gain = math.sqrt(2.0) if orthogonal_init else None
+        outputs = head_size(action_space)
+        self.actor = mlp((size, *hidden_sizes, outputs), activation, gain=gain, out_gain=0.01 if gain else None)
+        self.critic = mlp((size, *hidden_sizes, 1), activation, gain=gain, out_gain=1.0 if gain else None)
+        self.log_std = None
+        if isinstance(action_space, spaces.Box):
+            self.log_std = Parameter(zeros(outputs) + log_std_init)
+
+    def forward(self, obs: Tensor) -> tuple[Any, Tensor]:
+        """Return the action distribution and the value [B] of encoded observations [B, ...]."""
+        if self.features is not None:
+            obs = self.features(obs)
+        return self.distribution(self.actor(obs)), self.critic(obs).reshape(-1)
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Return the value [B] alone."""
+        if self.features is not None:
+            obs = self.features(obs)
+        value: Tensor = self.critic(obs).reshape(-1)
+        return value
+
+    def distribution(self, head: Tensor) -> Any:
+        """Return the distribution that the actor's output [B, head_size] parametrises."""
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return Categorical(logits=head, validate_args=False)
+        if isinstance(space, spaces.Box):
+            normal = Normal(head, exp(self.log_std), validate_args=False)
+            return Independent(normal, 1, validate_args=False)
+        if isinstance(space, spaces.MultiDiscrete):
+            return MultiCategorical(head, np.ravel(space.nvec).tolist(), validate_args=False)
+        return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
+
+
+def _features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
+    shape = observation_space.shape if isinstance(observation_space, spaces.Box) else (flat_size(observation_space),)
+    with no_grad():
+        out = features(zeros(2, *(shape or ())))
+    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2:
+        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ValueError(f"features: must map observations [B, {', '.join(map(str, shape or ()))}] to [B, F], got {got}")
+    return int(out.shape[1])

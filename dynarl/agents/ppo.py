@@ -1,0 +1,425 @@
+"""Proximal Policy Optimisation (arXiv:1707.06347).
+
+    for each iteration:
+        collect T steps in N environments with policy pi_old
+        A, R <- GAE(rewards, values)                              arXiv:1506.02438
+        for each epoch, for each minibatch:
+            ratio = pi(a|s) / pi_old(a|s)
+            loss  = -mean(min(ratio A, clip(ratio) A)) + c_v mean((V(s) - R)^2) - c_e H(pi(s))
+            Adam step on the loss's gradient, its global norm clipped
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl import nn, optim
+from dynarl.agents.agent import Agent
+from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
+from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
+from dynarl.agents.returns import explained_variance, gae
+from dynarl.agents.state import from_plain, to_plain
+from dynarl.autograd import backward, no_grad, philox, tensor
+from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.random import seeded
+from dynarl.autograd.tape import wrap
+from dynarl.envs import ObservationNormalizer, RewardNormalizer
+from dynarl.envs.spaces import action_layout, encode
+from dynarl.rollout import Batch, Collector, Fragment
+from dynarl.seeding import derive_seed
+
+__all__ = ["PPO", "PPOConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Hyperparameters of PPO."""
+
+    num_envs: int = 8
+    """Environments stepped together (N)."""
+    num_steps: int = 128
+    """Steps of each environment per iteration (T); an iteration trains on N x T transitions."""
+    batch_size: int = 256
+    """Transitions per minibatch. A remainder is spread evenly over the minibatches."""
+    num_epochs: int = 10
+    """Passes over the transitions of an iteration."""
+    learning_rate: float = 3e-4
+    """Step size of Adam."""
+    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    """linear: decays to 0 over the run."""
+    gamma: float = 0.99
+    """Discount factor."""
+    gae_lambda: float = 0.95
+    """Bias-variance trade-off of the advantage estimate: 0 is one-step TD, 1 Monte Carlo."""
+    clip_range: float = 0.2
+    """How far the probability ratio may move from 1 (epsilon)."""
+    clip_range_schedule: Literal["constant", "linear"] = "constant"
+    """linear: decays to 0 over the run."""
+    clip_range_vf: float | None = None
+    """Limit on the change of the value prediction per iteration; depends on the reward scale. None: no limit."""
+    normalize_advantage: bool = True
+    """Shift and scale the advantages of each minibatch to mean 0 and standard deviation 1."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss, a plain mean square (CleanRL's vf_coef counts half of it)."""
+    max_grad_norm: float = 0.5
+    """Limit on the global norm of the gradient; inf for none."""
+    kl_stop_minibatch: float | None = None
+    """Stop the iteration's epochs before a minibatch whose approximate KL exceeds 1.5 times this, as
+    Stable-Baselines3's target_kl does. None: never."""
+    kl_stop_epoch: float | None = None
+    """Stop the epochs after one whose last minibatch's approximate KL exceeds this, as CleanRL's target_kl
+    does. None: never."""
+    kl_adaptive_lr: float | None = None
+    """Steer the learning rate to keep the KL of an iteration near this: divided by 1.5 above twice it,
+    multiplied by 1.5 below half of it. None: the schedule alone."""
+    normalize_obs: bool = False
+    """Scale observations by their running mean and standard deviation, clipped to +-10."""
+    normalize_reward: bool = False
+    """Scale rewards by the running standard deviation of the discounted return, clipped to +-10."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of actor and critic."""
+    activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
+    """Activation between layers."""
+    orthogonal_init: bool = True
+    """Orthogonal weights (gain sqrt 2, 0.01 for the policy's output, 1 for the value's), zero biases."""
+    log_std_init: float = 0.0
+    """Initial log standard deviation of continuous actions."""
+    adam_eps: float = 1e-5
+    """Epsilon of Adam (1e-5 as in the reference implementation, not 1e-8)."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values, naming the numbers."""
+        for name in ("num_envs", "num_steps", "batch_size", "num_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "adam_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: must be above 0 or None, got {value}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}")
+        for name in ("learning_rate_schedule", "clip_range_schedule"):
+            if getattr(self, name) not in ("constant", "linear"):
+                raise ValueError(f"{name}: must be 'constant' or 'linear', got {getattr(self, name)!r}")
+        if any(size < 1 for size in self.hidden_sizes):
+            raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
+        if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
+            raise ValueError("kl_adaptive_lr: steers the learning rate itself, so learning_rate_schedule must be constant")
+
+
+class PPO(Agent):
+    """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete and MultiBinary actions.
+
+    >>> agent = PPO("CartPole-v1", seed=0).learn(50_000)
+
+    `features` is a network of yours in front of actor and critic, `policy` a whole Module that maps
+    encoded observations [B, ...] to (distribution, value [B]); every field of `PPOConfig` is an argument.
+    """
+
+    algorithm = "ppo"
+    config_class = PPOConfig
+    config: PPOConfig
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        config: PPOConfig | None = None,
+        policy: nn.Module | None = None,
+        features: FeaturesFactory | None = None,
+        **overrides: Any,
+    ) -> None:
+        super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        cfg = self.config
+        rows = cfg.num_steps * self.envs.num_envs
+        if cfg.batch_size > rows:
+            raise ValueError(
+                f"batch_size: {cfg.batch_size} is larger than the {rows} transitions of an iteration "
+                f"({cfg.num_steps} steps x {self.envs.num_envs} environments)"
+            )
+        with seeded(derive_seed(seed, "init", bits=63)):
+            self.policy = policy or ActorCritic(
+                self.layout.space,
+                self.action_space,
+                hidden_sizes=cfg.hidden_sizes,
+                activation=cfg.activation,
+                orthogonal_init=cfg.orthogonal_init,
+                log_std_init=cfg.log_std_init,
+                features=features,
+            )
+        self.policy.to(device)
+        self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
+        self.flatten_obs = features is None and policy is None
+        self.action_shape = action_layout(self.action_space)[0]
+        self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
+        self.reward_normalizer = (
+            RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
+        )
+        self._parameters = list(self.policy.parameters())
+        self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
+        self.noise_kind, self.noise_size = self._noise_needed()
+        self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
+        self._predictions = 0
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def network_input(self, obs: NDArray[Any]) -> Any:
+        """Return stored observations [B, ...] as the policy's input: normalised, encoded, on its device."""
+        if self.obs_normalizer is not None:
+            obs = self.obs_normalizer(obs)
+        encoded = encode(self.layout.space, obs, flatten=self.flatten_obs)
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
+
+    def act(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return (action [N, ...], log_prob [N], value [N]) for stored observations and noise [N, K]."""
+        with no_grad():
+            distribution, value = self.policy(self.network_input(obs))
+            action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
+            log_prob = distribution.log_prob(action)
+        host = to_host(action.array)
+        if host.shape[1:] != self.action_shape:
+            host = host.reshape(len(host), *self.action_shape)
+        return host, to_host(log_prob.array), to_host(value.array)
+
+    def value(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return V [B] of stored observations [B, ...]."""
+        with no_grad():
+            inputs = self.network_input(obs)
+            value = self.policy.value(inputs) if hasattr(self.policy, "value") else self.policy(inputs)[1]
+        return to_host(value.array)
+
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return actions for stored observations: the distribution's mode without noise, else a sample."""
+        with no_grad():
+            distribution, _ = self.policy(self.network_input(obs))
+            action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
+        return to_host(action.array).reshape(len(obs), *self.action_shape)
+
+    # -- learning -------------------------------------------------------------------------------------------------
+
+    def collect_and_update(self, progress: float) -> dict[str, Any]:
+        """Collect one fragment and learn from it."""
+        fragment = self.collector.collect(policy_version=self.iteration)
+        self.env_steps += fragment.num_valid
+        metrics = self.update(fragment, progress)
+        metrics["episode/return"], metrics["episode/length"] = fragment.episode_return, fragment.episode_length
+        self.iteration += 1
+        return metrics
+
+    def update(self, fragment: Fragment, progress: float = 0.0) -> dict[str, Any]:
+        """Improve policy and value on a fragment [T, N]; `progress` in [0, 1) moves the schedules."""
+        cfg = self.config
+        clip_range = cfg.clip_range * (1.0 - progress if cfg.clip_range_schedule == "linear" else 1.0)
+        if cfg.learning_rate_schedule == "linear":
+            self.optimizer.param_groups[0]["lr"] = cfg.learning_rate * (1.0 - progress)
+
+        # Advantages: A = GAE(r, V), R = A + V
+        fragment["advantages"], fragment["returns"] = gae(
+            self._scaled_reward(fragment), fragment.value, fragment.next_value, fragment.terminated,
+            fragment.truncated, gamma=cfg.gamma, gae_lambda=cfg.gae_lambda, valid=fragment.valid,
+        )  # fmt: skip
+        batch = self._batch(fragment)
+
+        # Epochs of minibatches; what is reported are the means over the last epoch
+        rng = np.random.Generator(np.random.Philox(key=derive_seed(self.seed, "minibatch", self.iteration, bits=64)))
+        found: list[dict[str, float]] = []
+        for epoch in range(cfg.num_epochs):
+            measured = epoch == cfg.num_epochs - 1
+            found = []
+            for minibatch in self._minibatches(batch, rng):
+                found.append(self.step(minibatch, clip_range, measured=measured))
+                if found[-1].get("stopped"):
+                    break
+            if self._kl_reached(found):
+                break
+        metrics = _means(found)
+        self._steer_learning_rate(metrics)
+        self._update_normalizers(fragment)
+        metrics["train/explained_variance"] = explained_variance(fragment.value[fragment.valid], fragment.returns[fragment.valid])
+        metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        metrics["train/clip_range"] = clip_range
+        return metrics
+
+    def step(self, minibatch: Batch, clip_range: float, *, measured: bool = True) -> dict[str, float]:
+        """Make one gradient step on a minibatch [B] and return its metrics."""
+        cfg = self.config
+        losses, log_prob = self.losses(minibatch, clip_range, with_entropy=measured or cfg.ent_coef != 0)
+        metrics: dict[str, float] = {}
+        if measured or cfg.kl_stop_minibatch or cfg.kl_stop_epoch or cfg.kl_adaptive_lr:
+            metrics = _ratio_metrics(log_prob.array, minibatch.log_prob, clip_range)
+            if cfg.kl_stop_minibatch is not None and metrics["train/approx_kl"] > 1.5 * cfg.kl_stop_minibatch:
+                return {**metrics, "stopped": True}
+        self.optimizer.zero_grad()
+        backward(losses, self._loss_weights[: len(losses)])
+        grad_norm = optim.clip_grad_norm_(self._parameters, cfg.max_grad_norm)
+        self.optimizer.step()
+        self.grad_steps += 1
+        if measured:
+            for name, value in zip(("policy_loss", "value_loss", "entropy"), losses):
+                metrics[f"train/{name}"] = value.item()
+            metrics["train/grad_norm"] = grad_norm.item()
+        return metrics
+
+    def losses(self, minibatch: Batch, clip_range: float, *, with_entropy: bool = True) -> tuple[list[Any], Any]:
+        """Return [policy loss, value loss, entropy] of a minibatch [B] and its new log-probabilities [B]."""
+        cfg = self.config
+        distribution, value = self.policy(wrap(minibatch.input))
+        log_prob = distribution.log_prob(wrap(minibatch.action))
+        advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
+        policy_loss = clipped_surrogate(
+            log_prob, old_log_prob=minibatch.log_prob, advantages=advantages, clip_range=clip_range
+        )
+        if cfg.clip_range_vf is None:
+            critic_loss = value_loss(value, returns=minibatch.returns)
+        else:
+            critic_loss = clipped_value_loss(
+                value, returns=minibatch.returns, old_value=minibatch.value, clip_range=cfg.clip_range_vf
+            )
+        losses = [policy_loss, critic_loss]
+        if with_entropy:
+            losses.append(distribution.entropy().mean())
+        return losses, log_prob
+
+    def _batch(self, fragment: Fragment) -> Batch:
+        """Return what a gradient step reads, [B, ...] on the policy's device."""
+        rows = fragment.flatten()
+        names = ("action", "log_prob", "advantages", "returns", "value")
+        batch = Batch({name: to_device(rows[name], self.device) for name in names})
+        batch["input"] = self.network_input(rows.obs).array
+        return batch
+
+    def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
+        if self.reward_normalizer is None:
+            return fragment.reward  # type: ignore[no-any-return]
+        self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid)
+        return self.reward_normalizer(fragment.reward)
+
+    def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        rows = len(batch.log_prob)
+        count = max(1, rows // self.config.batch_size)
+        if count == 1:
+            yield batch
+            return
+        for index in np.array_split(rng.permutation(rows), count):
+            index = to_device(index, self.device)
+            yield Batch({name: array.take(index, axis=0) for name, array in batch.items()})
+
+    def _kl_reached(self, found: list[dict[str, float]]) -> bool:
+        if found[-1].get("stopped"):
+            return True
+        limit = self.config.kl_stop_epoch
+        return limit is not None and found[-1]["train/approx_kl"] > limit
+
+    def _steer_learning_rate(self, metrics: dict[str, float]) -> None:
+        """Keep the KL near its target: beyond a factor of 2, the learning rate moves by 1.5."""
+        target = self.config.kl_adaptive_lr
+        if target is None:
+            return
+        group = self.optimizer.param_groups[0]
+        if metrics["train/approx_kl"] > 2.0 * target:
+            group["lr"] = max(group["lr"] / 1.5, 1e-6)
+        elif metrics["train/approx_kl"] < 0.5 * target:
+            group["lr"] = min(group["lr"] * 1.5, 1e-2)
+
+    def _update_normalizers(self, fragment: Fragment) -> None:
+        """Count the fragment's observations, after learning: acting and learning on it saw the same scale."""
+        if self.obs_normalizer is not None:
+            self.obs_normalizer.update(fragment.obs, fragment.valid)
+
+    def _noise_needed(self) -> tuple[str, int]:
+        obs = self.network_input(np.zeros((2, *self.layout.shape), self.layout.dtype) + self._any_obs())
+        with no_grad():
+            out = self.policy(obs)
+        if not isinstance(out, tuple) or len(out) != 2 or not hasattr(out[0], "sample_from"):
+            raise TypeError(
+                "policy: must return (distribution, value) for encoded observations [B, ...], got "
+                f"{type(out).__name__}"
+            )
+        if tuple(out[1].shape) != (2,):
+            raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {tuple(out[1].shape)}")
+        kind, size = out[0].noise
+        return kind, size
+
+    def _any_obs(self) -> Any:
+        """Return a number that is a valid observation of a discrete space."""
+        return getattr(self.layout.space, "start", 0)
+
+    def _predict_noise(self, rows: int) -> NDArray[np.float32]:
+        keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)
+        self._predictions += 1
+        uniform = self.noise_kind == "uniform"
+        return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]  # type: ignore[no-any-return]
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes: networks, optimiser, normalisers, counters, environments, streams."""
+        state = {
+            "policy": to_plain(self.policy.state_dict()),
+            "optimizer": to_plain(self.optimizer.state_dict()),
+            "collector": self.collector.state_dict(),
+            "env_steps": self.env_steps,
+            "grad_steps": self.grad_steps,
+            "iteration": self.iteration,
+            "predictions": self._predictions,
+        }
+        if self.obs_normalizer is not None:
+            state["obs_normalizer"] = self.obs_normalizer.state_dict()
+        if self.reward_normalizer is not None:
+            state["reward_normalizer"] = self.reward_normalizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(from_plain(state["optimizer"]))
+        self.collector.load_state_dict(state["collector"])
+        if self.obs_normalizer is not None:
+            self.obs_normalizer.load_state_dict(state["obs_normalizer"])
+        if self.reward_normalizer is not None:
+            self.reward_normalizer.load_state_dict(state["reward_normalizer"])
+        self.env_steps, self.grad_steps = int(state["env_steps"]), int(state["grad_steps"])
+        self.iteration, self._predictions = int(state["iteration"]), int(state["predictions"])
+
+
+def _normalized(advantages: NDArray[Any]) -> NDArray[Any]:
+    """Return advantages [B] with mean 0 and standard deviation 1 (ddof 1, as PyTorch's)."""
+    count = len(advantages)
+    if count < 2:
+        return advantages
+    centred = advantages - advantages.sum() / count
+    deviation = math.sqrt(float(centred.dot(centred)) / (count - 1))
+    return centred / (deviation + 1e-8)  # type: ignore[no-any-return]
+
+
+def _ratio_metrics(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:
+    """Return the approximate KL, mean(ratio - 1 - log ratio) (Schulman's k3), and how often the ratio was clipped."""
+    log_ratio = log_prob - old_log_prob
+    ratio = np.exp(log_ratio)
+    return {
+        "train/approx_kl": float((ratio - 1.0 - log_ratio).mean()),
+        "train/clip_fraction": float((abs(ratio - 1.0) > clip_range).mean()),
+    }
+
+
+def _means(found: list[dict[str, float]]) -> dict[str, Any]:
+    names = [name for name in found[0] if name != "stopped"]
+    return {name: sum(f[name] for f in found if name in f) / sum(name in f for f in found) for name in names}

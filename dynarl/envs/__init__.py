@@ -1,0 +1,26 @@
+"""Gymnasium environments as arrays: making, stepping, resetting, seeding, normalising, saving them."""
+
+from dynarl.envs.known import register_known
+from dynarl.envs.make import EnvLike, make
+from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
+from dynarl.envs.protocol import Environments, Step
+from dynarl.envs.spaces import action_layout, encode, flat_size
+from dynarl.envs.sync import SyncEnvironments
+from dynarl.envs.vector import VectorEnvironments
+
+__all__ = [
+    "EnvLike",
+    "Environments",
+    "ObservationNormalizer",
+    "RewardNormalizer",
+    "RunningMeanStd",
+    "Step",
+    "SyncEnvironments",
+    "VectorEnvironments",
+    "action_layout",
+    "encode",
+    "flat_size",
+    "make",
+]
+
+register_known()

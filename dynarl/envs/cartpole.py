@@ -1,0 +1,44 @@
+"""Gymnasium's vectorised CartPole with its resets in our hands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+__all__ = ["ResettableCartPole"]
+
+
+class ResettableCartPole(CartPoleVectorEnv):
+    """`CartPoleVectorEnv` in autoreset mode DISABLED, with a seed per environment.
+
+    Gymnasium's own form resets in a step of its own (dummy rows) and draws all starts from one stream,
+    so an environment's episodes depend on its neighbours. Here environment i reset with seed s starts
+    where the single CartPole-v1 reset with seed s does, and the whole state is ``state`` and ``steps``.
+    """
+
+    metadata = {**CartPoleVectorEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+
+    state: Any
+    steps: NDArray[np.int32]
+    prev_done: NDArray[np.bool_]
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Reset the environments in ``options["reset_mask"]`` (all by default) with their seeds."""
+        if self.state is None:
+            self.state = np.zeros((4, self.num_envs))
+        mask = None if options is None else options.get("reset_mask")
+        which = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
+        for i in which:
+            # As gymnasium's np_random(seed), and uniform(-0.05, 0.05) in the same floating-point steps.
+            rng = np.random.Generator(np.random.PCG64(None if seed is None else seed[i]))
+            self.state[:, i] = -0.05 + (0.05 - -0.05) * rng.random(4)
+        self.steps[which] = 0
+        # What step() resets by itself: nothing, since the caller resets all that ended.
+        self.prev_done = np.zeros(self.num_envs, np.bool_)
+        return self.state.T.astype(np.float32), {}

@@ -1,0 +1,131 @@
+"""From what a user has (an id, a callable, an environment) to `Environments`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import VectorEnv
+
+from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.protocol import Environments
+from dynarl.envs.sync import SyncEnvironments
+from dynarl.envs.vector import VectorEnvironments
+
+__all__ = ["EnvLike", "make"]
+
+EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
+
+_VECTORIZATIONS = ("auto", "sync", "vector")
+
+
+def make(
+    env: EnvLike,
+    num_envs: int | None = None,
+    *,
+    seed: int = 0,
+    purpose: str = "reset",
+    env_ids: Any = None,
+    vectorization: str = "auto",
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Environments:
+    """Make ``num_envs`` environments (1 by default) of an env id, a callable or a ready environment.
+
+    ``env`` is a gymnasium id, a callable that returns a new `gymnasium.Env` (or one `VectorEnv`), an
+    `Env` (then ``num_envs`` is 1) or a `VectorEnv` (then ``num_envs`` is its own). Episodes are seeded by
+    (seed, purpose, env id, episode); ``env_ids`` [N] number the environments, 0 to N - 1 by default, so
+    that workers holding parts of them get what one process would. ``vectorization`` "sync" steps single
+    environments, "vector" demands the id's registered vector form, "auto" takes it where there is one.
+    ``env_kwargs`` go to the environment. Raises ValueError for what cannot be made of this.
+    """
+    if vectorization not in _VECTORIZATIONS:
+        raise ValueError(f"vectorization: must be one of {_VECTORIZATIONS}, got {vectorization!r}")
+    if num_envs is not None and num_envs < 1:
+        raise ValueError(f"num_envs: must be at least 1, got {num_envs}")
+    keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
+    kwargs = dict(env_kwargs or {})
+    if isinstance(env, str):
+        return _from_id(env, num_envs or 1, vectorization, kwargs, keys)
+    if isinstance(env, VectorEnv | gymnasium.Env):
+        if kwargs:
+            raise ValueError(f"env_kwargs: the environment is already made, got {sorted(kwargs)}")
+        return _from_ready(env, num_envs, vectorization, keys)
+    if callable(env):
+        return _from_callable(env, num_envs, vectorization, kwargs, keys)
+    raise TypeError(
+        "env: must be an env id, a callable, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
+        f"got {type(env).__name__}"
+    )
+
+
+def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any) -> Environments:
+    if ":" in env_id:
+        raise ValueError(
+            f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the "
+            "colon, so a configuration file could run code. Import the module yourself, use the id after it"
+        )
+    spec = gymnasium.spec(env_id)
+    if vectorization == "vector" and spec.vector_entry_point is None:
+        raise ValueError(f"vectorization: {env_id} has no registered vector form; use 'auto' or 'sync'")
+    try:
+        if _uses_vector_form(spec, vectorization):
+            return VectorEnvironments(_vector_form(spec, num_envs, kwargs), **keys)
+        # Our own checks replace the passive checker's, which warns instead of refusing and only once.
+        envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(num_envs)]
+    except gymnasium.error.DependencyNotInstalled as error:
+        error.add_note("box2d, mujoco and classic-control rendering come with: pip install 'dynarl[envs]'")
+        raise
+    return SyncEnvironments(envs, **keys)
+
+
+def _uses_vector_form(spec: EnvSpec, vectorization: str) -> bool:
+    if vectorization == "vector":
+        return True
+    # A vector form has no place for the wrappers of the single one.
+    return vectorization == "auto" and spec.vector_entry_point is not None and not spec.additional_wrappers
+
+
+def _vector_form(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
+    entry: Any = spec.vector_entry_point
+    if (load_env_creator(entry) if isinstance(entry, str) else entry) is not CartPoleVectorEnv:
+        return gymnasium.make_vec(spec.id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+    settings = {**spec.kwargs, **kwargs}
+    if spec.max_episode_steps is not None:
+        settings.setdefault("max_episode_steps", spec.max_episode_steps)
+    env = ResettableCartPole(num_envs, **settings)
+    env.spec = spec
+    return env
+
+
+def _from_ready(env: Any, num_envs: int | None, vectorization: str, keys: Any) -> Environments:
+    if isinstance(env, VectorEnv):
+        if vectorization == "sync":
+            raise ValueError("vectorization: 'sync' steps single environments, got a VectorEnv")
+        if num_envs not in (None, env.num_envs):
+            raise ValueError(
+                f"num_envs: the VectorEnv has {env.num_envs} environments, got num_envs={num_envs}"
+            )
+        return VectorEnvironments(env, **keys)
+    if vectorization == "vector":
+        raise ValueError("vectorization: 'vector' needs an env id or a VectorEnv, got a single environment")
+    if num_envs not in (None, 1):
+        raise ValueError(
+            f"num_envs: one ready-made environment cannot be {num_envs}; give a callable that makes a new one"
+        )
+    return SyncEnvironments([env], **keys)
+
+
+def _from_callable(
+    function: Callable[..., Any], num_envs: int | None, vectorization: str, kwargs: Any, keys: Any
+) -> Environments:
+    first = function(**kwargs)
+    if not isinstance(first, VectorEnv | gymnasium.Env):
+        raise TypeError(
+            f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}"
+        )
+    if isinstance(first, VectorEnv) or num_envs in (None, 1) or vectorization == "vector":
+        return _from_ready(first, num_envs, vectorization, keys)
+    return SyncEnvironments([first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))], **keys)

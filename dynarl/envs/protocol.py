@@ -1,0 +1,249 @@
+"""What agents see of environments, and the bookkeeping every kind of environment shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+from dynarl.envs.spaces import action_layout, env_action_map, observation_layout
+from dynarl.seeding import derive_seed
+
+__all__ = ["Environments", "Ledger", "Step"]
+
+NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
+
+
+class Step(NamedTuple):
+    """One transition of N environments; the arrays are the caller's to keep, not to write to.
+
+    ``next_obs`` [N, ...] is the state reached, before any reset. ``valid[i]`` False marks the dummy
+    row a vector environment makes while it resets: nothing of that row may be used. ``info`` is empty
+    unless episodes ended: then ``env`` [K], ``episode_return`` [K] and ``episode_length`` [K] of those.
+    """
+
+    next_obs: NDArray[Any]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    info: Mapping[str, NDArray[Any]]
+
+
+class Environments(Protocol):
+    """N environments stepped together in this process, whatever they are made of.
+
+    ``obs`` is the observation to act on now, ``episode_start`` says where it is the first of its
+    episode. `step` takes the policy's actions (see `dynarl.envs.spaces.action_layout`), clips or
+    shifts them for the environment, and has already reset what ended, except where a vector
+    environment insists on doing so in a step of its own (``Step.valid``).
+    """
+
+    num_envs: int
+    observation_space: Space[Any]
+    action_space: Space[Any]
+    obs: NDArray[Any]
+    episode_start: NDArray[np.bool_]
+    env_ids: NDArray[np.int64]
+    exact_state: bool
+
+    def reset(self) -> NDArray[Any]:
+        """Start new episodes everywhere and return the observations."""
+        ...
+
+    def step(self, action: Any) -> Step:
+        """Act in every environment."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environments hold."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes: nested dicts of arrays and JSON scalars."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`: exactly if ``exact_state``, else with fresh episodes."""
+        ...
+
+
+class Ledger:
+    """Seeds, episode counts and returns of N environments, and the checks at their boundary.
+
+    Episode k of environment i is reset with a seed keyed by (seed, purpose, environment id, k).
+    ``step`` counts calls, an episode's length is counted from ``start`` [N].
+    """
+
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        *,
+        num_envs: int,
+        seed: int,
+        purpose: str,
+        env_ids: Any = None,
+    ) -> None:
+        self.layout = observation_layout(observation_space)
+        self.action_shape, self.action_dtype = action_layout(action_space)
+        self.map_action: Callable[[NDArray[Any]], NDArray[Any]] = env_action_map(action_space)
+        ids = np.arange(num_envs) if env_ids is None else np.asarray(env_ids)
+        if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs or ids.min() < 0:
+            raise ValueError(f"env_ids: must be {num_envs} different integers from 0 on, got {ids.tolist()}")
+        self.env_ids = ids.astype(np.int64)
+        self.num_envs = num_envs
+        self.seed, self.purpose = seed, purpose
+        self.step = 0
+        self.episode = np.full(num_envs, -1, np.int64)
+        self.start = np.zeros(num_envs, np.int64)
+        self.returns = np.zeros(num_envs, np.float64)
+        self._all_valid = np.ones(num_envs, np.bool_)
+        self._all_valid.flags.writeable = False
+        self._floating = np.issubdtype(self.layout.dtype, np.floating)
+        self._range = _integer_range(self.layout.space)
+
+    def episode_seed(self, i: int) -> int:
+        """The seed of the episode that environment i is in."""
+        return derive_seed(self.seed, self.purpose, int(self.env_ids[i]), int(self.episode[i]))
+
+    def begin(self, which: Any) -> None:
+        """Enter the next episode in the environments at ``which`` (indices or a mask)."""
+        self.episode[which] += 1
+        self.start[which] = self.step
+        self.returns[which] = 0.0
+
+    def actions(self, action: Any) -> NDArray[Any]:
+        """Check the policy's actions [N, ...] and turn them into the environment's."""
+        if self.step == 0 and self.episode[0] < 0:
+            raise RuntimeError("step: call reset() before the first step")
+        action = np.asarray(action)
+        shape = (self.num_envs, *self.action_shape)
+        if action.shape != shape:
+            raise ValueError(f"step: actions must have shape {shape}, got {action.shape}")
+        if self.action_dtype.kind == "f":
+            if not isfinite(np.vdot(action, action)):
+                self._refuse_non_finite(action, "action")
+        elif action.dtype.kind not in "iub":
+            raise ValueError(f"step: actions of this space must be integers, got dtype {action.dtype}")
+        return self.map_action(action)
+
+    def record(
+        self,
+        next_obs: NDArray[Any],
+        reward: NDArray[np.float64],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None = None,
+    ) -> tuple[Step, NDArray[np.int64] | None]:
+        """Check a transition and count it; return it and the indices of the episodes it ended.
+
+        A squared length that is not finite is cheap to see and almost always NaN or inf; only then
+        is every element looked at. Nothing may be ended or rewarded where ``valid`` is False.
+        """
+        if self._floating and not isfinite(np.vdot(next_obs, next_obs)):
+            self._refuse_non_finite(next_obs, "obs")
+        elif self._range is not None:
+            self._check_range(next_obs)
+        if not isfinite(np.vdot(reward, reward)):
+            self._refuse_non_finite(reward, "reward")
+        self.returns += reward
+        self.step += 1
+        valid = self._all_valid if valid is None else valid
+        if not np.count_nonzero(terminated) and not np.count_nonzero(truncated):
+            return Step(next_obs, reward, terminated, truncated, valid, NOTHING), None
+        ended = np.flatnonzero(terminated | truncated)
+        info = {
+            "env": ended,
+            "episode_return": self.returns[ended],
+            "episode_length": self.step - self.start[ended],
+        }
+        return Step(next_obs, reward, terminated, truncated, valid, info), ended
+
+    def check_obs(self, obs: NDArray[Any]) -> None:
+        """Refuse observations of a reset that are NaN, infinite or outside a discrete space."""
+        if self._floating and not isfinite(np.vdot(obs, obs)):
+            self._refuse_non_finite(obs, "obs of reset")
+        elif self._range is not None:
+            self._check_range(obs)
+
+    def coerce(self, obs: Any, lead: tuple[int, ...], where: str) -> NDArray[Any]:
+        """An observation as the environment returned it as the stored array [*lead, ...]."""
+        layout = self.layout
+        if layout.pack is not None:
+            try:
+                return layout.pack(obs, lead)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise ValueError(f"{where}: obs does not fit its space: {error}") from error
+        array = np.asarray(obs)
+        if array.shape != (*lead, *layout.shape):
+            raise ValueError(
+                f"{where}: obs must have shape {(*lead, *layout.shape)} as its space says, got {array.shape}"
+            )
+        if not np.can_cast(array.dtype, layout.dtype, "same_kind"):
+            raise ValueError(f"{where}: obs must have dtype {layout.dtype}, got {array.dtype}")
+        return array.astype(layout.dtype, order="C")
+
+    def where(self, i: int | None = None) -> str:
+        """Name an environment and the step it is about to make."""
+        if i is None:
+            return f"environments {self.env_ids[0]}-{self.env_ids[-1]}, step {self.step}"
+        return f"environment {self.env_ids[i]}, step {self.step}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and sums; the seeds follow from them. Raises RuntimeError before the first reset."""
+        if self.episode[0] < 0:
+            raise RuntimeError("state_dict: the environments have no state yet, call reset() first")
+        return {
+            "step": self.step,
+            "episode": self.episode.copy(),
+            "start": self.start.copy(),
+            "returns": self.returns.copy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue counting from `state_dict`; raises ValueError for another number of environments."""
+        if len(state["episode"]) != self.num_envs:
+            raise ValueError(
+                f"load_state_dict: these are {self.num_envs} environments, "
+                f"the state is of {len(state['episode'])}"
+            )
+        self.step = int(state["step"])
+        self.episode[:] = state["episode"]
+        self.start[:] = state["start"]
+        self.returns[:] = state["returns"]
+
+    def _refuse_non_finite(self, array: NDArray[Any], field: str) -> None:
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad) == 0:  # finite, only its square was not
+            return
+        i, *element = bad[0].tolist()
+        place = f"{field}{element}" if element else field
+        raise ValueError(
+            f"{self.where(i)}: {place} must be finite, got {array[tuple(bad[0])]} "
+            f"(episode {self.episode[i]}, reset with seed {self.episode_seed(i)})"
+        )
+
+    def _check_range(self, obs: NDArray[Any]) -> None:
+        assert self._range is not None
+        low, high = self._range
+        bad = np.argwhere((obs < low) | (obs > high))
+        if len(bad):
+            i = int(bad[0][0])
+            raise ValueError(f"{self.where(i)}: obs must lie in {self.layout.space}, got {obs[i]}")
+
+
+def _integer_range(space: Space[Any]) -> tuple[Any, Any] | None:
+    """Smallest and largest value of a space that is encoded by value."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.start + space.n - 1)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, spaces.MultiBinary):
+        return 0, 1
+    return None

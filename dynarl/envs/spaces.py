@@ -1,0 +1,164 @@
+"""Observations and actions of gymnasium spaces as plain arrays.
+
+A policy sees arrays: an observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored as
+it is, one of a Dict or Tuple of those as one flat float32 vector. `encode` makes network input of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+__all__ = [
+    "ObservationLayout",
+    "action_layout",
+    "encode",
+    "env_action_map",
+    "flat_size",
+    "observation_layout",
+]
+
+_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of those"
+_ACTIONS = "Discrete, Box (floating point), MultiDiscrete and MultiBinary"
+
+
+class ObservationLayout(NamedTuple):
+    """How one observation is kept: the space the policy sees, its shape and dtype.
+
+    ``pack`` turns an observation as the environment returns it, single or batched, into that array;
+    None where it already is one. ``lead`` (its second argument) is the shape of the batch.
+    """
+
+    space: Space[Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pack: Callable[[Any, tuple[int, ...]], NDArray[Any]] | None
+
+
+def observation_layout(space: Space[Any]) -> ObservationLayout:
+    """Return how observations of ``space`` are stored; raises ValueError for an unsupported space."""
+    size = flat_size(space)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        return ObservationLayout(
+            flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead)
+        )
+    if isinstance(space, spaces.Discrete):
+        return ObservationLayout(space, (), np.dtype(np.int64), None)
+    assert space.shape is not None and space.dtype is not None
+    return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
+
+
+def flat_size(space: Space[Any]) -> int:
+    """Return the number of features `encode` makes of one observation.
+
+    Box: its elements; MultiBinary: its bits; Discrete and MultiDiscrete: one per value (one-hot); Dict
+    and Tuple: the sum over their parts. Raises ValueError for anything else, saying what is supported.
+    """
+    match space:
+        case spaces.Discrete():
+            size = int(space.n)
+        case spaces.MultiDiscrete():
+            size = int(np.sum(space.nvec))
+        case spaces.Box() | spaces.MultiBinary():
+            size = prod(space.shape or ())
+        case spaces.Dict() | spaces.Tuple():
+            size = sum(flat_size(part) for _, part in _parts(space))
+        case _:
+            raise ValueError(f"observation space: supported are {_OBSERVATIONS}, got {space}")
+    if size == 0:
+        raise ValueError(f"observation space: an observation must have at least one element, got {space}")
+    return size
+
+
+def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.float32]:
+    """Turn stored observations into network input, float32 [..., F] with F = ``flat_size(space)``.
+
+    ``obs`` is [..., *shape] with any leading dimensions. Discrete and MultiDiscrete values become
+    one-hot (counted from the space's start), everything else is cast. ``flatten=False`` keeps the
+    shape of a Box or MultiBinary (images).
+    """
+    obs = np.asarray(obs)
+    if isinstance(space, spaces.Discrete):
+        return _one_hot(obs[..., None], np.array([space.n]), np.array([space.start]))
+    lead = obs.shape[: obs.ndim - len(space.shape or ())]
+    if isinstance(space, spaces.MultiDiscrete):
+        return _one_hot(obs.reshape(*lead, -1), space.nvec.ravel(), np.asarray(space.start).ravel())
+    if flatten and len(space.shape or ()) != 1:
+        obs = obs.reshape(*lead, -1)
+    features: NDArray[np.float32] = obs.astype(np.float32, copy=False)
+    return features
+
+
+def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype in which the policy's actions are stored.
+
+    Discrete: int64 scalars counted from 0; MultiDiscrete and MultiBinary: int64; Box: float32, before
+    any clipping. Raises ValueError for an unsupported space.
+    """
+    match space:
+        case spaces.Discrete():
+            return (), np.dtype(np.int64)
+        case spaces.MultiDiscrete() | spaces.MultiBinary() if prod(space.shape) > 0:
+            return tuple(space.shape), np.dtype(np.int64)
+        case spaces.Box() if np.issubdtype(space.dtype, np.floating) and prod(space.shape) > 0:
+            return tuple(space.shape), np.dtype(np.float32)
+    raise ValueError(f"action space: supported are {_ACTIONS}, got {space}")
+
+
+def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return the function from the policy's actions [N, ...] to the environment's.
+
+    Box actions are clipped to the bounds and cast; a Discrete or MultiDiscrete start is added. The
+    policy's array is never changed or handed on where an environment could write to it.
+    """
+    action_layout(space)
+    if isinstance(space, spaces.Box):
+        low, high = space.low, space.high
+        dtype: Any = space.dtype
+        if np.isneginf(low).all() and np.isposinf(high).all():
+            return lambda action: action.astype(dtype)
+        return lambda action: np.minimum(np.maximum(action, low), high).astype(dtype, copy=False)
+    start = getattr(space, "start", None)
+    dtype = space.dtype
+    if start is not None and np.any(start):
+        return lambda action: (action + start).astype(dtype, copy=False)
+    return lambda action: action.astype(dtype)
+
+
+def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> NDArray[np.float32]:
+    """[..., K] values to [..., sum(nvec)]."""
+    index = values.astype(np.int64) - start
+    if index.size and ((index < 0) | (index >= nvec)).any():
+        raise ValueError(
+            f"encode: values must lie in [start, start + n), start {start.tolist()} and n {nvec.tolist()}, "
+            f"got values from {values.min()} to {values.max()}"
+        )
+    offset = np.concatenate(([0], np.cumsum(nvec)[:-1]))
+    rows = (index + offset).reshape(-1, len(nvec))
+    out = np.zeros((len(rows), int(np.sum(nvec))), np.float32)
+    out[np.arange(len(rows))[:, None], rows] = 1.0
+    return out.reshape(*values.shape[:-1], -1)
+
+
+def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
+    """Keys and sub-spaces, those of a Dict by sorted key, however it was written down."""
+    if isinstance(space, spaces.Dict):
+        return sorted(space.spaces.items(), key=lambda item: str(item[0]))
+    return list(enumerate(space.spaces))
+
+
+def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...]) -> NDArray[np.float32]:
+    """A (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return np.concatenate([_pack(part, obs[key], lead) for key, part in _parts(space)], axis=-1)
+    array = np.asarray(obs)
+    shape = (*lead, *(space.shape or ()))
+    if array.shape != shape:
+        raise ValueError(f"a part of the observation must have shape {shape}, got {array.shape} for {space}")
+    return encode(space, array).reshape(*lead, -1)

@@ -1,0 +1,130 @@
+"""Taking and restoring the state of single environments, exactly or not at all.
+
+An environment's state is exact if every wrapper around it is one whose state is known, and the
+environment itself is a classic-control one or offers ``get_state() -> dict`` and ``set_state(dict)``
+(nested dicts of arrays and JSON scalars). Its ``np_random`` is saved here and need not be in that dict.
+Box2D and MuJoCo are left out: their solvers keep contacts and derived quantities that gymnasium's
+environments read and that no setter restores to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.classic_control import (
+    AcrobotEnv,
+    CartPoleEnv,
+    Continuous_MountainCarEnv,
+    MountainCarEnv,
+    PendulumEnv,
+)
+
+__all__ = ["env_state", "has_exact_state", "load_env_state", "load_rng_state", "rng_state"]
+
+_CLASSIC: dict[type, tuple[str, ...]] = {
+    CartPoleEnv: ("state", "steps_beyond_terminated"),
+    AcrobotEnv: ("state",),
+    MountainCarEnv: ("state",),
+    Continuous_MountainCarEnv: ("state",),
+    PendulumEnv: ("state", "last_u"),
+}
+# What changes in each wrapper; a wrapper not listed here may hide state.
+_WRAPPERS: dict[str, tuple[str, ...]] = {
+    "ClipAction": (),
+    "FlattenObservation": (),
+    "OrderEnforcing": ("_has_reset",),
+    "PassiveEnvChecker": (),  # what it has checked changes no result
+    "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
+    "RescaleAction": (),
+    "TimeLimit": ("_elapsed_steps",),
+}
+
+
+def has_exact_state(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether `load_env_state` brings ``env`` back to the bit."""
+    layer: Any = env
+    while isinstance(layer, gymnasium.Wrapper):
+        if _wrapper_fields(layer) is None:
+            return False
+        layer = layer.env
+    return type(layer) in _CLASSIC or _offers_state(layer)
+
+
+def env_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
+    """Return the state of an environment for which `has_exact_state` holds.
+
+    Nested dicts of arrays and JSON scalars: ``core``, ``rng`` and one entry per wrapper.
+    """
+    wrappers: dict[str, Any] = {}
+    layer: Any = env
+    while isinstance(layer, gymnasium.Wrapper):
+        wrappers[str(len(wrappers))] = {name: getattr(layer, name) for name in _wrapper_fields(layer) or ()}
+        layer = layer.env
+    if type(layer) in _CLASSIC:
+        core = {name: _plain(getattr(layer, name)) for name in _CLASSIC[type(layer)]}
+    else:
+        core = layer.get_state()
+    return {"core": core, "rng": rng_state(layer), "wrappers": wrappers}
+
+
+def load_env_state(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
+    """Bring ``env`` to the state that `env_state` returned."""
+    layer: Any = env
+    depth = 0
+    while isinstance(layer, gymnasium.Wrapper):
+        for name, value in state["wrappers"][str(depth)].items():
+            setattr(layer, name, value)
+        layer, depth = layer.env, depth + 1
+    if type(layer) in _CLASSIC:
+        for name in _CLASSIC[type(layer)]:
+            value = state["core"][name]
+            setattr(layer, name, value.copy() if isinstance(value, np.ndarray) else value)
+    else:
+        layer.set_state(state["core"])
+    load_rng_state(layer, state["rng"])
+
+
+def rng_state(env: Any) -> dict[str, Any]:
+    """The state of ``env.np_random``'s bit generator (JSON, integers of 128 bits as text)."""
+    return {"seed": str(env.np_random_seed), "state": _texts(env.np_random.bit_generator.state)}
+
+
+def load_rng_state(env: Any, state: dict[str, Any]) -> None:
+    """Restore ``env.np_random`` from `rng_state`."""
+    text = dict(state["state"])
+    bit_generator = getattr(np.random, text["bit_generator"])()
+    bit_generator.state = _numbers(text)
+    env._np_random = np.random.Generator(bit_generator)
+    env._np_random_seed = int(state["seed"])
+
+
+def _offers_state(env: Any) -> bool:
+    # MuJoCo environments have a set_state(qpos, qvel) but no get_state.
+    return callable(getattr(env, "get_state", None)) and callable(getattr(env, "set_state", None))
+
+
+def _wrapper_fields(wrapper: Any) -> tuple[str, ...] | None:
+    if not type(wrapper).__module__.startswith("gymnasium.wrappers"):
+        return None
+    return _WRAPPERS.get(type(wrapper).__name__)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as copies, tuples of numbers as arrays, NumPy scalars as 0-d arrays."""
+    if value is None or type(value) in (bool, int, float):
+        return value
+    return np.array(value)
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _texts(item) for key, item in value.items()}
+    return str(value) if isinstance(value, int) else value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    return int(value) if isinstance(value, str) and value.isdecimal() else value

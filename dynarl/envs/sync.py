@@ -1,0 +1,201 @@
+"""Single gymnasium environments stepped one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.envs.protocol import Ledger, Step
+from dynarl.envs.state import env_state, has_exact_state, load_env_state
+
+__all__ = ["SyncEnvironments"]
+
+
+class SyncEnvironments:
+    """A list of single environments; implements `dynarl.envs.Environments`.
+
+    dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor
+    and there are no dummy rows. ``exact_state`` is True if every environment's state can be restored
+    to the bit (`dynarl.envs.state`); otherwise loading a state starts the next episodes.
+    """
+
+    def __init__(
+        self,
+        envs: Sequence[gymnasium.Env[Any, Any]],
+        *,
+        seed: int = 0,
+        purpose: str = "reset",
+        env_ids: Any = None,
+    ) -> None:
+        self._envs = list(envs)
+        first = _check(self._envs)
+        self._ledger = Ledger(
+            first.observation_space,
+            first.action_space,
+            num_envs=len(self._envs),
+            seed=seed,
+            purpose=purpose,
+            env_ids=env_ids,
+        )
+        self.num_envs = len(self._envs)
+        self.env_ids = self._ledger.env_ids
+        self.observation_space = self._ledger.layout.space
+        self.action_space = first.action_space
+        self.exact_state = all(has_exact_state(env) for env in self._envs)
+        self.spec = first.spec
+        self.episode_start = np.ones(self.num_envs, np.bool_)
+        self._running = np.zeros(self.num_envs, np.bool_)
+        self._running.flags.writeable = False
+        self._scalar_actions = self._ledger.action_shape == ()
+        self.obs: NDArray[Any] = self._empty()
+
+    def reset(self) -> NDArray[Any]:
+        """Start new episodes everywhere and return the observations, [N, ...]."""
+        obs = self._empty()
+        self._begin(range(self.num_envs), obs)
+        self.obs, self.episode_start = obs, np.ones(self.num_envs, np.bool_)
+        return obs
+
+    def step(self, action: Any) -> Step:
+        """Act in every environment with the policy's actions [N, ...] and reset what ended.
+
+        Raises ValueError naming environment, step and field for an observation, reward or flag that
+        does not fit; an exception of an environment gets a note with its number and episode seed.
+        """
+        ledger, layout = self._ledger, self._ledger.layout
+        actions = ledger.actions(action)
+        each: Any = actions.tolist() if self._scalar_actions and actions.dtype.kind == "i" else actions
+        next_obs = self._empty()
+        rewards: list[Any] = []
+        terminations: list[Any] = []
+        truncations: list[Any] = []
+        dtype, shape, ndarray, i = layout.dtype, layout.shape, np.ndarray, 0
+        try:
+            for i, env in enumerate(self._envs):
+                obs, reward, terminated, truncated, _ = env.step(each[i])
+                if type(obs) is ndarray and obs.dtype is dtype and obs.shape == shape:
+                    next_obs[i] = obs
+                else:
+                    next_obs[i] = ledger.coerce(obs, (), ledger.where(i))
+                rewards.append(reward)
+                terminations.append(terminated)
+                truncations.append(truncated)
+        except Exception as error:
+            error.add_note(self._note(i))
+            raise
+        transition, ended = ledger.record(
+            next_obs,
+            self._numbers(rewards),
+            self._flags(terminations, "terminated"),
+            self._flags(truncations, "truncated"),
+        )
+        if ended is None:
+            self.obs, self.episode_start = next_obs, self._running
+        else:
+            self.obs = next_obs.copy()
+            self.episode_start = transition.terminated | transition.truncated
+            self._begin(ended.tolist(), self.obs)
+        return transition
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, current observations and, where it can be taken, each environment's state."""
+        state: dict[str, Any] = {
+            "ledger": self._ledger.state_dict(),
+            "obs": self.obs.copy(),
+            "episode_start": self.episode_start.copy(),
+            "exact": self.exact_state,
+        }
+        if self.exact_state:
+            state["envs"] = {str(i): env_state(env) for i, env in enumerate(self._envs)}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`.
+
+        With ``exact_state`` the same actions give the same bytes as without the interruption.
+        Otherwise every environment starts the episode after the one it was in.
+        """
+        self._ledger.load_state_dict(state["ledger"])
+        if not (self.exact_state and state["exact"]):
+            self.reset()
+            return
+        for i, env in enumerate(self._envs):
+            env.reset(seed=self._ledger.episode_seed(i))
+            load_env_state(env, state["envs"][str(i)])
+        self.obs = np.array(state["obs"])
+        self.episode_start = np.array(state["episode_start"])
+
+    def _begin(self, which: Any, obs: NDArray[Any]) -> None:
+        """Reset the environments ``which`` and write their first observations into ``obs``."""
+        ledger = self._ledger
+        for i in which:
+            ledger.begin(i)
+            try:
+                first, _ = self._envs[i].reset(seed=ledger.episode_seed(i))
+                obs[i] = ledger.coerce(first, (), f"{ledger.where(i)}, reset")
+            except Exception as error:
+                error.add_note(self._note(i))
+                raise
+        ledger.check_obs(obs)
+
+    def _empty(self) -> NDArray[Any]:
+        return np.empty((self.num_envs, *self._ledger.layout.shape), self._ledger.layout.dtype)
+
+    def _numbers(self, rewards: list[Any]) -> NDArray[np.float64]:
+        try:
+            array = np.array(rewards, np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(0)
+        if array.shape != (self.num_envs,) or None in rewards:
+            for i, reward in enumerate(rewards):
+                if isinstance(reward, str) or reward is None or np.ndim(reward) != 0:
+                    raise ValueError(f"{self._ledger.where(i)}: reward must be one number, got {reward!r}")
+            raise ValueError(f"{self._ledger.where()}: rewards must be numbers, got {rewards!r}")
+        return array
+
+    def _flags(self, flags: list[Any], field: str) -> NDArray[np.bool_]:
+        array = np.array(flags)
+        if array.dtype != np.bool_ or array.shape != (self.num_envs,):
+            for i, flag in enumerate(flags):
+                if not isinstance(flag, bool | np.bool_):
+                    raise ValueError(f"{self._ledger.where(i)}: {field} must be a bool, got {flag!r}")
+        return array
+
+    def _note(self, i: int) -> str:
+        ledger = self._ledger
+        return (
+            f"in environment {ledger.env_ids[i]}, step {ledger.step}, "
+            f"episode {ledger.episode[i]}, which was reset with seed {ledger.episode_seed(i)}"
+        )
+
+
+def _check(envs: list[gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
+    """Refuse no environments, one given twice, different spaces, and gymnasium's own autoreset."""
+    if not envs:
+        raise ValueError("num_envs: must be at least 1, got 0")
+    if len({id(env) for env in envs}) != len(envs):
+        raise ValueError("envs: the same environment object was given twice; a callable must make a new one")
+    first = envs[0]
+    for i, env in enumerate(envs):
+        for field in ("observation_space", "action_space"):
+            mine, others = getattr(env, field), getattr(first, field)
+            if mine != others:
+                raise ValueError(f"environment {i}: {field} {mine} differs from environment 0's, {others}")
+        layer: Any = env
+        while isinstance(layer, gymnasium.Wrapper):
+            if isinstance(layer, gymnasium.wrappers.Autoreset):
+                raise ValueError(
+                    f"environment {i}: has gymnasium's Autoreset wrapper, which hides where episodes end; "
+                    "remove it, dynarl resets environments itself"
+                )
+            layer = layer.env
+    return first

@@ -1,0 +1,231 @@
+"""Any gymnasium `VectorEnv`, in each of the three autoreset modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.protocol import Ledger, Step
+from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
+from dynarl.seeding import derive_seed
+
+__all__ = ["VectorEnvironments"]
+
+
+class VectorEnvironments:
+    """A vector environment as `dynarl.envs.Environments`.
+
+    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and, where it takes a list of seeds
+    (gymnasium's own do), one seed per episode. SAME_STEP: the true successor is ``infos["final_obs"]``.
+    NEXT_STEP: the row after an episode's end is the reset; it comes out with ``valid`` False, its
+    reward and flags zeroed. Raises ValueError where the environment does not declare its mode.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        *,
+        seed: int = 0,
+        purpose: str = "reset",
+        env_ids: Any = None,
+    ) -> None:
+        self._env = env
+        self._mode = _autoreset_mode(env)
+        self._ledger = Ledger(
+            env.single_observation_space,
+            env.single_action_space,
+            num_envs=env.num_envs,
+            seed=seed,
+            purpose=purpose,
+            env_ids=env_ids,
+        )
+        self.num_envs: int = env.num_envs
+        self.env_ids = self._ledger.env_ids
+        self.observation_space = self._ledger.layout.space
+        self.action_space = env.single_action_space
+        self.exact_state = has_exact_vector_state(env)
+        self.spec = env.spec
+        self.episode_start = np.ones(self.num_envs, np.bool_)
+        inner = env.unwrapped
+        self._seed_list = isinstance(inner, SyncVectorEnv | AsyncVectorEnv | ResettableCartPole)
+        self._running = np.zeros(self.num_envs, np.bool_)
+        self._running.flags.writeable = False
+        # Rows of the coming step in which a NEXT_STEP environment will reset; None for none.
+        self._resetting: NDArray[np.bool_] | None = None
+        layout = self._ledger.layout
+        self._shape = (self.num_envs, *layout.shape)
+        self.obs: NDArray[Any] = np.empty(self._shape, layout.dtype)
+
+    def reset(self) -> NDArray[Any]:
+        """Start new episodes everywhere and return the observations, [N, ...]."""
+        self._ledger.begin(slice(None))
+        obs, _ = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
+        self.obs = self._own(obs, ", reset")
+        self._ledger.check_obs(self.obs)
+        self.episode_start = np.ones(self.num_envs, np.bool_)
+        self._resetting = None
+        return self.obs
+
+    def step(self, action: Any) -> Step:
+        """Act in every environment with the policy's actions [N, ...].
+
+        Raises ValueError naming environment, step and field for an observation, reward or flag that
+        does not fit.
+        """
+        ledger = self._ledger
+        actions = ledger.actions(action)
+        try:
+            obs, reward, terminated, truncated, infos = self._env.step(actions)
+        except Exception as error:
+            error.add_note(f"in {ledger.where()}")
+            raise
+        obs = self._own(obs)
+        reward = self._numbers(reward)
+        terminated = self._flags(terminated, "terminated")
+        truncated = self._flags(truncated, "truncated")
+        if self._mode is AutoresetMode.NEXT_STEP:
+            return self._step_of_next_step(obs, reward, terminated, truncated)
+        next_obs = obs
+        if self._mode is AutoresetMode.SAME_STEP and (
+            np.count_nonzero(terminated) or np.count_nonzero(truncated)
+        ):
+            next_obs = self._true_successor(obs, terminated | truncated, infos)
+        step, ended = ledger.record(next_obs, reward, terminated, truncated)
+        if ended is None:
+            self.obs, self.episode_start = obs, self._running
+            return step
+        ledger.begin(ended)
+        self.episode_start = terminated | truncated
+        self.obs = obs
+        if self._mode is AutoresetMode.DISABLED:
+            first, _ = self._env.reset(
+                seed=self._seeds(self.episode_start), options={"reset_mask": self.episode_start.copy()}
+            )
+            first = self._own(first, ", reset")
+            self.obs = next_obs.copy()
+            self.obs[ended] = first[ended]
+        ledger.check_obs(self.obs)
+        return step
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self._env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, current observations and, where it can be taken, the environments' state."""
+        state: dict[str, Any] = {
+            "ledger": self._ledger.state_dict(),
+            "obs": self.obs.copy(),
+            "episode_start": self.episode_start.copy(),
+            "resetting": self._running.copy() if self._resetting is None else self._resetting.copy(),
+            "exact": self.exact_state,
+        }
+        if self.exact_state:
+            state["env"] = vector_state(self._env)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`: exactly with ``exact_state``, else with the next episodes."""
+        self._ledger.load_state_dict(state["ledger"])
+        if not (self.exact_state and state["exact"]):
+            self.reset()
+            return
+        everywhere = np.ones(self.num_envs, np.bool_)
+        self._env.reset(seed=self._seeds(everywhere))
+        self.obs = np.array(state["obs"])
+        load_vector_state(self._env, state["env"], self.obs)
+        self.episode_start = np.array(state["episode_start"])
+        resetting = np.array(state["resetting"])
+        self._resetting = resetting if resetting.any() else None
+
+    def _step_of_next_step(
+        self,
+        obs: NDArray[Any],
+        reward: NDArray[np.float64],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+    ) -> Step:
+        resetting, valid = self._resetting, None
+        if resetting is not None:
+            valid = ~resetting
+            reward[resetting] = 0.0
+            terminated &= valid
+            truncated &= valid
+        step, ended = self._ledger.record(obs, reward, terminated, truncated, valid)
+        self.obs = obs
+        self.episode_start = self._running if resetting is None else resetting
+        if resetting is not None:
+            self._ledger.begin(resetting)
+        self._resetting = None if ended is None else terminated | truncated
+        return step
+
+    def _true_successor(self, obs: NDArray[Any], ended: NDArray[np.bool_], infos: Any) -> NDArray[Any]:
+        next_obs = obs.copy()
+        final = infos.get("final_obs")
+        for i in np.flatnonzero(ended).tolist():
+            if final is None or final[i] is None:
+                raise ValueError(
+                    f"{self._ledger.where(i)}: the episode ended, but infos['final_obs'] does not hold its "
+                    "last observation, as autoreset mode SAME_STEP demands"
+                )
+            next_obs[i] = self._ledger.coerce(final[i], (), f"{self._ledger.where(i)}, final_obs")
+        return next_obs
+
+    def _seeds(self, which: NDArray[np.bool_]) -> Any:
+        """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
+        ledger = self._ledger
+        if self._seed_list:
+            seeds: list[int | None] = [None] * self.num_envs
+            for i in np.flatnonzero(which).tolist():
+                seeds[i] = ledger.episode_seed(i)
+            return seeds
+        if not which.all():
+            return None
+        return derive_seed(
+            ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum())
+        )
+
+    def _own(self, obs: Any, when: str = "") -> NDArray[Any]:
+        """The environment's observations as an array of ours; its buffers may change in the next step."""
+        layout = self._ledger.layout
+        if type(obs) is np.ndarray and obs.dtype is layout.dtype and obs.shape == self._shape:
+            return np.array(obs, order="C")
+        return self._ledger.coerce(obs, (self.num_envs,), self._ledger.where() + when)
+
+    def _numbers(self, reward: Any) -> NDArray[np.float64]:
+        array = np.asarray(reward)
+        if array.shape != (self.num_envs,) or array.dtype.kind not in "fiub":
+            self._refuse(array, "reward", "numbers")
+        return array.astype(np.float64)
+
+    def _flags(self, flags: Any, field: str) -> NDArray[np.bool_]:
+        array = np.asarray(flags)
+        if array.shape != (self.num_envs,) or array.dtype.kind != "b":
+            self._refuse(array, field, "bool")
+        return array.copy()
+
+    def _refuse(self, array: NDArray[Any], field: str, kind: str) -> None:
+        raise ValueError(
+            f"{self._ledger.where()}: {field} must be {kind} of shape ({self.num_envs},), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+
+
+def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    mode = env.metadata.get("autoreset_mode")
+    try:
+        return mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{type(env.unwrapped).__name__}: a vector environment must say when it resets, "
+        f"metadata['autoreset_mode'] is {mode!r}. Set it to a gymnasium.vector.AutoresetMode: DISABLED "
+        "(the caller resets, through options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
+        "returns the next one's first observation, infos['final_obs'] has the last) or NEXT_STEP (the step "
+        "after it resets). "
+        "Guessing wrong would train on transitions that never happened."
+    )

@@ -1,0 +1,78 @@
+"""What a checkpoint says about the agent that wrote it, and whether another agent may load it."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dynarl.checkpoint import CheckpointError
+
+__all__ = ["check", "describe", "describe_space"]
+
+_MOST_LISTED_BOUNDS = 64
+
+
+def describe(agent: Any) -> dict[str, Any]:
+    """Return the `meta` of a checkpoint of `agent`: algorithm, config, spaces and counters, as JSON."""
+    return {
+        "algorithm": agent.algorithm,
+        "config": _plain(dataclasses.asdict(agent.config)),
+        "observation_space": describe_space(agent.observation_space),
+        "action_space": describe_space(agent.action_space),
+        "env_steps": int(agent.env_steps),
+        "grad_steps": int(agent.grad_steps),
+        "iteration": int(agent.iteration),
+    }
+
+
+def check(meta: Mapping[str, Any], agent: Any) -> None:
+    """Raise CheckpointError unless a checkpoint with `meta` fits `agent`: same algorithm, same spaces."""
+    if meta.get("algorithm") != agent.algorithm:
+        raise CheckpointError(
+            f"checkpoint: written by {meta.get('algorithm')!r}, it cannot be loaded into {agent.algorithm!r}"
+        )
+    for field in ("observation_space", "action_space"):
+        stored, own = meta.get(field), describe_space(getattr(agent, field))
+        if stored != own:
+            raise CheckpointError(
+                f"checkpoint: {field} differs, the checkpoint has {stored}, the environment has {own}"
+            )
+
+
+def describe_space(space: Any) -> dict[str, Any]:
+    """Return a Gymnasium space as JSON, exact enough that equal descriptions mean equal spaces."""
+    kind = type(space).__name__
+    if kind == "Dict":
+        return {"space": kind, "spaces": {str(key): describe_space(item) for key, item in space.items()}}
+    if kind == "Tuple":
+        return {"space": kind, "spaces": [describe_space(item) for item in space]}
+    described: dict[str, Any] = {"space": kind}
+    for field in ("n", "nvec", "start", "low", "high"):
+        if (value := getattr(space, field, None)) is not None:
+            described[field] = _bounds(np.asarray(value))
+    if getattr(space, "shape", None) is not None:
+        described |= {"shape": list(space.shape), "dtype": str(space.dtype)}
+    return described if len(described) > 1 else {"space": kind, "repr": repr(space)}
+
+
+def _bounds(values: np.ndarray[Any, Any]) -> Any:
+    """One number where all are equal, the numbers while they are few, a digest beyond."""
+    flat = [_plain(value) for value in values.ravel().tolist()]
+    if flat and all(value == flat[0] for value in flat):
+        return flat[0]
+    if len(flat) <= _MOST_LISTED_BOUNDS:
+        return flat
+    return "sha256:" + hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON holds it: tuples as lists, mappings with string keys, the rest by name."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__qualname__", None) or repr(value)

@@ -1,0 +1,165 @@
+"""Runs: maximal contiguous pieces of a flat buffer that one vector operation can update.
+
+A plan splits a parameter group into runs. It stays valid, and costs only its check, as long as every parameter
+keeps its array and its gradient comes home to the flat buffer. Whatever is not at home (a gradient assigned by
+hand, a replaced `p.data`) is a run of one parameter, planned anew at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.device import xp
+from dynarl.autograd.flat import Flat, flatten
+from dynarl.autograd.tape import Leaf, wrap
+
+__all__ = ["Plan", "Run", "Slabs"]
+
+
+class Run:
+    """Arrays of equal shape: parameters, gradients, state, and scratch to compute in.
+
+    `states` holds the per-parameter dicts of the members; `fresh` says that their state arrays are new (zeros).
+    """
+
+    __slots__ = ("arrays", "data", "fresh", "grad", "scratch", "states", "xp")
+
+    def __init__(self, data: Any, grad: Any, arrays: tuple[Any, ...], states: list[dict[str, Any]], fresh: bool):
+        self.data, self.grad, self.arrays, self.states, self.fresh = data, grad, arrays, states, fresh
+        self.xp = xp(data)
+        self.scratch = self.xp.empty_like(data), self.xp.empty_like(data)
+
+    @property
+    def step(self) -> int:
+        """The number of updates, the present one included, that the members have had."""
+        return int(self.states[0]["step"])
+
+    def count_step(self) -> None:
+        """Count the present update for every member."""
+        step = self.states[0].get("step", 0) + 1
+        for state in self.states:
+            state["step"] = step
+
+    def gradient(self, weight_decay: float, maximize: bool) -> Any:
+        """Return the gradient of what is minimised: sign and L2 penalty applied, in the second scratch array."""
+        grad, (term, total) = self.grad, self.scratch
+        if maximize:
+            grad = self.xp.negative(grad, out=total)
+        if weight_decay:
+            grad = self.xp.add(grad, self.xp.multiply(self.data, weight_decay, out=term), out=total)
+        return grad
+
+
+class Slabs:
+    """State arrays beside the flat buffers of one parameter group: one per buffer and name, made when needed."""
+
+    def __init__(self) -> None:
+        self._slabs: dict[tuple[int, str], tuple[Flat, int, Any]] = {}
+        self._views: dict[tuple[int, str, int], Tensor] = {}
+
+    def slab(self, flat: Flat, name: str, low: int, high: int) -> tuple[int, Any]:
+        """Return (offset, array) of the slab that covers at least flat.data[low:high]."""
+        entry = self._slabs.get((id(flat), name))
+        if entry is None or low < entry[1] or high > entry[1] + entry[2].size:
+            array = xp(flat.data).zeros_like(flat.data[low:high])
+            entry = self._slabs[id(flat), name] = (flat, low, array)
+            self._views = {key: view for key, view in self._views.items() if key[:2] != (id(flat), name)}
+        return entry[1], entry[2]
+
+    def adopt(self, state: dict[str, Any], name: str, p: Tensor, leaf: Leaf, extent: tuple[int, int]) -> None:
+        """Move one state array of a parameter into the slab, zeros where it has none."""
+        offset, array = self.slab(leaf.flat, name, *extent)
+        key = (id(leaf.flat), name, leaf.start)
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = wrap(array[leaf.start - offset : leaf.stop - offset].reshape(p.shape))
+        current = state.get(name)
+        if current is not view:
+            view.array[...] = 0 if current is None else current.array
+            state[name] = view
+
+
+class Plan:
+    """How one parameter group is updated: its runs, and what must still hold for them to be right."""
+
+    __slots__ = ("_absent", "_homed", "names", "params", "reusable", "runs")
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        names: tuple[str, ...],
+        state: dict[Tensor, dict[str, Any]],
+        slabs: Slabs,
+    ) -> None:
+        flatten(params)
+        self.names, self.params = names, tuple(params)
+        self.runs: list[Run] = []
+        # Nothing here may hold a gradient's home: the engine counts who still needs the values in it.
+        self._homed: list[tuple[Tensor, Any, Leaf]] = []
+        self._absent: list[tuple[Tensor, Leaf | None]] = []
+        homed: dict[Flat, list[tuple[Leaf, Tensor]]] = {}
+        for p in params:
+            leaf = p._leaf
+            if leaf is None or leaf.grad is None:
+                self._absent.append((p, leaf))
+            elif leaf.grad is leaf.home:
+                self._homed.append((p, p.array, leaf))
+                homed.setdefault(leaf.flat, []).append((leaf, p))
+            else:
+                self.runs.append(_single_run(p, leaf.grad.array, names, state))
+        self.reusable = not self.runs
+        for flat, members in homed.items():
+            self._add_runs(flat, members, state, slabs)
+        self.reusable = self.reusable and not any(run.fresh for run in self.runs)
+
+    def holds(self, params: Sequence[Tensor], names: tuple[str, ...]) -> bool:
+        """Tell whether the runs still describe the group."""
+        if names != self.names or len(params) != len(self.params):
+            return False
+        for p, array, leaf in self._homed:
+            if leaf.grad is not leaf.home or p.array is not array:
+                return False
+        for p, known in self._absent:
+            if p._leaf is not known or (known is not None and known.grad is not None):
+                return False
+        return True
+
+    def _add_runs(
+        self,
+        flat: Flat,
+        members: list[tuple[Leaf, Tensor]],
+        state: dict[Tensor, dict[str, Any]],
+        slabs: Slabs,
+    ) -> None:
+        members.sort(key=lambda member: member[0].start)
+        extent = members[0][0].start, members[-1][0].stop
+        stretches: list[tuple[Any, list[tuple[Leaf, Tensor]]]] = []
+        for leaf, p in members:
+            entry = state[p] if self.names else {}
+            key = entry.get("step", 0), any(name not in entry for name in self.names)
+            if not stretches or stretches[-1][0] != key or stretches[-1][1][-1][0].stop != leaf.start:
+                stretches.append((key, []))
+            stretches[-1][1].append((leaf, p))
+            for name in self.names:
+                slabs.adopt(entry, name, p, leaf, extent)
+        for (_, fresh), stretch in stretches:
+            start, stop = stretch[0][0].start, stretch[-1][0].stop
+            arrays = []
+            for name in self.names:
+                offset, array = slabs.slab(flat, name, *extent)
+                arrays.append(array[start - offset : stop - offset])
+            states = [state[p] for _, p in stretch] if self.names else []
+            self.runs.append(Run(flat.data[start:stop], flat.grad[start:stop], tuple(arrays), states, fresh))
+
+
+def _single_run(p: Tensor, grad: Any, names: tuple[str, ...], state: dict[Tensor, dict[str, Any]]) -> Run:
+    if not names:
+        return Run(p.array, grad, (), [], False)
+    entry = state[p]
+    fresh = any(name not in entry for name in names)
+    for name in names:
+        if name not in entry:
+            entry[name] = wrap(xp(p.array).zeros_like(p.array))
+    return Run(p.array, grad, tuple(entry[name].array for name in names), [entry], fresh)

@@ -1,0 +1,7 @@
+"""Fragments of experience and the worker that fills them."""
+
+from dynarl.rollout.collect import ActingPolicy, Collector
+from dynarl.rollout.fragment import Batch, Fragment
+from dynarl.rollout.play import play
+
+__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "play"]

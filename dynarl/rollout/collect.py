@@ -1,0 +1,167 @@
+"""The worker: act in environments with a policy and write down what happened."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.autograd import philox
+from dynarl.envs.protocol import Environments
+from dynarl.envs.spaces import action_layout
+from dynarl.rollout.fragment import Fragment
+
+__all__ = ["ActingPolicy", "Collector"]
+
+# Noise is drawn for at least this many steps at once; being counter-based it does not depend on that.
+_NOISE_STEPS = 512
+
+
+class ActingPolicy(Protocol):
+    """What `Collector` asks of a policy; arrays are NumPy's, in and out.
+
+    ``noise_kind`` is "uniform" ((0, 1)), "normal" or "none"; ``noise_size`` is K, the random numbers one
+    action takes (Discrete: 1 uniform by inversion or n; a Gaussian: one normal per dimension).
+    """
+
+    noise_kind: str
+    noise_size: int
+
+    def act(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return action [N, ...], log_prob [N] and value [N] for obs [N, ...] and noise [N, K].
+
+        The action is the policy's own: unclipped, Discrete counted from 0.
+        """
+        ...
+
+    def value(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return V [B] of obs [B, ...]."""
+        ...
+
+
+class Collector:
+    """Fill fragments of ``num_steps`` steps, going on where the last one stopped.
+
+    The randomness of actions is keyed by (seed, "action", environment id, environment step): the same
+    whether one worker has all environments or many have some.
+    """
+
+    def __init__(self, envs: Environments, policy: ActingPolicy, *, num_steps: int, seed: int = 0) -> None:
+        if num_steps < 1:
+            raise ValueError(f"Collector: num_steps must be at least 1, got {num_steps}")
+        if policy.noise_kind not in ("uniform", "normal", "none"):
+            raise ValueError(
+                f"Collector: noise_kind must be 'uniform', 'normal' or 'none', got {policy.noise_kind!r}"
+            )
+        self.envs, self.policy, self.num_steps, self.seed = envs, policy, num_steps, seed
+        self.step = 0
+        self._started = False
+        self._noise: NDArray[np.float32] | None = None
+        self._noise_first = 0
+        self._fragment = self._allocate()
+
+    def collect(self, policy_version: int = 0) -> Fragment:
+        """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses.
+
+        ``next_value[t]`` is V of the state that step t reached, before any reset: ``value[t + 1]`` where
+        the episode went on, one further forward for all truncated states and the cut at the end;
+        0 where the episode terminated.
+        """
+        envs, act, step = self.envs, self.policy.act, self.envs.step
+        if not self._started:
+            envs.reset()
+            self._started = True
+        fragment = self._fragment
+        obs_, action_, reward_ = fragment["obs"], fragment["action"], fragment["reward"]
+        terminated_, truncated_, valid_ = fragment["terminated"], fragment["truncated"], fragment["valid"]
+        log_prob_, value_, start_ = fragment["log_prob"], fragment["value"], fragment["episode_start"]
+        finals: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
+        infos: list[Any] = []
+        noise = self._noise_block()
+        obs, shared = envs.obs, None
+        valid_[...] = True
+        for t in range(self.num_steps):
+            obs_[t] = obs
+            start_[t] = envs.episode_start
+            action, log_prob_[t], value_[t] = act(obs, None if noise is None else noise[t])
+            action_[t] = action
+            next_obs, reward_[t], terminated_[t], truncated_[t], valid, info = step(action)
+            obs = envs.obs
+            if shared is not valid:  # the array of all True that most steps share was seen before
+                valid_[t] = valid
+                shared = valid if valid.all() else None
+            if info:
+                infos.append(info)
+                if obs is not next_obs:
+                    finals.append((t, info["env"], next_obs[info["env"]]))
+        self._close(fragment, finals, infos, policy_version)
+        self.step += self.num_steps
+        return fragment
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step the noise is keyed by and the environments' state."""
+        envs = self.envs.state_dict() if self._started else {}
+        return {"step": self.step, "started": self._started, "envs": envs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.step, self._started = int(state["step"]), bool(state["started"])
+        if self._started:
+            self.envs.load_state_dict(state["envs"])
+
+    def _close(self, fragment: Fragment, finals: Any, infos: Any, policy_version: int) -> None:
+        """Values of the states reached, and what stands beside the rows."""
+        last_obs = self.envs.obs
+        num_envs, empty = self.envs.num_envs, np.empty((0, 2), np.int64)
+        index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in finals]
+        fragment.final_index = np.concatenate([empty, *index])
+        fragment.final_obs = np.concatenate([last_obs[:0], *(obs for _, _, obs in finals)])
+        fragment.last_obs = last_obs.copy()
+        rows, columns = fragment.final_index.T
+        # Terminated wins where an episode was also truncated: nothing follows it.
+        bootstrap = ~fragment["terminated"][rows, columns]
+        extra = np.concatenate((fragment.final_obs[bootstrap], last_obs))
+        values = np.asarray(self.policy.value(extra))
+        next_value = fragment["next_value"]
+        next_value[:-1] = fragment["value"][1:]
+        next_value[-1] = values[len(extra) - num_envs :]
+        next_value[rows[bootstrap], columns[bootstrap]] = values[: len(extra) - num_envs]
+        next_value[fragment["terminated"]] = 0.0
+        fragment.env_ids = self.envs.env_ids
+        fragment.first_step, fragment.policy_version = self.step, policy_version
+        none = np.empty(0)
+        fragment.episode_return = np.concatenate([none, *(info["episode_return"] for info in infos)])
+        lengths = [info["episode_length"] for info in infos]
+        fragment.episode_length = np.concatenate([none.astype(np.int64), *lengths])
+
+    def _allocate(self) -> Fragment:
+        lead = (self.num_steps, self.envs.num_envs)
+        shape, dtype = action_layout(self.envs.action_space)
+        obs = self.envs.obs
+        fragment = Fragment(valid=np.ones(lead, np.bool_))
+        fragment["obs"] = np.zeros((*lead, *obs.shape[1:]), obs.dtype)
+        fragment["action"] = np.zeros((*lead, *shape), dtype)
+        for name in ("reward", "log_prob", "value", "next_value"):
+            fragment[name] = np.zeros(lead, np.float32)
+        for name in ("terminated", "truncated", "episode_start"):
+            fragment[name] = np.zeros(lead, np.bool_)
+        return fragment
+
+    def _noise_block(self) -> NDArray[np.float32] | None:
+        """The noise of this fragment's steps, [T, N, K]."""
+        policy = self.policy
+        if policy.noise_kind == "none":
+            return None
+        stop = self.step + self.num_steps
+        held = self._noise
+        if held is None or not self._noise_first <= self.step <= stop <= self._noise_first + len(held):
+            steps = max(self.num_steps, _NOISE_STEPS)
+            keys = (self.seed, "action", self.envs.env_ids, self.step, steps, policy.noise_size)
+            uniform = policy.noise_kind == "uniform"
+            held = philox.uniform(*keys, open=True) if uniform else philox.normal(*keys)
+            self._noise, self._noise_first = held, self.step
+        first = self.step - self._noise_first
+        return held[first : first + self.num_steps]

@@ -1,0 +1,92 @@
+"""Fragments: what a worker saw in T steps of N environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Batch", "Fragment"]
+
+
+class Batch(dict[str, Any]):
+    """Arrays of equal first dimension B by name: ``batch["reward"]`` is ``batch.reward``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__}: has no {name!r}, it has {sorted(self)}") from None
+
+    def take(self, index: Any) -> Batch:
+        """Return the rows ``index`` (integers, a slice or a mask) of every array."""
+        return Batch({name: array[index] for name, array in self.items()})
+
+    def minibatches(self, order: NDArray[Any], count: int) -> Iterator[Batch]:
+        """Split the rows in ``order`` [B] into ``count`` batches whose sizes differ by 1 at most."""
+        for index in np.array_split(order, count):
+            yield self.take(index)
+
+
+class Fragment(Batch):
+    """Time-major arrays [T, N, ...] by name; index t is the transition out of ``obs[t]``.
+
+    ``obs, action, reward, terminated, truncated, log_prob, value, next_value, valid, episode_start``
+    to begin with. Beside them, as attributes: ``env_ids`` [N]; ``first_step``, the environments' step at
+    t = 0; ``policy_version``; ``last_obs`` [N, ...], what will be acted on at t = T; ``final_index``
+    [K, 2] (t, n) and ``final_obs`` [K, ...], the last observations of episodes whose successor row is a
+    reset; ``episode_return``, ``episode_length`` [E] of the episodes that ended (raw rewards).
+    """
+
+    env_ids: NDArray[np.int64]
+    first_step: int
+    policy_version: int
+    last_obs: NDArray[Any]
+    final_index: NDArray[np.int64]
+    final_obs: NDArray[Any]
+    episode_return: NDArray[np.float64]
+    episode_length: NDArray[np.int64]
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return int(self["valid"].shape[0])
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        return int(self["valid"].shape[1])
+
+    @property
+    def num_valid(self) -> int:
+        """How many environment steps the fragment holds: rows that are no dummies."""
+        return int(np.count_nonzero(self["valid"]))
+
+    def __setitem__(self, name: str, array: NDArray[Any]) -> None:
+        """Add a field, [T, N, ...]; raises ValueError for another leading shape."""
+        shape = self["valid"].shape if "valid" in self else array.shape[:2]
+        if array.shape[:2] != shape:
+            raise ValueError(f"Fragment: {name} must be {list(shape)} and more, got {list(array.shape)}")
+        super().__setitem__(name, array)
+
+    def build_next_obs(self) -> NDArray[Any]:
+        """Build the successors, [T, N, ...], before any reset, of ``obs``, ``last_obs`` and ``final_obs``."""
+        out = np.concatenate((self["obs"][1:], self.last_obs[None]))
+        out[self.final_index[:, 0], self.final_index[:, 1]] = self.final_obs
+        return out
+
+    def flatten(self) -> Batch:
+        """Return the valid rows, [B, ...]: views where all are valid, else copies."""
+        valid = self["valid"]
+        if valid.all():
+            return Batch({k: v.reshape(-1, *v.shape[2:]) for k, v in self.items() if k != "valid"})
+        return Batch({k: v[valid] for k, v in self.items() if k != "valid"})
+
+    def copy(self) -> Fragment:
+        """Return a fragment with memory of its own, for keeping beyond the next `Collector.collect`."""
+        other = Fragment({name: array.copy() for name, array in self.items()})
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy() if isinstance(value, np.ndarray) else value)
+        return other

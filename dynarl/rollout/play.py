@@ -1,0 +1,51 @@
+"""Playing whole episodes, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.envs.protocol import Environments
+
+__all__ = ["play"]
+
+
+def play(
+    envs: Environments,
+    act: Callable[[NDArray[Any], NDArray[np.bool_]], Any],
+    episodes: int,
+    *,
+    max_episode_steps: int = 1_000_000,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Play ``episodes`` episodes and return their returns and lengths, [episodes] each.
+
+    ``act(obs, episode_start)`` gives the actions [N, ...]. How many episodes each environment plays is
+    settled beforehand: taking the first that end would count short ones more often. They are ordered
+    by environment, then time. Raises RuntimeError for an episode beyond ``max_episode_steps``.
+    """
+    if episodes < 1:
+        raise ValueError(f"play: episodes must be at least 1, got {episodes}")
+    quota = [episodes // envs.num_envs + (i < episodes % envs.num_envs) for i in range(envs.num_envs)]
+    results: list[list[tuple[float, int]]] = [[] for _ in quota]
+    open_, since_end = episodes, 0
+    envs.reset()
+    while open_:
+        info = envs.step(act(envs.obs, envs.episode_start)).info
+        since_end += 1
+        if since_end > max_episode_steps:
+            raise RuntimeError(
+                f"play: no episode ended in {max_episode_steps} steps; "
+                "give the environment a time limit (max_episode_steps) or raise this one"
+            )
+        if not info:
+            continue
+        since_end = 0
+        for i, total, length in zip(info["env"], info["episode_return"], info["episode_length"]):
+            if len(results[i]) < quota[i]:
+                results[i].append((float(total), int(length)))
+                open_ -= 1
+    flat = [result for one in results for result in one]
+    return np.array([r for r, _ in flat]), np.array([length for _, length in flat], np.int64)

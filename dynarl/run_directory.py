@@ -1,0 +1,187 @@
+"""A run's directory: who may write to it, its numbered checkpoints, its config and its summary.
+
+    DIR/config.yaml  metrics.jsonl  events.out.tfevents.*  summary.json
+    DIR/checkpoints/ckpt-000000012345/
+
+One process owns it at a time (a lock on DIR/.lock, released by the system however the process ends).
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dynarl import checkpoint
+from dynarl.checkpoint import Checkpoint, CheckpointError
+
+__all__ = ["RunDirectory", "RunDirectoryError", "latest", "numbered", "refuse_under_ray"]
+
+_NAME = re.compile(r"ckpt-(\d{12,})")
+LOCK, CONFIG, SUMMARY, CHECKPOINTS = ".lock", "config.yaml", "summary.json", "checkpoints"
+
+
+def numbered(run_dir: str | os.PathLike[str]) -> list[tuple[int, Path]]:
+    """Return (env_steps, path) of every checkpoint of a run, oldest first, unverified."""
+    directory = Path(run_dir) / CHECKPOINTS
+    names = directory.iterdir() if directory.is_dir() else ()
+    return sorted((int(match[1]), path) for path in names if (match := _NAME.fullmatch(path.name)))
+
+
+def latest(
+    run_dir: str | os.PathLike[str], report: Callable[[str], None] = lambda message: None
+) -> Checkpoint | None:
+    """Return the newest checkpoint of a run that verifies, or None where there is none at all.
+
+    Every newer one that does not verify is named to `report` with the reason. Raises CheckpointError if
+    there are checkpoints and none is good.
+    """
+    found = numbered(run_dir)
+    for _, path in reversed(found):
+        try:
+            return checkpoint.load(path)
+        except CheckpointError as error:
+            report(f"{path.name} is not usable, trying the one before: {error}")
+    if found:
+        raise CheckpointError(
+            f"checkpoint: none of the {len(found)} checkpoints in {Path(run_dir) / CHECKPOINTS} is usable; "
+            "start a new run, or restore that directory"
+        )
+    return None
+
+
+def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:
+    """Raise RunDirectoryError for a relative run directory inside a Ray job.
+
+    The working directory of a job is a copy that Ray deletes after it, with everything written there.
+    """
+    in_job = "RAY_ADDRESS" in environ or any(key.startswith("RAY_JOB") for key in environ)
+    if in_job and "_ray_pkg_" in cwd and not Path(run_dir).is_absolute():
+        raise RunDirectoryError(
+            f"run_dir: must be absolute inside a Ray job, got {str(run_dir)!r}; a relative path lies in "
+            f"{cwd}, a copy of the working directory that Ray deletes with the job"
+        )
+
+
+class RunDirectoryError(OSError):
+    """A run directory that this process must not or cannot use."""
+
+
+class RunDirectory:
+    """The directory of the run that this process owns. Use as a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+        """Claim `path`: create it, or with `resume` take it over.
+
+        Raises RunDirectoryError if it holds a run and `resume` is False, if there is nothing to resume,
+        if another process owns it, or if it cannot be written.
+        """
+        self.path = Path(path).absolute()
+        self.checkpoints = self.path / CHECKPOINTS
+        if resume and not (self.path / CONFIG).is_file():
+            raise RunDirectoryError(f"resume: {self.path} holds no run ({CONFIG} is missing)")
+        self._created = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path / LOCK)
+        except RunDirectoryError:
+            raise
+        except OSError as error:
+            raise RunDirectoryError(f"run_dir: cannot write to {self.path}: {error}") from error
+        try:
+            if not resume and (found := sorted(p.name for p in self.path.iterdir() if p.name != LOCK)):
+                raise RunDirectoryError(
+                    f"run_dir: {self.path} exists and holds {', '.join(found[:4])}; "
+                    "continue that run with --resume, or choose another --run-dir"
+                )
+            self._started = resume
+            checkpoint.recover(self.checkpoints)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Release the lock. A new run that failed before it began leaves nothing behind."""
+        self._lock.close()
+        if not getattr(self, "_started", True):
+            (self.path / LOCK).unlink(missing_ok=True)
+            if self._created:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration; from here on the directory holds a run."""
+        _write(self.path / CONFIG, text.encode())
+        self._started = True
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """Write summary.json, whole or not at all."""
+        path = self.path / SUMMARY
+        _write(path, (json.dumps(dict(summary), indent=1, allow_nan=False) + "\n").encode())
+        return path
+
+    def save(self, state: Mapping[str, Any], *, meta: Mapping[str, Any], keep: int) -> Path:
+        """Save the checkpoint of `meta["env_steps"]`, then drop all but the newest `keep` and the best.
+
+        The best is the one with the highest `meta["score"]` (the newest of equals); None never is.
+        The older ones go only after the new one has been read back and verified.
+        """
+        path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"
+        checkpoint.save(path, state, meta=meta)
+        checkpoint.load(path)
+        found = [path for _, path in numbered(self.path)]
+        kept = set(found[-keep:]) | {_best(found), path}
+        for old in found:
+            if old not in kept:
+                shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp-del")), ignore_errors=True)
+        return path
+
+    def set_aside_after(self, env_steps: int) -> None:
+        """Rename the checkpoints of a later step: they belong to a future that will be written anew."""
+        for step, path in numbered(self.path):
+            if step > env_steps:
+                for attempt in _attempts(path):
+                    if not attempt.exists():
+                        path.rename(attempt)
+                        break
+
+
+def _attempts(path: Path) -> Iterator[Path]:
+    number = 0
+    while True:
+        number += 1
+        yield path.with_name(f"{path.name}.aside-{number}")
+
+
+def _best(found: list[Path]) -> Path | None:
+    scores: list[tuple[float, Path]] = []
+    for path in found:
+        with contextlib.suppress(CheckpointError):
+            if isinstance(score := checkpoint.read_manifest(path)["meta"].get("score"), (int, float)):
+                scores.append((float(score), path))
+    return max(scores)[1] if scores else None
+
+
+def _lock(path: Path) -> IO[bytes]:
+    import fcntl
+
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunDirectoryError(f"run_dir: another process is writing to {path.parent}") from None
+    return file
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        checkpoint.write_atomically(path, content)
+    except OSError as error:
+        raise RunDirectoryError(f"run_dir: cannot write {path}: {error}") from error

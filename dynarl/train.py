@@ -1,0 +1,379 @@
+"""Train an agent: a run directory with curves, checkpoints and a summary, that can be stopped and resumed."""
+
+import contextlib
+import functools
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from dynarl import identity
+from dynarl.checkpoint import Checkpoint
+from dynarl.config import ConfigError, RunConfig, to_yaml
+from dynarl.metrics import Clock, MetricLog, Window
+from dynarl.progress import ProgressBar
+from dynarl.run_directory import RunDirectory, latest, refuse_under_ray
+
+__all__ = ["run"]
+
+
+def run(
+    agent_cls: Any,
+    config: RunConfig | None = None,
+    agent_config: Any = None,
+    *,
+    command: Callable[[Path], str] = "run(..., RunConfig(run_dir={!r}, resume=True))".format,
+) -> dict[str, Any]:
+    """Train `agent_cls` as `config` and `agent_config` say and return the summary.
+
+    The run directory gets config.yaml, metrics.jsonl, TensorBoard events, checkpoints and, at the end,
+    summary.json, which holds what is returned: `env_id, algo, seed, env_steps, wall_time_s, train_time_s,
+    env_steps_per_s, eval_mean, eval_std, eval_episodes, stopped_by, run_dir, checkpoint` and the other
+    counters. `stopped_by` is "total_steps", "stop_at_return", or the name of a signal: SIGINT and SIGTERM
+    end the iteration at hand, save a checkpoint and return (no evaluation, no summary.json). `command`
+    turns the run directory into what is printed as the way to continue.
+
+    Raises, before any work, RunDirectoryError for a directory that cannot be used, ConfigError for an
+    agent or environment that cannot be made, CheckpointError if there is nothing good to resume from;
+    later FloatingPointError when a metric or a parameter stops being a number. The last good checkpoint
+    is then untouched.
+    """
+    config = config or RunConfig()
+    started = time.perf_counter()
+    limit_threads(config.num_threads)
+    path = config.run_dir or default_run_dir(config, agent_cls.algorithm)
+    refuse_under_ray(path, os.environ, os.getcwd())  # noqa: PTH109 - the text of it is what matters
+    with RunDirectory(path, resume=config.resume) as directory:
+        checkpoint = latest(path, report=_warn) if config.resume else None
+        agent = _make_agent(agent_cls, config, agent_config)
+        training = Training(agent, config, directory, command, started)
+        try:
+            training.begin(checkpoint)
+            return training.run()
+        finally:
+            training.close()
+
+
+class Training:
+    """One run from begin to end. `on_iteration` is what the agent calls after each iteration."""
+
+    def __init__(
+        self,
+        agent: Any,
+        config: RunConfig,
+        directory: RunDirectory,
+        command: Callable[[Path], str],
+        started: float,
+    ) -> None:
+        self.agent, self.config, self.directory = agent, config, directory
+        self.command = command
+        self.window = Window()
+        self.clock = Clock(started)
+        self.stopped_by: str | None = None
+        self.evaluation: Any = None  # the one over eval_episodes, once there is one
+        self.best: float | None = None
+        self.saved: tuple[int, Path] | None = None
+        self._steps_before = 0
+        self._log: MetricLog | None = None
+        self._bar: ProgressBar | None = None
+
+    def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Put agent and log where the checkpoint left them, or at step 0."""
+        config, agent = self.config, self.agent
+        resume_at = None
+        if checkpoint is not None:
+            identity.check(checkpoint.meta, agent)
+            agent.load_state_dict(checkpoint.state)
+            kept = checkpoint.meta["run"]
+            self.window.load_state_dict(kept["window"])
+            self.clock.load_state_dict(kept["time"])
+            self.best, resume_at = kept["best"], kept["log"]
+            self.saved = (int(agent.env_steps), checkpoint.path)
+        (self.directory.path / "summary.json").unlink(missing_ok=True)
+        self.directory.set_aside_after(int(agent.env_steps))
+        self.directory.write_config(_resolved(config, agent.config))
+        self._steps_before = int(agent.env_steps)
+        self._log = MetricLog(self.directory.path, tensorboard=config.tensorboard, resume_at=resume_at)
+        self._bar = ProgressBar(config.total_steps, self._steps_before, enabled=config.progress)
+        resumed = f" from env step {agent.env_steps:,}" if config.resume else ""
+        self.say(
+            f"{agent.algorithm} on {config.env_id}, seed {config.seed}{resumed}: up to "
+            f"{config.total_steps:,} env steps, in {self.directory.path}"
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Learn until an end is reached, save, evaluate, and return the summary."""
+        left = self.config.total_steps - int(self.agent.env_steps)
+        if left <= 0:
+            self.say(f"all {self.config.total_steps:,} env steps are done; --total-steps N continues to N")
+        with _deferred_signals(self):
+            if left > 0:
+                with self.clock.phase("train"):
+                    self.agent.learn(left, on_iteration=self.on_iteration)
+            self.save(score=None if self.evaluation is None else self.evaluation.mean)
+            if self.window:
+                self.record()
+        if self.stopped_by in ("SIGINT", "SIGTERM"):
+            self._say_how_to_continue(self.stopped_by)
+            return self.summary()
+        try:
+            return self.finish()
+        except KeyboardInterrupt:
+            self._say_how_to_continue("SIGINT")
+            raise
+
+    def _say_how_to_continue(self, why: str) -> None:
+        assert self.saved is not None
+        self.say(f"{why}: saved {self.saved[1]}")
+        self.say(f"continue with: {self.command(self.directory.path)}")
+
+    def on_iteration(self, metrics: Mapping[str, Any]) -> bool:
+        """Log, evaluate and save where due; return False where the run is to end."""
+        assert self._bar is not None
+        config, steps, before = self.config, int(self.agent.env_steps), self._steps_before
+        try:
+            self.window.add(metrics)
+        except FloatingPointError as error:
+            raise self._broken(str(error)) from error
+        self._steps_before = steps
+        if _due(steps, before, config.log_every or 1):
+            self.record()
+        score = self.evaluate() if config.eval_every and _due(steps, before, config.eval_every) else None
+        better = score is not None and (self.best is None or score > self.best)
+        if better:
+            self.best = score
+        if better or (config.checkpoint_every and _due(steps, before, config.checkpoint_every)):
+            self.save(score)
+        self._bar.update(steps, self.window.recent_return)
+        return self.stopped_by is None
+
+    def record(self) -> None:
+        """Write one record of the window's means and of the counters."""
+        assert self._log is not None
+        means, histograms = self.window.take()
+        counters = {
+            "iteration": int(self.agent.iteration),
+            "grad_steps": int(self.agent.grad_steps),
+            "rollout/episodes": self.window.episodes,
+        }
+        with self.clock.phase("log"):
+            self._log.record(
+                int(self.agent.env_steps),
+                {**counters, **means, **self.clock.metrics(int(self.agent.env_steps))},
+                histograms,
+            )
+
+    def evaluate(self) -> float:
+        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it."""
+        assert self._log is not None
+        config, goal = self.config, self.config.stop_at_return
+        with self.clock.phase("eval"):
+            found = self.agent.evaluate(config.periodic_eval_episodes)
+            if goal is not None and found.mean >= goal:
+                found = self.agent.evaluate(config.eval_episodes)
+                if found.mean >= goal:
+                    self.evaluation, self.stopped_by = found, self.stopped_by or "stop_at_return"
+        self._log.record(int(self.agent.env_steps), _evaluation_metrics(found))
+        return float(found.mean)
+
+    def save(self, score: float | None = None) -> None:
+        """Save a checkpoint of this step, unless there is one or the state is broken."""
+        steps = int(self.agent.env_steps)
+        if self.saved is not None and self.saved[0] == steps:
+            return
+        assert self._log is not None
+        with self.clock.phase("checkpoint"):
+            state = self.agent.state_dict()
+            if name := _first_nan(state):
+                raise self._broken(f"{name} holds NaN")
+            meta = {
+                **identity.describe(self.agent),
+                "env_id": self.config.env_id,
+                "seed": self.config.seed,
+                "score": score,
+                "run": {
+                    "window": self.window.state_dict(),
+                    "time": self.clock.state_dict(),
+                    "best": self.best,
+                    "log": self._log.position(),
+                },
+            }
+            path = self.directory.save(state, meta=meta, keep=self.config.keep_checkpoints)
+        self.saved = (steps, path)
+
+    def _broken(self, what: str) -> FloatingPointError:
+        last = f"the last good checkpoint is {self.saved[1]}" if self.saved else "no checkpoint was saved yet"
+        return FloatingPointError(
+            f"train: {what} at env step {int(self.agent.env_steps)}, iteration {int(self.agent.iteration)}; "
+            f"the run is stopped and {last}. A lower learning rate or max_grad_norm is the usual cure"
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate over eval_episodes, say the result, and write summary.json."""
+        assert self._log is not None
+        config = self.config
+        if self.evaluation is None and config.eval_episodes:
+            with self.clock.phase("eval"):
+                self.evaluation = self.agent.evaluate(config.eval_episodes)
+            self._log.record(int(self.agent.env_steps), _evaluation_metrics(self.evaluation))
+        summary = self.summary()
+        path = self.directory.write_summary(summary)
+        self.say(_in_words(summary, config, path))
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        """Return what summary.json holds."""
+        found, steps = self.evaluation, int(self.agent.env_steps)
+        train_time = self.clock.seconds("train")
+        return {
+            "env_id": self.config.env_id,
+            "algo": self.agent.algorithm,
+            "seed": self.config.seed,
+            "env_steps": steps,
+            "grad_steps": int(self.agent.grad_steps),
+            "iteration": int(self.agent.iteration),
+            "episodes": self.window.episodes,
+            "wall_time_s": self.clock.wall_seconds(),
+            "train_time_s": train_time,
+            "env_steps_per_s": steps / train_time if train_time > 0 else None,
+            "eval_mean": None if found is None else float(found.mean),
+            "eval_std": None if found is None else float(found.std),
+            "eval_episodes": 0 if found is None else len(found.returns),
+            "stopped_by": self.stopped_by or "total_steps",
+            "run_dir": str(self.directory.path),
+            "checkpoint": str(self.saved[1]) if self.saved else None,
+        }
+
+    def say(self, message: str) -> None:
+        """Print a line, above the progress bar where there is one."""
+        print(message, flush=True) if self._bar is None else self._bar.say(message)
+
+    def close(self) -> None:
+        """Close files and the bar."""
+        for part in (self._bar, self._log, getattr(self.agent, "env", None)):
+            if part is not None:
+                part.close()
+
+
+# ------------------------------------------------------------------------------------------------ small parts
+
+
+def default_run_dir(config: RunConfig, algorithm: str) -> Path:
+    """Return runs/<env>-<algo>-<seed>-<time>, a directory that does not exist yet."""
+    stem = Path("runs") / f"{run_name(config, algorithm)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+def run_name(config: RunConfig, algorithm: str) -> str:
+    """Return <env>-<algo>-<seed>, with nothing in it that a file name may not have."""
+    return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
+
+
+def limit_threads(number: int) -> None:
+    """Give the linear algebra library `number` threads, unless the environment gave it as many already."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    if any(os.environ.get(name) != str(number) for name in names):
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(number)
+
+
+def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
+    import gymnasium
+
+    try:
+        return agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+    except (ValueError, TypeError, RuntimeError, ImportError, gymnasium.error.Error) as error:
+        raise ConfigError(f"{agent_cls.algorithm} on {config.env_id}: {error}") from error
+
+
+def _environment(config: RunConfig) -> Any:
+    """Return what the agent makes its environments of: the id, or a function where there are arguments."""
+    if not config.env_kwargs:
+        return config.env_id
+    import gymnasium
+
+    return functools.partial(gymnasium.make, config.env_id, **config.env_kwargs)
+
+
+def _resolved(config: RunConfig, agent_config: Any) -> str:
+    return to_yaml(config) + to_yaml(agent_config)
+
+
+def _due(steps: int, before: int, every: int) -> bool:
+    """Say whether a multiple of `every` lies in (before, steps]."""
+    return steps // every > before // every
+
+
+def _evaluation_metrics(found: Any) -> dict[str, float]:
+    return {
+        "eval/mean_reward": float(found.mean),
+        "eval/std_reward": float(found.std),
+        "eval/mean_ep_length": float(np.mean(found.lengths)),
+    }
+
+
+def _first_nan(state: Any, path: str = "") -> str | None:
+    """Return the path of the first array in a nested state that holds NaN."""
+    if isinstance(state, np.ndarray):
+        return path if state.dtype.kind == "f" and np.isnan(state).any() else None
+    items: Any = state.items() if isinstance(state, Mapping) else ()
+    items = enumerate(state) if isinstance(state, (list, tuple)) else items
+    for key, value in items:
+        if found := _first_nan(value, f"{path}/{key}" if path else str(key)):
+            return found
+    return None
+
+
+def _in_words(summary: Mapping[str, Any], config: RunConfig, path: Path) -> str:
+    training = f"after {summary['env_steps']:,} env steps and {summary['train_time_s']:.1f} s of training"
+    if summary["eval_mean"] is None:
+        return f"{config.env_id}: done {training} (no evaluation was asked for); {path}"
+    goal = config.stop_at_return
+    reached = (
+        ""
+        if goal is None
+        else f"; the goal of {goal:g} is {'' if summary['eval_mean'] >= goal else 'not '}reached"
+    )
+    return (
+        f"{config.env_id}: mean return {summary['eval_mean']:.1f} ± {summary['eval_std']:.1f} over "
+        f"{summary['eval_episodes']} deterministic episodes {training}{reached}; {path}"
+    )
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _deferred_signals(training: Training) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the run after the iteration at hand; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if training.stopped_by in ("SIGINT", "SIGTERM"):
+            raise KeyboardInterrupt
+        training.stopped_by = signal.Signals(number).name
+        # print() is not safe here: the signal may have come in the middle of another one
+        os.write(2, b"\nfinishing this iteration, then saving; once more to stop at once without saving\n")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,99 @@
+"""Compare dynarl with a hand-written NumPy floor and with whatever of PyTorch and Stable-Baselines3 is installed.
+
+    python scripts/benchmark.py                       everything, a few minutes
+    python scripts/benchmark.py --only mlp,adam       some sections
+    python scripts/benchmark.py --quick --json FILE   a rough look, also written as JSON
+
+Every contestant runs on one thread, in turns with the others; the table shows the best of several rounds.
+"""
+# ruff: noqa: E402  (BLAS reads its number of threads when NumPy loads, so that is set before any import)
+
+from __future__ import annotations
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[_variable] = "1"
+
+import argparse
+import json
+import platform
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks import networks, processes
+from benchmarks.timing import QUICK, Effort, Report
+
+SECTIONS = ("mlp", "adam", "update", "act", "run", "import", "solved")
+
+
+def main(arguments: list[str] | None = None) -> Report:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="short rounds and runs: for a look, not for a claim")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--without-peers", action="store_true", help="leave out PyTorch and Stable-Baselines3")
+    options = parser.parse_args(arguments)
+    wanted = [name.strip() for name in options.only.split(",")]
+    unknown = [name for name in wanted if name not in SECTIONS]
+    if unknown:
+        parser.error(f"unknown sections {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    report = Report(QUICK if options.quick else Effort())
+    libs = libraries(peers=not options.without_peers)
+    print(description(libs))
+    for section in wanted:
+        run_section(section, report, libs)
+    missed = report.missed()
+    print("all goals met" if not missed else f"goals missed: {', '.join(missed)}")
+    if options.json:
+        rows = [row.as_json() for row in report.rows]
+        options.json.write_text(json.dumps({"machine": platform.processor(), "rows": rows}, indent=1))
+    return report
+
+
+def libraries(peers: bool) -> dict[str, Any]:
+    """Return dynarl and, where installed, torch on one thread."""
+    libs: dict[str, Any] = {"dynarl": import_module("dynarl")}
+    for part in ("nn.utils", "optim", "distributions"):
+        import_module(f"dynarl.{part}")
+    if peers and find_spec("torch"):
+        libs["torch"] = import_module("torch")
+        libs["torch"].set_num_threads(1)
+    return libs
+
+
+def description(libs: dict[str, Any]) -> str:
+    versions = [f"Python {platform.python_version()}", f"NumPy {np.__version__}"]
+    versions += [f"{name} {getattr(lib, '__version__', '')}".strip() for name, lib in libs.items()]
+    return (
+        f"{', '.join(versions)}; one thread of {platform.machine()}, {os.cpu_count()} cores, times are the best round"
+    )
+
+
+def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:
+    """Measure one section."""
+    networks_sections = {
+        "mlp": networks.mlp_section,
+        "adam": networks.adam_section,
+        "update": networks.update_section,
+        "act": networks.act_section,
+    }
+    if section in networks_sections:
+        networks_sections[section](report, libs)
+    elif section == "run":
+        contestants = {"dynarl": processes.dynarl_run}
+        if "torch" in libs and find_spec("stable_baselines3"):
+            contestants["sb3"] = processes.sb3_run
+        processes.run_section(report, contestants)
+    elif section == "import":
+        processes.import_section(report, list(libs))
+    else:
+        processes.solved_section(report, report.effort)
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main().missed() else 0)

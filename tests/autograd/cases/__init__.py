@@ -1,0 +1,17 @@
+"""The one table of cases every engine test runs over."""
+
+from tests.autograd.case import Case
+from tests.autograd.cases import arithmetic, compare, indexing, inplace, linalg, reductions, shapes, unary
+
+CASES: list[Case] = [
+    *unary.CASES,
+    *arithmetic.CASES,
+    *compare.CASES,
+    *linalg.CASES,
+    *reductions.CASES,
+    *shapes.CASES,
+    *indexing.CASES,
+    *inplace.CASES,
+]
+
+__all__ = ["CASES"]

@@ -1,0 +1,21 @@
+"""dynarl as the cases see it."""
+
+from typing import Any
+
+import numpy as np
+
+import dynarl
+from dynarl.autograd.ops import activation, linalg
+from tests.autograd.case import Library
+
+ENGINE = Library(dynarl, activation, linalg)  # nn.functional's softplus, logsigmoid, linear, one_hot are the engine's
+
+
+def is_tensor(value: Any) -> bool:
+    """A tensor of dynarl or of torch."""
+    return hasattr(value, "requires_grad")
+
+
+def host(value: Any) -> Any:
+    """The NumPy array of a tensor of either library, any other value as it is."""
+    return np.asarray(value.detach().cpu().numpy()) if is_tensor(value) else value
