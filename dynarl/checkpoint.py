@@ -272,8 +272,7 @@ def _verified(directory: Path, name: str, entry: dict[str, Any]) -> bytes:
     content = _read(directory / name, entry["size"])
     if len(content) != entry["size"]:
         raise CheckpointError(
-            f"checkpoint: {directory / name} is cut short: {len(content)} bytes, "
-            f"the manifest says {entry['size']}"
+            f"checkpoint: {directory / name} is cut short: {len(content)} bytes, the manifest says {entry['size']}"
         )
     if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
         raise CheckpointError(f"checkpoint: {directory / name} was altered: its sha256 does not match")
@@ -318,9 +317,7 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray[Any, Any]]:
         views = safetensors.numpy.load(content)
         return {name: np.array(view) for name, view in views.items()}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint: {path} is not a safetensors file dynarl reads: {error}"
-        ) from error
+        raise CheckpointError(f"checkpoint: {path} is not a safetensors file dynarl reads: {error}") from error
 
 
 # --------------------------------------------------------------------------------- the state as JSON + arrays
@@ -354,9 +351,7 @@ def _encode_array(array: np.ndarray[Any, Any], path: str, arrays: dict[str, Any]
             return _encode(array.item(), path, None)
         raise TypeError(f"checkpoint: meta holds no arrays, got one of shape {array.shape} at {path!r}")
     if array.dtype.name not in _DTYPES:
-        raise TypeError(
-            f"checkpoint: dtype {array.dtype} at {path!r} cannot be stored; allowed are {sorted(_DTYPES)}"
-        )
+        raise TypeError(f"checkpoint: dtype {array.dtype} at {path!r} cannot be stored; allowed are {sorted(_DTYPES)}")
     # order="C" and not ascontiguousarray, which would turn a 0-d array into a 1-d one
     arrays[path] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     return {"$array": path}

@@ -106,9 +106,7 @@ def _newest_run(run_config: RunConfig, algorithm: str) -> Path:
     stem = run_name(run_config, algorithm)
     found = [path.parent for path in Path("runs").glob(f"{stem}-*/{CONFIG}")]
     if not found:
-        raise RunDirectoryError(
-            f"resume: no run {Path('runs') / stem}-* to continue; name it with --resume DIR"
-        )
+        raise RunDirectoryError(f"resume: no run {Path('runs') / stem}-* to continue; name it with --resume DIR")
     return max(found, key=lambda path: (path / CONFIG).stat().st_mtime)
 
 

@@ -88,8 +88,7 @@ class RunConfig:
         module, colon, _ = self.env_id.partition(":")
         if colon and module not in self.allow_import:
             raise ValueError(
-                f"env_id: {self.env_id!r} imports the module {module!r}; "
-                f"allow it with --allow-import {module}"
+                f"env_id: {self.env_id!r} imports the module {module!r}; allow it with --allow-import {module}"
             )
 
 
@@ -340,9 +339,7 @@ def _default(config_cls: type, path: tuple[str, ...]) -> Any:
     return own.default
 
 
-def _parse(
-    config_cls: type[Config], flags: list[str], default: Config, prog: str, description: str
-) -> Config:
+def _parse(config_cls: type[Config], flags: list[str], default: Config, prog: str, description: str) -> Config:
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 

@@ -31,9 +31,7 @@ def numbered(run_dir: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for path in names if (match := _NAME.fullmatch(path.name)))
 
 
-def latest(
-    run_dir: str | os.PathLike[str], report: Callable[[str], None] = lambda message: None
-) -> Checkpoint | None:
+def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
     """Return the newest checkpoint of a run that verifies, or None where there is none at all.
 
     Every newer one that does not verify is named to `report` with the reason. Raises CheckpointError if

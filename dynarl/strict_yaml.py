@@ -57,9 +57,7 @@ def dump(mapping: dict[str, Any], *, one_line: bool = False) -> str:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    Dumper.yaml_implicit_resolvers = _merged(
-        Dumper.yaml_implicit_resolvers, _loader().yaml_implicit_resolvers
-    )
+    Dumper.yaml_implicit_resolvers = _merged(Dumper.yaml_implicit_resolvers, _loader().yaml_implicit_resolvers)
     for kind in (list, tuple):
         Dumper.add_representer(
             kind, lambda dumper, value: dumper.represent_sequence(_TAG + "seq", value, flow_style=True)

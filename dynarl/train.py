@@ -343,9 +343,7 @@ def _in_words(summary: Mapping[str, Any], config: RunConfig, path: Path) -> str:
         return f"{config.env_id}: done {training} (no evaluation was asked for); {path}"
     goal = config.stop_at_return
     reached = (
-        ""
-        if goal is None
-        else f"; the goal of {goal:g} is {'' if summary['eval_mean'] >= goal else 'not '}reached"
+        "" if goal is None else f"; the goal of {goal:g} is {'' if summary['eval_mean'] >= goal else 'not '}reached"
     )
     return (
         f"{config.env_id}: mean return {summary['eval_mean']:.1f} ± {summary['eval_std']:.1f} over "

@@ -112,7 +112,12 @@ class Agent:
         """
         if episodes < 1:
             raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
-        envs = make(_evaluation_source(self.source), _parallel(self.source, episodes), seed=self.seed if seed is None else seed, purpose="evaluate")
+        envs = make(
+            _evaluation_source(self.source),
+            _parallel(self.source, episodes),
+            seed=self.seed if seed is None else seed,
+            purpose="evaluate",
+        )
         try:
             return self._play(envs, episodes, deterministic)
         finally:
@@ -164,7 +169,9 @@ class Agent:
         fields = {f.name: f for f in dataclasses.fields(cls.config_class)}
         stored = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.meta["config"].items() if k in fields}
         init = {k: overrides.pop(k) for k in list(overrides) if k not in fields}
-        agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=cls.config_class(**{**stored, **overrides}), **init)
+        agent = cls(
+            env, seed=int(saved.meta["seed"]), device=device, config=cls.config_class(**{**stored, **overrides}), **init
+        )
         identity.check(saved.meta, agent)
         agent.load_state_dict(saved.state)
         return agent

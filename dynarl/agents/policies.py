@@ -122,5 +122,7 @@ def _features_size(features: nn.Module, observation_space: spaces.Space[Any]) ->
         out = features(zeros(2, *(shape or ())))
     if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"features: must map observations [B, {', '.join(map(str, shape or ()))}] to [B, F], got {got}")
+        raise ValueError(
+            f"features: must map observations [B, {', '.join(map(str, shape or ()))}] to [B, F], got {got}"
+        )
     return int(out.shape[1])

@@ -1,12 +1,12 @@
 """Proximal Policy Optimisation (arXiv:1707.06347).
 
-    for each iteration:
-        collect T steps in N environments with policy pi_old
-        A, R <- GAE(rewards, values)                              arXiv:1506.02438
-        for each epoch, for each minibatch:
-            ratio = pi(a|s) / pi_old(a|s)
-            loss  = -mean(min(ratio A, clip(ratio) A)) + c_v mean((V(s) - R)^2) - c_e H(pi(s))
-            Adam step on the loss's gradient, its global norm clipped
+for each iteration:
+    collect T steps in N environments with policy pi_old
+    A, R <- GAE(rewards, values)                              arXiv:1506.02438
+    for each epoch, for each minibatch:
+        ratio = pi(a|s) / pi_old(a|s)
+        loss  = -mean(min(ratio A, clip(ratio) A)) + c_v mean((V(s) - R)^2) - c_e H(pi(s))
+        Adam step on the loss's gradient, its global norm clipped
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ class PPOConfig:
         if any(size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
         if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
-            raise ValueError("kl_adaptive_lr: steers the learning rate itself, so learning_rate_schedule must be constant")
+            raise ValueError(
+                "kl_adaptive_lr: steers the learning rate itself, so learning_rate_schedule must be constant"
+            )
 
 
 class PPO(Agent):
@@ -168,9 +170,7 @@ class PPO(Agent):
         self.flatten_obs = features is None and policy is None
         self.action_shape = action_layout(self.action_space)[0]
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
-        self.reward_normalizer = (
-            RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
-        )
+        self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
         self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
         self.noise_kind, self.noise_size = self._noise_needed()
@@ -253,7 +253,9 @@ class PPO(Agent):
         metrics = _means(found)
         self._steer_learning_rate(metrics)
         self._update_normalizers(fragment)
-        metrics["train/explained_variance"] = explained_variance(fragment.value[fragment.valid], fragment.returns[fragment.valid])
+        metrics["train/explained_variance"] = explained_variance(
+            fragment.value[fragment.valid], fragment.returns[fragment.valid]
+        )
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = clip_range
         return metrics
@@ -350,8 +352,7 @@ class PPO(Agent):
             out = self.policy(obs)
         if not isinstance(out, tuple) or len(out) != 2 or not hasattr(out[0], "sample_from"):
             raise TypeError(
-                "policy: must return (distribution, value) for encoded observations [B, ...], got "
-                f"{type(out).__name__}"
+                f"policy: must return (distribution, value) for encoded observations [B, ...], got {type(out).__name__}"
             )
         if tuple(out[1].shape) != (2,):
             raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {tuple(out[1].shape)}")

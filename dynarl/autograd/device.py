@@ -18,15 +18,18 @@ class device:
 
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, type: str | device, index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index
-        elif ":" in type:
-            type, _, number = type.partition(":")
-            if not number.isdigit():
-                raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type + ':' + number!r}")
-            index = int(number)
-        self.type, self.index = type, index
+            name, index = type.type, type.index
+        else:
+            name, colon, number = type.partition(":")
+            if colon and not number.isdigit():
+                raise ValueError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {type!r}")
+            index = int(number) if colon else index
+        self.type, self.index = name, index
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

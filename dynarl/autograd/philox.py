@@ -65,9 +65,7 @@ def random_bits(
     ``streams`` are N integers below 2**32 (environment ids); steps run from ``first_step``. Number j
     of step t is element ``t * size + j`` of its stream, four elements to a block.
     """
-    return _lanes(
-        _blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size
-    )
+    return _lanes(_blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size)
 
 
 def uniform(
@@ -114,14 +112,11 @@ def normal(
     return _lanes(pairs.reshape(blocks.shape), first_step, num_steps, size)
 
 
-def _blocks(
-    seed: int, purpose: str, streams: Any, first_step: int, num_steps: int, size: int, xp: Any
-) -> Any:
+def _blocks(seed: int, purpose: str, streams: Any, first_step: int, num_steps: int, size: int, xp: Any) -> Any:
     """All blocks that hold elements of the steps asked for: uint32 [4, N, blocks]."""
     if first_step < 0 or num_steps < 0 or size < 0:
         raise ValueError(
-            "philox: first_step, num_steps and size must be 0 or more, "
-            f"got {first_step}, {num_steps} and {size}"
+            f"philox: first_step, num_steps and size must be 0 or more, got {first_step}, {num_steps} and {size}"
         )
     ids = xp.asarray(streams).astype(xp.uint64).reshape(-1, 1)
     first, stop = first_step * size // 4, -(-(first_step + num_steps) * size // 4)

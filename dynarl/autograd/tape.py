@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from inspect import Parameter as SignatureParameter
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -287,6 +287,30 @@ def _explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
         if isinstance(a, _tensor) and isinstance(a._node, Node)  # type: ignore[attr-defined]
     ]
     return kind("; ".join([f"{op.__name__}: {error}, got {describe(args)}", *made]))
+
+
+class Primitive(Protocol):
+    """A declared operation: call it with Tensors; `body` works on raw arrays."""
+
+    __name__: str
+    body: Callable[..., Any]
+    lifted: Callable[..., Any] | None
+    promotes: bool
+    linear: bool
+
+    def __call__(self, *args: Any, **static: Any) -> Any:
+        """Apply the operation and record it."""
+        ...
+
+
+@overload
+def primitive(body: Callable[..., Any], /) -> Primitive: ...
+
+
+@overload
+def primitive(
+    *, lifted: Callable[..., Any] | None = None, promotes: bool = False, floats: bool = False, linear: bool = False
+) -> Callable[[Callable[..., Any]], Primitive]: ...
 
 
 def primitive(

@@ -187,7 +187,9 @@ class Tensor:
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"grad: must be a Tensor or None, got {value.__class__.__name__}")
         if value is not None and tuple(value.shape) != tuple(self.shape):
-            raise RuntimeError(f"grad: a gradient of shape {tuple(value.shape)} for a tensor of shape {tuple(self.shape)}")
+            raise RuntimeError(
+                f"grad: a gradient of shape {tuple(value.shape)} for a tensor of shape {tuple(self.shape)}"
+            )
         release_home(self._leaf)
         self._leaf.grad = value
 

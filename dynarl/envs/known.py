@@ -31,9 +31,7 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
     they share one value. ``end`` is "terminated", "truncated" or "stay" (in the last state, for ever).
     """
 
-    def __init__(
-        self, rewards: tuple[float, ...] = (1.0,), end: str = "terminated", show_state: bool = True
-    ) -> None:
+    def __init__(self, rewards: tuple[float, ...] = (1.0,), end: str = "terminated", show_state: bool = True) -> None:
         if end not in ("terminated", "truncated", "stay"):
             raise ValueError(f"Chain: end must be 'terminated', 'truncated' or 'stay', got {end!r}")
         self.rewards, self.end, self.show_state = tuple(rewards), end, show_state
@@ -82,9 +80,7 @@ class Identity(gymnasium.Env[Any, Any]):
         self._count = 0
         self._target: Any = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draw the first target."""
         super().reset(seed=seed)
         self._count = 0

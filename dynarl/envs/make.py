@@ -56,8 +56,7 @@ def make(
     if callable(env):
         return _from_callable(env, num_envs, vectorization, kwargs, keys)
     raise TypeError(
-        "env: must be an env id, a callable, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
-        f"got {type(env).__name__}"
+        f"env: must be an env id, a callable, a gymnasium.Env or a gymnasium.vector.VectorEnv, got {type(env).__name__}"
     )
 
 
@@ -105,9 +104,7 @@ def _from_ready(env: Any, num_envs: int | None, vectorization: str, keys: Any) -
         if vectorization == "sync":
             raise ValueError("vectorization: 'sync' steps single environments, got a VectorEnv")
         if num_envs not in (None, env.num_envs):
-            raise ValueError(
-                f"num_envs: the VectorEnv has {env.num_envs} environments, got num_envs={num_envs}"
-            )
+            raise ValueError(f"num_envs: the VectorEnv has {env.num_envs} environments, got num_envs={num_envs}")
         return VectorEnvironments(env, **keys)
     if vectorization == "vector":
         raise ValueError("vectorization: 'vector' needs an env id or a VectorEnv, got a single environment")
@@ -123,9 +120,7 @@ def _from_callable(
 ) -> Environments:
     first = function(**kwargs)
     if not isinstance(first, VectorEnv | gymnasium.Env):
-        raise TypeError(
-            f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}"
-        )
+        raise TypeError(f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}")
     if isinstance(first, VectorEnv) or num_envs in (None, 1) or vectorization == "vector":
         return _from_ready(first, num_envs, vectorization, keys)
     return SyncEnvironments([first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))], **keys)

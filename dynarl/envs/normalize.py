@@ -48,9 +48,7 @@ class RunningMeanStd:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`; raises ValueError for statistics of another shape."""
         if np.shape(state["mean"]) != self.mean.shape:
-            raise ValueError(
-                f"RunningMeanStd: shape is {self.mean.shape}, the state's is {np.shape(state['mean'])}"
-            )
+            raise ValueError(f"RunningMeanStd: shape is {self.mean.shape}, the state's is {np.shape(state['mean'])}")
         self.mean = np.array(state["mean"], np.float64)
         self.var = np.array(state["var"], np.float64)
         self.count = float(state["count"])

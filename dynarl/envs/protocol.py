@@ -210,8 +210,7 @@ class Ledger:
         """Continue counting from `state_dict`; raises ValueError for another number of environments."""
         if len(state["episode"]) != self.num_envs:
             raise ValueError(
-                f"load_state_dict: these are {self.num_envs} environments, "
-                f"the state is of {len(state['episode'])}"
+                f"load_state_dict: these are {self.num_envs} environments, the state is of {len(state['episode'])}"
             )
         self.step = int(state["step"])
         self.episode[:] = state["episode"]

@@ -45,9 +45,7 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return ObservationLayout(
-            flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead)
-        )
+        return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead))
     if isinstance(space, spaces.Discrete):
         return ObservationLayout(space, (), np.dtype(np.int64), None)
     assert space.shape is not None and space.dtype is not None

@@ -90,9 +90,7 @@ class VectorEnvironments:
         if self._mode is AutoresetMode.NEXT_STEP:
             return self._step_of_next_step(obs, reward, terminated, truncated)
         next_obs = obs
-        if self._mode is AutoresetMode.SAME_STEP and (
-            np.count_nonzero(terminated) or np.count_nonzero(truncated)
-        ):
+        if self._mode is AutoresetMode.SAME_STEP and (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             next_obs = self._true_successor(obs, terminated | truncated, infos)
         step, ended = ledger.record(next_obs, reward, terminated, truncated)
         if ended is None:
@@ -185,9 +183,7 @@ class VectorEnvironments:
             return seeds
         if not which.all():
             return None
-        return derive_seed(
-            ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum())
-        )
+        return derive_seed(ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum()))
 
     def _own(self, obs: Any, when: str = "") -> NDArray[Any]:
         """The environment's observations as an array of ours; its buffers may change in the next step."""

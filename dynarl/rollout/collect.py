@@ -53,9 +53,7 @@ class Collector:
         if num_steps < 1:
             raise ValueError(f"Collector: num_steps must be at least 1, got {num_steps}")
         if policy.noise_kind not in ("uniform", "normal", "none"):
-            raise ValueError(
-                f"Collector: noise_kind must be 'uniform', 'normal' or 'none', got {policy.noise_kind!r}"
-            )
+            raise ValueError(f"Collector: noise_kind must be 'uniform', 'normal' or 'none', got {policy.noise_kind!r}")
         self.envs, self.policy, self.num_steps, self.seed = envs, policy, num_steps, seed
         self.step = 0
         self._started = False

@@ -132,6 +132,7 @@ def test_dict_observation_that_does_not_fit():
 def test_float64_observations_and_huge_numbers_are_fine():
     run({"obs": np.ones(2, np.float64)})
     run({"obs": np.full(2, 1e30, np.float32)})
+    run({"obs": np.full(2, 6e4, np.float16)}, space=spaces.Box(-6.5e4, 6.5e4, (2,), np.float16))
     run({"reward": 10**200})
     run({"reward": np.float32(1)})
 

@@ -16,9 +16,7 @@ def drive(envs, steps=60, seed=0):
     for _ in range(steps):
         space = envs.action_space
         shape = (envs.num_envs, *(space.shape or ()))
-        action = (
-            rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape)
-        )
+        action = rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape)
         out.extend(envs.step(action)[:4])
         out.append(envs.obs.copy())
     envs.close()
@@ -120,9 +118,7 @@ def test_episodes_do_not_depend_on_the_split(env_id):
 
 
 def test_seeds_and_purposes_differ():
-    starts = [
-        make("CartPole-v1", 8, seed=s, purpose=p).reset() for s in (0, 1) for p in ("reset", "evaluation")
-    ]
+    starts = [make("CartPole-v1", 8, seed=s, purpose=p).reset() for s in (0, 1) for p in ("reset", "evaluation")]
     values = np.concatenate([start[:, 0] for start in starts])
     assert len(set(values.tolist())) == 32
 
@@ -175,6 +171,8 @@ def test_wrapped_vector_environments_are_the_single_ones(mode):
         np.testing.assert_array_equal(one, other)
 
 
+# Python 3.12 and later warn when a process with threads (BLAS, say) forks.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("copy", [True, False])
 def test_async_and_shared_buffers(copy):
     functions = [lambda: gymnasium.make("Pendulum-v1", max_episode_steps=4)] * 2
@@ -255,8 +253,7 @@ def test_rows_that_were_not_reset_are_not_taken_from_the_reset():
 
     functions = [lambda: gymnasium.make("CartPole-v1", max_episode_steps=30)] * 3
     envs = [
-        make(wrap(SyncVectorEnv(functions, autoreset_mode=AutoresetMode.DISABLED)))
-        for wrap in (Blank, lambda e: e)
+        make(wrap(SyncVectorEnv(functions, autoreset_mode=AutoresetMode.DISABLED))) for wrap in (Blank, lambda e: e)
     ]
     blank, plain = (drive(e, 60) for e in envs)
     assert all(np.isfinite(array).all() for array in blank)

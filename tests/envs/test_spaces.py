@@ -82,9 +82,7 @@ def test_dict_is_flattened_by_sorted_key():
     ids=str,
 )
 def test_unsupported_observations(space):
-    with pytest.raises(
-        ValueError, match="observation space: supported are Box, Discrete, MultiDiscrete, Multi"
-    ):
+    with pytest.raises(ValueError, match="observation space: supported are Box, Discrete, MultiDiscrete, Multi"):
         observation_layout(space)
 
 

@@ -23,16 +23,11 @@ def synced(mode, env_id="CartPole-v1"):
 
 
 CASES = {
-    **{
-        env_id: (lambda env_id=env_id: make(env_id, 3, seed=4, vectorization="sync"))
-        for env_id in CLASSIC + KNOWN
-    },
+    **{env_id: (lambda env_id=env_id: make(env_id, 3, seed=4, vectorization="sync")) for env_id in CLASSIC + KNOWN},
     **{f"{env_id} short": (lambda env_id=env_id: make(limited(env_id), 3, seed=4)) for env_id in CLASSIC},
     "CartPole-v1 vector": lambda: make("CartPole-v1", 3, seed=4, vectorization="vector"),
     "CartPole-v1 gymnasium's vector": lambda: make(gymnasium.make_vec("CartPole-v1", 3), seed=4),
-    "statistics wrapper": lambda: make(
-        lambda: gymnasium.wrappers.RecordEpisodeStatistics(limited("Pendulum-v1")()), 2
-    ),
+    "statistics wrapper": lambda: make(lambda: gymnasium.wrappers.RecordEpisodeStatistics(limited("Pendulum-v1")()), 2),
     **{f"SyncVectorEnv {mode}": synced(mode) for mode in AutoresetMode.__members__},
     "SyncVectorEnv Pendulum": synced("NEXT_STEP", "Pendulum-v1"),
 }
@@ -43,9 +38,7 @@ def actions(envs, steps, seed):
     space = envs.action_space
     shape = (envs.num_envs, *(space.shape or ()))
     for _ in range(steps):
-        yield (
-            rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape)
-        )
+        yield (rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape))
 
 
 def trace(envs, steps, seed):
