@@ -12,6 +12,7 @@ from dynarl.autograd.ops.probability import (
     categorical_log_prob,
     erfinv,
     invert_cdf,
+    normal_entropy,
     normal_log_prob,
     pad_components,
     row_statistics,
@@ -60,6 +61,20 @@ def test_gradients_of_normal_log_prob():
 
         assert gradcheck(function, (x, mean, raw))
         assert gradgradcheck(function, (x, mean, raw))
+
+
+def test_gradients_of_normal_entropy():
+    for shape, dims, batch in (
+        ((3,), 1, (5,)),
+        ((5, 3), 1, (5,)),
+        ((1, 2, 3), 2, (5,)),
+        ((3,), 0, (2, 3)),
+        ((1, 3), 1, (5,)),
+    ):
+        function = lambda raw: normal_entropy(raw.exp(), dims=dims, batch_shape=batch)  # noqa: B023, E731
+        assert function(double(*shape)).shape == batch
+        assert gradcheck(function, (double(*shape),))
+        assert gradgradcheck(function, (double(*shape),))
 
 
 def test_gradients_of_small_operations():
