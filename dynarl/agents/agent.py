@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
+from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.rollout import play
@@ -150,14 +151,13 @@ class Agent:
                 f"load: {path} was written by {saved.meta.get('algorithm')!r}, not by {cls.algorithm!r}"
             )
         env = saved.meta.get("env_id") if env is None else env
-        if env is None:
-            raise ValueError(f"load: {path} does not name a Gymnasium id, pass env=")
-        fields = {f.name: f for f in dataclasses.fields(cls.config_class)}
-        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.meta["config"].items() if k in fields}
-        init = {k: overrides.pop(k) for k in list(overrides) if k not in fields}
-        agent = cls(
-            env, seed=int(saved.meta["seed"]), device=device, config=cls.config_class(**{**stored, **overrides}), **init
-        )
+        if env is None or ":" in str(env):
+            raise ValueError(f"load: {path} names no registered Gymnasium id ({env!r}), pass env=")
+        names = {f.name for f in dataclasses.fields(cls.config_class)}
+        changes = {k: overrides.pop(k) for k in list(overrides) if k in names}
+        stored = from_mapping(cls.config_class, saved.meta["config"], source=str(path))
+        config = cls.config_class(**{**stored, **changes})
+        agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
         identity.check(saved.meta, agent)
         agent.load_state_dict(saved.state)
         return agent

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
@@ -159,7 +160,7 @@ class PPO(Agent):
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and policy is None
-        self.action_shape = action_layout(self.action_space)[0]
+        self.action_shape, self.action_dtype = action_layout(self.action_space)
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
@@ -185,10 +186,7 @@ class PPO(Agent):
             distribution, value = self.policy(self.network_input(obs))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
-        host = to_host(action.array)
-        if host.shape[1:] != self.action_shape:
-            host = host.reshape(len(host), *self.action_shape)
-        return host, to_host(log_prob.array), to_host(value.array)
+        return self._stored_action(action), to_host(log_prob.array), to_host(value.array)
 
     def value(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...]."""
@@ -202,7 +200,14 @@ class PPO(Agent):
         with no_grad():
             distribution, _ = self.policy(self.network_input(obs))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
-        return to_host(action.array).reshape(len(obs), *self.action_shape)
+        return self._stored_action(action)
+
+    def _stored_action(self, action: Any) -> NDArray[Any]:
+        """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
+        array = to_host(action.array)
+        if array.dtype != self.action_dtype:  # a Bernoulli's mode is NaN at p = 0.5 exactly: then 0
+            array = np.nan_to_num(array).astype(self.action_dtype)
+        return array if array.shape[1:] == self.action_shape else array.reshape(len(array), *self.action_shape)
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -297,6 +302,10 @@ class PPO(Agent):
         names = ("action", "log_prob", "advantages", "returns", "value")
         batch = Batch({name: to_device(rows[name], self.device) for name in names})
         batch["input"] = self.network_input(rows.obs).array
+        if self.action_shape:  # as the distribution samples them: one row of numbers each
+            batch["action"] = batch.action.reshape(len(batch.action), -1)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            batch["action"] = batch.action.astype(np.float32)
         return batch
 
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
@@ -367,6 +376,7 @@ class PPO(Agent):
         state = {
             "policy": to_plain(self.policy.state_dict()),
             "optimizer": to_plain(self.optimizer.state_dict()),
+            "num_envs": self.envs.num_envs,
             "collector": self.collector.state_dict(),
             "env_steps": self.env_steps,
             "grad_steps": self.grad_steps,
@@ -380,14 +390,19 @@ class PPO(Agent):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`; in another number of environments than it was made in, with new episodes."""
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(from_plain(state["optimizer"]))
-        self.collector.load_state_dict(state["collector"])
         if self.obs_normalizer is not None:
             self.obs_normalizer.load_state_dict(state["obs_normalizer"])
-        if self.reward_normalizer is not None:
-            self.reward_normalizer.load_state_dict(state["reward_normalizer"])
+        if state["num_envs"] == self.envs.num_envs:
+            self.collector.load_state_dict(state["collector"])
+            if self.reward_normalizer is not None:
+                self.reward_normalizer.load_state_dict(state["reward_normalizer"])
+        else:
+            self.collector.step = int(state["collector"]["step"])
+            if self.reward_normalizer is not None:
+                self.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])
         self.env_steps, self.grad_steps = int(state["env_steps"]), int(state["grad_steps"])
         self.iteration, self._predictions = int(state["iteration"]), int(state["predictions"])
 

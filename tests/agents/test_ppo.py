@@ -48,15 +48,10 @@ def test_value_settles_at_the_closed_form(env_id, expected, vectorization):
 
 @pytest.mark.parametrize("kind", ["Discrete", "Box", "MultiDiscrete", "MultiBinary"])
 def test_learns_the_identity(kind):
-    agent = PPO(f"dynarl/Identity{kind}-v0", seed=0, **{**QUICK, "num_steps": 32, "gamma": 0.0, "ent_coef": 0.0})
-    before = agent.evaluate(20).mean
+    agent = PPO(f"dynarl/Identity{kind}-v0", seed=0, **{**QUICK, "num_steps": 32, "gamma": 0.0})
     agent.learn(12_000)
-    after = agent.evaluate(20).mean
-    best = {"Box": -0.02}.get(kind)
-    spec = gymnasium.spec(f"dynarl/Identity{kind}-v0")
-    assert after > before
-    if best is None:
-        assert after >= 0.95 * (spec.max_episode_steps or 1) * 1.0 or after == pytest.approx(after, abs=0)
+    best, tolerance = (0.0, 0.05) if kind == "Box" else (1.0, 0.02)
+    assert agent.evaluate(20).mean / 32 == pytest.approx(best, abs=tolerance)  # 32 steps an episode
     obs = agent.envs.obs
     action, state = agent.predict(obs, deterministic=True)
     assert state is None and len(action) == len(obs)
@@ -202,7 +197,7 @@ def test_own_networks():
     for options in ({"features": Features}, {"policy": Whole()}):
         agent = PPO("CartPole-v1", seed=0, **options, **{**QUICK, "learning_rate": 3e-3})
         before = {k: v.numpy().copy() for k, v in agent.policy.state_dict().items()}
-        agent.learn(4_000)
+        agent.learn(8_000)
         after = agent.policy.state_dict()
         assert all((after[k].numpy() != v).any() for k, v in before.items())
         assert agent.evaluate(10).mean > 60
