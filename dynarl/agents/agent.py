@@ -175,6 +175,9 @@ def blas_threads(number: int | None) -> Iterator[None]:
         yield
 
 
+_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
+
+
 def _number_of(env: Any, num_envs: int) -> int | None:
     """Ready-made environments come in the number they are."""
     return None if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)) else num_envs
@@ -196,7 +199,10 @@ def _evaluation_source(env: Any) -> Any:
                 "give the agent an env id or a function that makes the environment"
             )
         spec = env.spec
-        return lambda: gymnasium.make(spec)
+        if isinstance(env, gymnasium.Env):
+            return lambda: gymnasium.make(spec)
+        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
+        return lambda: gymnasium.make(spec.id, **kwargs)
     return env
 
 
@@ -220,7 +226,7 @@ def _stored(obs: Any, layout: Any, single: bool) -> NDArray[Any]:
     if layout.pack is not None:
         lead = () if single else (_rows(obs),)
         packed = layout.pack(obs, lead)
-        return packed[None] if single else packed  # type: ignore[no-any-return]
+        return packed[None] if single else packed
     array = np.asarray(obs, dtype=layout.dtype)
     return array[None] if single else array
 

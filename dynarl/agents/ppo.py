@@ -310,7 +310,7 @@ class PPO(Agent):
 
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
         if self.reward_normalizer is None:
-            return fragment.reward  # type: ignore[no-any-return]
+            return fragment.reward
         self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid)
         return self.reward_normalizer(fragment.reward)
 
@@ -367,7 +367,7 @@ class PPO(Agent):
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)
         self._predictions += 1
         uniform = self.noise_kind == "uniform"
-        return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]  # type: ignore[no-any-return]
+        return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -414,7 +414,7 @@ def _normalized(advantages: NDArray[Any]) -> NDArray[Any]:
         return advantages
     centred = advantages - advantages.sum() / count
     deviation = math.sqrt(float(centred.dot(centred)) / (count - 1))
-    return centred / (deviation + 1e-8)  # type: ignore[no-any-return]
+    return centred / (deviation + 1e-8)
 
 
 def _ratio_metrics(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:

@@ -198,8 +198,8 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     return _logsumexp(input, axis=axis, keepdims=keepdim)
 
 
-_ACTIVATIONS = {None: lambda y: y, "tanh": tanh, "relu": relu, "sigmoid": sigmoid}
-_SLOPES = {
+_ACTIVATIONS: dict[str | None, Any] = {None: lambda y: y, "tanh": tanh, "relu": relu, "sigmoid": sigmoid}
+_SLOPES: dict[str | None, Any] = {
     None: lambda g, y: g,
     "tanh": lambda g, y: g * (1 - y * y),
     "relu": lambda g, y: g * (y > 0),

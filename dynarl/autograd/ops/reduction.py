@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import int64
@@ -13,11 +12,12 @@ from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tape import primitive, wrap
 
-_max_result = namedtuple("max", ["values", "indices"])
-_min_result = namedtuple("min", ["values", "indices"])
-_sort_result = namedtuple("sort", ["values", "indices"])
-_topk_result = namedtuple("topk", ["values", "indices"])
-_median_result = namedtuple("median", ["values", "indices"])
+
+class _Found(NamedTuple):
+    """Values along a dimension and where they were."""
+
+    values: Any
+    indices: Any
 
 
 def axes_of(x: Any, dim: Any) -> Any:
@@ -145,12 +145,12 @@ def _at(input: Any, indices: Any, dim: int, keepdim: bool) -> Any:
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the maximum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _max_result)
+    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _Found)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the minimum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _min_result)
+    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _Found)
 
 
 def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elementwise: str, result: Any) -> Any:
@@ -280,7 +280,7 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """Return (values, indices) sorted along dim."""
     indices = argsort(input, dim, descending)
-    return _sort_result(_at(input, indices, dim, True), indices)
+    return _Found(_at(input, indices, dim, True), indices)
 
 
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -288,7 +288,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     if k > (input.shape[dim] if input.ndim else 1):
         raise RuntimeError(f"topk: k must be at most the size of dim {dim}, got k={k} for shape {tuple(input.shape)}")
     indices = argsort(input, dim, descending=largest).narrow(dim, 0, k)
-    return _topk_result(_at(input, indices, dim, True), indices)
+    return _Found(_at(input, indices, dim, True), indices)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -298,7 +298,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         return flat.select(0, argsort(flat).array[(flat.shape[0] - 1) // 2].item())
     indices = argsort(input, dim).narrow(dim, (input.shape[dim] - 1) // 2, 1)
     values = _at(input, indices, dim, keepdim)
-    return _median_result(values, indices if keepdim else indices.squeeze(dim))
+    return _Found(values, indices if keepdim else indices.squeeze(dim))
 
 
 def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
