@@ -336,7 +336,9 @@ def _seed(output: Any, g: Any, create_graph: bool) -> Any:
                 f"backward: a gradient can be created only for one number, got shape {tuple(output.shape)}; "
                 "reduce it (.sum(), .mean()) or pass gradient="
             )
-        g = wrap(xp(output.array).ones_like(output.array))
+        array = output.array
+        ones = xp(array).ones(array.shape, array.dtype)  # ones_like is slower
+        return wrap(ones) if create_graph else ones
     elif not hasattr(g, "_node"):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(g).__name__}")
     if tuple(g.shape) != tuple(output.shape):
