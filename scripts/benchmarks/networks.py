@@ -180,8 +180,25 @@ def floor_ppo_update(weights: tuple[list[Any], list[Any]], batch: dict[str, Any]
     return partial(update, batch)
 
 
+def agent_update(weights: tuple[list[Any], list[Any]], batch: dict[str, Any]) -> Callable[[], Any]:
+    """Return the minibatch step of dynarl's own agent, which fuses the losses."""
+    from dynarl import no_grad, tensor
+    from dynarl.agents import PPO
+    from dynarl.rollout import Batch
+
+    o = PPO_OPTIONS
+    coefficients = {name: o[name] for name in ("vf_coef", "ent_coef", "max_grad_norm")}
+    agent = PPO("CartPole-v1", learning_rate=o["lr"], adam_eps=o["eps"], **coefficients)
+    with no_grad():
+        for p, w in zip(agent.policy.parameters(), [*weights[0], *weights[1]]):
+            p.copy_(tensor(w))
+    names = ("action", "log_prob", "advantages", "returns")
+    minibatch = Batch({"input": batch["obs"], "value": batch["returns"], **{name: batch[name] for name in names}})
+    return partial(agent.step, minibatch, o["clip_range"], measured=False)
+
+
 def update_section(report: Report, libs: dict[str, Any]) -> None:
-    """Loss, backward, clip and Adam of one PPO minibatch, written with the public API."""
+    """Loss, backward, clip and Adam of one PPO minibatch: dynarl.agents.PPO, then torch's code under dynarl's names."""
     rng = np.random.default_rng(0)
     weights = weights_of((4, 64, 64, 2), rng), weights_of((4, 64, 64, 1), rng)
     for size in (64, 256, 2048):
@@ -190,9 +207,11 @@ def update_section(report: Report, libs: dict[str, Any]) -> None:
         for name, lib in libs.items():
             contestants[name] = ppo_update(lib, weights, batch)
         goals = [Goal(0.3, "torch"), Goal(1.3, "floor")] if size <= 256 else [Goal(1.3, "floor")]
-        report.add(
-            "update", f"PPO minibatch update, batch {size}", contestants, goals, "Python" if size < 256 else "tanh"
-        )
+        limits = "Python" if size < 256 else "BLAS and tanh"
+        agent = {**contestants, "dynarl": agent_update(weights, batch)}
+        report.add("update", f"PPO.step, one minibatch of {size}", agent, goals, limits)
+        name = f"  the same in torch's words, {size}"
+        report.add("update", name, contestants, [Goal(0.3, "torch")] if size <= 256 else [], limits)
 
 
 def act(lib: Any, weights: tuple[list[Any], list[Any]], obs: Any) -> Callable[[], Any]:

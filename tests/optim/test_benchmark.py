@@ -35,15 +35,24 @@ def test_unknown_section() -> None:
     assert "unknown sections adm; there are mlp, adam" in done.stderr
 
 
-def test_floor_is_the_same_update(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("agent", [False, True])
+def test_floor_is_the_same_update(agent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from benchmarks import networks
 
     rng = np.random.default_rng(0)
     weights = networks.weights_of((4, 64, 64, 2), rng), networks.weights_of((4, 64, 64, 1), rng)
     batch = networks.ppo_batch(64, rng)
-    floor, library = networks.floor_ppo_update(weights, batch), networks.ppo_update(dynarl, weights, batch)
     options = networks.PPO_OPTIONS
+    floor, library = networks.floor_ppo_update(weights, batch), networks.ppo_update(dynarl, weights, batch)
+    if agent:
+        step = networks.agent_update(weights, batch)
+        for _ in range(20):
+            floor()
+            step()
+        parameters = np.concatenate([p.detach().numpy().reshape(-1) for p in step.func.__self__.policy.parameters()])
+        np.testing.assert_allclose(floor.func.parameters.data, parameters, atol=1e-5)
+        return
     for _ in range(20):
         policy_loss, value_loss, entropy = floor()
         loss = library().item()
