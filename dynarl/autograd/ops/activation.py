@@ -258,7 +258,8 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
         if want_weight is not False:
             dw = g.T.dot(rows) if want_weight is True else np_.dot(g.T, rows, out=want_weight)
         if want_bias and want_bias[0] is not False:
-            db = np_.dot(_ones(np_, len(g), g.dtype), g, out=None if want_bias[0] is True else want_bias[0])
+            ones = _host_ones(len(g), g.dtype) if np_ is np else np_.ones(len(g), g.dtype)
+            db = np_.dot(ones, g, out=None if want_bias[0] is True else want_bias[0])
         if want_x is not False:
             dx = g.dot(weight)
             if x.ndim != 2:
@@ -270,14 +271,10 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
 
 @lru_cache(maxsize=16)
 def _host_ones(size: int, dtype: Any) -> Any:
+    """Return a vector of ones: its product with a matrix sums the columns, seven times faster than `sum(axis=0)`."""
     ones = np.ones(size, dtype)
     ones.setflags(write=False)
     return ones
-
-
-def _ones(np_: Any, size: int, dtype: Any) -> Any:
-    """Return a vector of ones: its product with a matrix sums the columns, seven times faster than `sum(axis=0)`."""
-    return _host_ones(size, dtype) if np_ is np else np_.ones(size, dtype)
 
 
 def _activation_grad(np_: Any, activation: str, y: Any, g: Any) -> Any:
