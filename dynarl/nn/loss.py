@@ -37,9 +37,9 @@ def _warn_broadcast(name: str, input: Any, target: Any) -> None:
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Return (input - target)^2."""
-    if reduction == "mean" and input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f":
-        if input.array.size:
-            return mean_squared_error(input, target)
+    alike = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
+    if reduction == "mean" and alike and input.array.size:
+        return mean_squared_error(input, target)
     _warn_broadcast("mse_loss", input, target)
     return _reduce("mse_loss", square(input - target), reduction)
 

@@ -13,9 +13,9 @@ __all__ = ["mean_squared_error"]
 def mean_squared_error(x: Any, y: Any) -> Any:
     """Return mean((x - y)^2) of two tensors of one shape and dtype.
 
-    As subtraction, square and mean it takes 14 us forward and backward at 128 numbers, like this 6.
+    Forward and backward of 128 numbers take 13 us as subtraction, square and mean, 8 us like this.
     """
     error = x - y
     flat = error.reshape(-1)
-    scale = 2.0 / (flat.shape[0] or 1)
+    scale = 2.0 / flat.shape[0]
     return flat.dot(flat) * (0.5 * scale), (lambda g: error * (g * scale), lambda g: error * (g * -scale))
