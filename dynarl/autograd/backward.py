@@ -248,21 +248,16 @@ def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
     wanted = state.wanted
     needs: list[Any] = []
     for edge in node.edges:
-        if edge is None or (wanted is not None and not _is_wanted(edge, wanted)):
-            needs.append(False)
-        elif edge.__class__ is Leaf and edge.grad is None and homes and edge.home is not None and edge.hooks is None:
-            edge.grad = edge.home  # reserved: a second use of this leaf adds to it
-            needs.append(edge.home.array)
+        if homes and edge.__class__ is Leaf and edge.grad is None and edge.home is not None and edge.hooks is None:
+            edge.grad = home = edge.home  # reserved: a second use of this leaf adds to it
+            needs.append(home.array)
         else:
-            needs.append(True)
+            needs.append(edge is not None and (wanted is None or _is_wanted(edge, wanted)))
     for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
-        if need is False:
+        if contribution is need or need is False:
             continue
         if need is not True:
-            if contribution is None:
-                contribution = 0.0
-            if contribution is not need:
-                xp(need).copyto(need, contribution)
+            xp(need).copyto(need, 0.0 if contribution is None else contribution)
         elif contribution is not None:
             if mode.anomaly:
                 _check_anomaly(node, contribution)
@@ -336,7 +331,9 @@ def _seed(output: Any, g: Any, create_graph: bool) -> Any:
                 f"backward: a gradient can be created only for one number, got shape {tuple(output.shape)}; "
                 "reduce it (.sum(), .mean()) or pass gradient="
             )
-        g = wrap(xp(output.array).ones_like(output.array))
+        array = output.array
+        ones = xp(array).ones(array.shape, array.dtype)  # ones_like is slower
+        return wrap(ones) if create_graph else ones
     elif not hasattr(g, "_node"):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(g).__name__}")
     if tuple(g.shape) != tuple(output.shape):

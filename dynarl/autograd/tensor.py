@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -438,14 +439,11 @@ class Handle:
 
 def release_home(leaf: Leaf) -> None:
     """Before the gradient's home is written anew, give whoever still holds it a copy of the old values."""
-    import sys
-
     home = leaf.home
     if home is None:
         return
     # The leaf's own slots and this frame hold it; anyone else keeps the values it had.
-    own = 3 + (leaf.grad is home)
-    if sys.getrefcount(home) > own:
+    if getrefcount(home) > 3 + (leaf.grad is home):
         view = home.array
         home.array = xp(view).array(view)
         leaf.home = wrap(view)
