@@ -40,7 +40,10 @@ def _cannot_repeat(index: Any) -> bool:
 @primitive(linear=True, views=True)
 def _getitem(x: Any, *, index: Any) -> Any:
     shape = x.shape
-    return x[index], (lambda g: call(_spread, g, index=index, shape=shape),)
+    out = x[index]
+    if isinstance(out, np.generic):  # a view, as elsewhere, and no copied scalar
+        out = x[(*index, ...)] if isinstance(index, tuple) else x[index, ...]
+    return out, (lambda g: call(_spread, g, index=index, shape=shape),)
 
 
 @primitive(linear=True)
