@@ -311,7 +311,7 @@ def primitive(body: Callable[..., Any], /) -> Primitive: ...
 
 @overload
 def primitive(
-    *, lifted: Callable[..., Any] | None = None, promotes: bool = False, floats: bool = False, linear: bool = False
+    *, lifted: Callable[..., Any] | None = None, promotes: bool = False, floats: bool = False, linear: bool = False, views: bool = False
 ) -> Callable[[Callable[..., Any]], Primitive]: ...
 
 
@@ -322,6 +322,7 @@ def primitive(
     promotes: bool = False,
     floats: bool = False,
     linear: bool = False,
+    views: bool = False,
 ) -> Any:
     """Declare an operation (see the module's docstring).
 
@@ -329,15 +330,16 @@ def primitive(
     promotes: operands broadcast and are promoted to a common dtype first.
     floats: integer operands are converted to the default floating dtype first.
     linear: the gradient does not depend on the operands' values, so these may change in place afterwards.
+    views: the result may share memory with its operand, and then follows and passes on changes in place.
     """
     if body is None:
-        return partial(primitive, lifted=lifted, promotes=promotes, floats=floats, linear=linear)
+        return partial(primitive, lifted=lifted, promotes=promotes, floats=floats, linear=linear, views=views)
     operands = [p for p in signature(body).parameters.values() if p.kind != SignatureParameter.KEYWORD_ONLY]
     variadic = any(p.kind == SignatureParameter.VAR_POSITIONAL for p in operands)
     if promotes:
         op = _promoting(body)
     elif len(operands) == 1 and not variadic:
-        op = _unary(body, floats)
+        op = _unary(body, floats, views)
     else:
         op = _general(body)
     op.__name__ = op.__qualname__ = body.__name__.lstrip("_")
@@ -347,7 +349,7 @@ def primitive(
     return op
 
 
-def _unary(body: Callable[..., Any], floats: bool) -> Any:
+def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
         if not isinstance(x, _tensor):
             x = wrap(_operand(x))
@@ -363,9 +365,18 @@ def _unary(body: Callable[..., Any], floats: bool) -> Any:
         edge = x._node
         result._node = record(op, (x,), static, out, vjps, [edge]) if edge is not None and mode.recording else None
         result._leaf = None
+        if views and mode.recording:
+            _remember_base(result, x, op, static)
         return result
 
     return op
+
+
+def _remember_base(result: Any, x: Any, op: Any, static: dict[str, Any]) -> None:
+    """Let a result that shares memory with its operand know it: see `follow` in ops/views.py."""
+    owner = result.array.base
+    if owner is not None and (owner is x.array or owner is x.array.base):
+        result._base = (x, op, static)
 
 
 def _same_dtype(x: Any, y: Any) -> bool:

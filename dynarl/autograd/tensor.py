@@ -26,12 +26,13 @@ class Tensor:
     default floating dtype, or makes an uninitialised tensor of the given sizes; `tensor(...)` infers the dtype.
     """
 
-    __slots__ = ("__weakref__", "_leaf", "_node", "array")
+    __slots__ = ("__weakref__", "_base", "_leaf", "_node", "array")
     __array_priority__ = 1000
 
     array: Any
     _node: Any
     _leaf: Any
+    _base: Any  # set on views only: (tensor, operation, its static arguments)
 
     def __init__(self, *data: Any, device: Any = None) -> None:
         dtype = get_default_dtype()

@@ -65,7 +65,12 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     """Sum over all elements or over dim (an int or several)."""
     if dtype is not None:
         input = input.to(dtype)
-    return _sum(input, axis=axes_of(input, dim), keepdims=keepdim)
+    return _sum(_signed(input), axis=axes_of(input, dim), keepdims=keepdim)
+
+
+def _signed(input: Any) -> Any:
+    """PyTorch adds and multiplies every integer dtype in int64; NumPy would take uint8 to uint64."""
+    return input.long() if input.array.dtype.kind == "u" else input
 
 
 @primitive(linear=True)
@@ -86,6 +91,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 
 @primitive
 def _var(x: Any, *, axis: Any, correction: float, keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        raise TypeError("the dtype must be floating; convert with .float()")
     freedom = _counted(x, axis) - correction
     scale = 1.0 / freedom if freedom > 0 else math.nan  # PyTorch: NaN below one degree of freedom
     centred = x - x.mean(axis=axis, keepdims=True)
@@ -195,7 +202,7 @@ def _cumsum(x: Any, *, axis: int) -> Any:
 
 def cumsum(input: Any, dim: int) -> Any:
     """Return running sums along dim."""
-    return _cumsum(input, axis=dim)
+    return _cumsum(_signed(input), axis=dim)
 
 
 @primitive
@@ -207,6 +214,7 @@ def _cumprod(x: Any, *, axis: int) -> Any:
 
 def cumprod(input: Any, dim: int) -> Any:
     """Return running products along dim."""
+    input = _signed(input)
     if input._node is None or not bool((input.array == 0).any()):
         return _cumprod(input, axis=dim)
     running: list[Any] = []  # a zero: dividing by it would lose the gradient, so multiply step by step
@@ -217,6 +225,7 @@ def cumprod(input: Any, dim: int) -> Any:
 
 def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Multiply all elements, or along dim."""
+    input = _signed(input)
     if dim is None:
         input, dim = input.reshape(-1), 0
     if input._node is None:
@@ -238,6 +247,8 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
 
 @primitive
 def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        raise TypeError("the dtype must be floating; convert with .float()")
     np_ = xp(x)
     y = np_.sqrt((x * x).sum(axis=axis, keepdims=True))
 
