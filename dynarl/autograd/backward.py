@@ -318,9 +318,9 @@ def _check_views(node: Node) -> None:
 
 def _captured_arrays(vjps: Any) -> list[Any]:
     found: list[Any] = []
-    stack = list(vjps) if vjps.__class__ is tuple else [vjps]
+    stack: list[Any] = list(vjps) if vjps.__class__ is tuple else [vjps]
     while stack:
-        item = stack.pop()
+        item: Any = stack.pop()
         if isinstance(item, FunctionType) and not hasattr(item, "body"):  # an operation holds no values
             for cell in item.__closure__ or ():
                 try:

@@ -178,7 +178,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 def _refill(name: str, draw: Any) -> Any:
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        from dynarl.autograd.ops.indexing import check_inplace
+        from dynarl.autograd.ops.views import check_inplace
 
         check_inplace(self, name)
         values = wrap(draw(self.shape, self.dtype, generator, *args, **kwargs)).to(device=self.device)

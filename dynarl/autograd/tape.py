@@ -311,7 +311,12 @@ def primitive(body: Callable[..., Any], /) -> Primitive: ...
 
 @overload
 def primitive(
-    *, lifted: Callable[..., Any] | None = None, promotes: bool = False, floats: bool = False, linear: bool = False, views: bool = False
+    *,
+    lifted: Callable[..., Any] | None = None,
+    promotes: bool = False,
+    floats: bool = False,
+    linear: bool = False,
+    views: bool = False,
 ) -> Callable[[Callable[..., Any]], Primitive]: ...
 
 
