@@ -68,6 +68,7 @@ def run(
     with RunDirectory(path, resume=config.resume) as directory:
         checkpoint = latest(path, report=_warn) if config.resume else None
         agent = _make_agent(agent_cls, config, agent_config)
+        agent.num_threads = None  # limited above, for the whole run
         training = Training(agent, config, directory, command, started, Callbacks(callbacks))
         try:
             training.begin(checkpoint)
