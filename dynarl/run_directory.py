@@ -18,7 +18,16 @@ from typing import IO, Any
 from dynarl import checkpoint
 from dynarl.checkpoint import Checkpoint, CheckpointError
 
-__all__ = ["RunDirectory", "RunDirectoryError", "best", "latest", "numbered", "prune", "refuse_under_ray"]
+__all__ = [
+    "RunDirectory",
+    "RunDirectoryError",
+    "best",
+    "latest",
+    "numbered",
+    "prune",
+    "read_summary",
+    "refuse_under_ray",
+]
 
 _NAME = re.compile(r"ckpt-(\d{12,})")
 LOCK, CONFIG, SUMMARY, CHECKPOINTS = ".lock", "config.yaml", "summary.json", "checkpoints"
@@ -69,6 +78,12 @@ def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lamb
             "start a new run, or restore that directory"
         )
     return None
+
+
+def read_summary(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return a run's summary.json, None where the run has not come to its end."""
+    path = Path(run_dir) / SUMMARY
+    return dict(json.loads(path.read_text())) if path.is_file() else None
 
 
 def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:

@@ -106,6 +106,7 @@ class Training:
             self.ends["stop_at_return"] = StopAtReturn(config.stop_at_return, confirm_episodes=confirm, seed=deciding)
         if config.stop_without_improvement is not None:
             self.ends["stop_without_improvement"] = StopOnNoImprovement(config.stop_without_improvement)
+        self.kept: dict[str, Callback] = {"evaluate": self.evaluator, **self.ends, "callbacks": callbacks}
         self.callbacks = callbacks
         if config.video_every:
             from dynarl.video import VideoRecorder
@@ -129,7 +130,7 @@ class Training:
                 raise CheckpointError(f"checkpoint: {checkpoint.path} does not fit: {error!r}") from error
         (self.directory.path / "summary.json").unlink(missing_ok=True)
         self.directory.set_aside_after(int(agent.env_steps))
-        self.directory.write_config(_resolved(config, agent.config))
+        self.directory.write_config(resolved(config, agent.config))
         steps = int(agent.env_steps)
         for counter in (self.log_due, self.save_due, self.histogram_due):
             counter.begin(steps)
@@ -149,7 +150,9 @@ class Training:
         self.agent.load_state_dict(checkpoint.state)
         self.window.load_state_dict(kept["window"])
         self.clock.load_state_dict(kept["time"])
-        self._deciding().load_state_dict(kept["callbacks"])
+        for name, state in kept["callbacks"].items():
+            if name in self.kept:
+                self.kept[name].load_state_dict(state)
         self.saved = (int(self.agent.env_steps), checkpoint.path)
         return dict(kept["log"])
 
@@ -178,10 +181,6 @@ class Training:
         assert self.saved is not None
         self.say(f"{why}: saved {self.saved[1]}")
         self.say(f"continue with: {self.command(self.directory.path)}")
-
-    def _deciding(self) -> Callbacks:
-        """Return all whose state belongs to the run's."""
-        return Callbacks([self.evaluator, *self.ends.values(), self.callbacks])
 
     def _learn(self, steps: int) -> None:
         self.callbacks.begin(self.agent)
@@ -267,7 +266,7 @@ class Training:
                 "run": {
                     "window": self.window.state_dict(),
                     "time": self.clock.state_dict(),
-                    "callbacks": self._deciding().state_dict(),
+                    "callbacks": {name: one.state_dict() for name, one in self.kept.items()},
                     "log": self._log.position(),
                 },
             }
@@ -364,7 +363,8 @@ def _environment(config: RunConfig) -> Any:
     return functools.partial(gymnasium.make, config.env_id, **config.env_kwargs)
 
 
-def _resolved(config: RunConfig, agent_config: Any) -> str:
+def resolved(config: RunConfig, agent_config: Any) -> str:
+    """Return the YAML that starts the same run again."""
     return to_yaml(config) + to_yaml(agent_config)
 
 

@@ -23,7 +23,16 @@ MAY_IMPORT = {
     "envs": {"seeding"},
     "rollout": {"envs", "autograd"},
     "agents": {
-        "autograd", "nn", "optim", "distributions", "envs", "rollout", "checkpoint", "config", "identity", "seeding",
+        "autograd",
+        "nn",
+        "optim",
+        "distributions",
+        "envs",
+        "rollout",
+        "checkpoint",
+        "config",
+        "identity",
+        "seeding",
         "callbacks",
     },
 }
