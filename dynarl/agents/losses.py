@@ -19,7 +19,7 @@ def clipped_surrogate(log_prob: Any, *, old_log_prob: Any, advantages: Any, clip
     np_ = xp(log_prob)
     ratio = np_.exp(log_prob - old_log_prob)
     surrogate = ratio * advantages
-    clipped = np_.clip(ratio, 1.0 - clip_range, 1.0 + clip_range) * advantages
+    clipped = np_.minimum(np_.maximum(ratio, 1.0 - clip_range), 1.0 + clip_range) * advantages
     count = log_prob.shape[0]
     loss = np_.minimum(surrogate, clipped).sum() * (-1.0 / count)
     # d ratio / d log_prob = ratio; where the clipped term is the smaller one it is constant

@@ -330,7 +330,8 @@ def _captured_arrays(vjps: Any) -> list[Any]:
         elif item.__class__ in (tuple, list):
             stack.extend(item)
         elif item.__class__ is MethodType:  # a Function's backward
-            stack.extend(t.array for t in item.__self__.ctx.saved_tensors if t is not None)
+            applied: Any = item.__self__
+            stack.extend(t.array for t in applied.ctx.saved_tensors if t is not None)
         elif is_array(item):
             found.append(item)
     return found
