@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "config",
         "identity",
         "seeding",
-        "callbacks",
+        "callbacks", "run_directory", "strict_yaml",
     },
 }
 LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "yaml", "safetensors", "pandas", "scipy"}

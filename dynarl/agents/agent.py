@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
+from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
@@ -45,6 +46,10 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    sources: Mapping[str, str] = {}
+    """Where each field of the config comes from, for `explain`."""
+    facts: tuple[Fact, ...] = ()
+    """Implementation details that are no options, for `explain`."""
     num_threads: int | None = 1
     """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
@@ -155,6 +160,13 @@ class Agent:
         with blas_threads(self.num_threads):
             returns, lengths = play(envs, act, episodes)
         return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
+
+    def explain(self, *, show: bool = True) -> list[Detail]:
+        """Return every implementation detail with its value and its source, and print them."""
+        details = explain(self)
+        if show:
+            print(table(details, f"{type(self).__name__} on {_id_of(self.source) or 'an environment of yours'}"))
+        return details
 
     def networks(self) -> dict[str, Module]:
         """Return the agent's networks by name."""

@@ -21,32 +21,9 @@ from dynarl.seeds import iqm, run_seeds
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"num_envs": 2, "num_steps": 32, "batch_size": 64, "num_epochs": 1, "hidden_sizes": (8,)}
-FLAGS = [
-    "--num-envs",
-    "2",
-    "--num-steps",
-    "32",
-    "--batch-size",
-    "64",
-    "--num-epochs",
-    "1",
-    "--hidden-sizes",
-    "8",
-    "--env-id",
-    "CartPole-v1",
-]
-FLAGS += [
-    "--total-steps",
-    "256",
-    "--eval-every",
-    "128",
-    "--periodic-eval-episodes",
-    "2",
-    "--eval-episodes",
-    "4",
-    "--log-every",
-    "64",
-]
+FLAGS = {"num-envs": 2, "num-steps": 32, "batch-size": 64, "num-epochs": 1, "hidden-sizes": 8}
+FLAGS |= {"env-id": "CartPole-v1", "total-steps": 256, "eval-every": 128, "log-every": 64}
+FLAGS |= {"periodic-eval-episodes": 2, "eval-episodes": 4, "num-seeds": 3, "seed": 5}
 
 
 def script(name, *arguments, cwd):
@@ -65,7 +42,8 @@ def run_config(path, **changes):
 def trained(tmp_path_factory):
     """Three seeds of PPO, trained by the script."""
     path = tmp_path_factory.mktemp("runs")
-    done = script("train_ppo", *FLAGS, "--num-seeds", 3, "--seed", 5, "--run-dir", "r", cwd=path)
+    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+    done = script("train_ppo", *flags, "--run-dir", "r", cwd=path)
     assert done.returncode == 0, done.stderr
     return path / "r", done
 
