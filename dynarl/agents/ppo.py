@@ -160,6 +160,8 @@ class PPO(Agent):
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and policy is None
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
         self.action_shape, self.action_dtype = action_layout(self.action_space)
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
@@ -175,7 +177,7 @@ class PPO(Agent):
         """Return stored observations [B, ...] as the policy's input: normalised, encoded, on its device."""
         if self.obs_normalizer is not None:
             obs = self.obs_normalizer(obs)
-        encoded = encode(self.layout.space, obs, flatten=self.flatten_obs)
+        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(

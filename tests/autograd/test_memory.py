@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dynarl
-from dynarl.autograd.ops.activation import linear
+from dynarl.autograd.ops.affine import linear
 
 
 @pytest.fixture
