@@ -20,7 +20,7 @@ EXACT = [
     "t.stack([t.tensor(1), t.tensor(2)])", "t.tril(t.ones(3, 3)).bool()", "t.arange(6).reshape(2, 3)[:, 1]",
     "t.rand(2, 3).shape", "t.randn((2, 3)).shape", "t.rand(2).dtype == t.float32", "t.randint(5, (2,)).dtype == t.int64",
     "t.randint(2, 5, (3,)).shape", "t.randperm(4).dtype == t.int64", "t.rand_like(x).shape", "t.randn_like(x).dtype == x.dtype",
-    "t.bernoulli(t.tensor([0.0, 1.0]))", "t.multinomial(t.tensor([0.0, 1.0]), 1)", "t.randint_like(n, 3).shape",
+    "t.bernoulli(t.tensor([0.0, 1.0]))", "t.multinomial(t.tensor([0.0, 1.0]), 1)",
     "t.normal(0.0, 1.0, (2, 3)).shape", "t.normal(t.zeros(3), t.ones(3)).shape", "t.finfo(t.float32).eps",
     "t.finfo(t.float32).min", "t.iinfo(t.int64).max", "t.is_tensor(x), t.is_tensor(1.0)", "t.numel(x)",
 ]  # fmt: skip

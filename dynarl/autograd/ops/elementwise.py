@@ -370,6 +370,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     if input is None:
         return tuple(wrap(i) for i in condition.array.nonzero())
+    if condition.dtype != np.bool_:
+        raise TypeError(f"where: the condition must be a bool tensor, got {condition.dtype}; compare, or use .bool()")
     dtype = result_type(_operand(input), _operand(other))
     np_ = xp(condition.array)
     x, y = (

@@ -133,6 +133,9 @@ def _extreme(x: Any, *, axis: Any, keepdims: bool, name: str) -> Any:
     return best if keepdims else best.reshape(()) if axis is None else best.squeeze(axis), (vjp,)
 
 
+_extreme.__name__ = "amax"
+
+
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the maximum over dim; ties share the gradient evenly."""
     return _extreme(input, axis=axes_of(input, dim), keepdims=keepdim, name="max")
@@ -184,6 +187,8 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 def _arg(input: Any, dim: int | None, keepdim: bool, name: str) -> Any:
+    if input.array.size == 0 and (dim is None or input.shape[dim] == 0):
+        raise ValueError(f"{name}: the tensor of shape {tuple(input.shape)} is empty")
     if keepdim and dim is not None and input.ndim:
         found = getattr(input.array, name)(axis=dim)
         return wrap(xp(input.array).expand_dims(found, dim))
