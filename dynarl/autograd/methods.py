@@ -143,8 +143,6 @@ def bind() -> None:
             setattr(Tensor, name, getattr(module, name))
     for name in _REDUCTIONS:
         setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
-    for name in ("zeros", "ones", "empty"):
-        setattr(Tensor, f"new_{name}", _new_like(name))
     for name in ("var", "std"):
         setattr(Tensor, name, _variance(getattr(reduction, name)))
     for name, method in inplace.METHODS.items():
@@ -162,6 +160,7 @@ def bind() -> None:
         "__abs__": elementwise.abs, "__pos__": elementwise.positive, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
         "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel, "clip": elementwise.clamp, "absolute": elementwise.abs,
         "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
+        "new_zeros": _new_like("zeros"), "new_ones": _new_like("ones"), "new_empty": _new_like("empty"),
         "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
         "true_divide": elementwise.div, "multiply": elementwise.mul, "subtract": _sub, "divide": elementwise.div,
         "greater": elementwise.gt, "less": elementwise.lt, "new_full": _new_full, "new_tensor": _new_tensor,

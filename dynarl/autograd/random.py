@@ -124,12 +124,19 @@ def _floating(dtype: Any, name: str) -> Any:
 
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw uniformly from [0, 1) with the shape, dtype and device of another tensor."""
-    return rand(tuple(input.shape), dtype=_floating(dtype or input.dtype, "rand_like"), device=input.device, generator=generator)
+    return rand(
+        tuple(input.shape), dtype=_floating(dtype or input.dtype, "rand_like"), device=input.device, generator=generator
+    )
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw from the standard normal with the shape, dtype and device of another tensor."""
-    return randn(tuple(input.shape), dtype=_floating(dtype or input.dtype, "randn_like"), device=input.device, generator=generator)
+    return randn(
+        tuple(input.shape),
+        dtype=_floating(dtype or input.dtype, "randn_like"),
+        device=input.device,
+        generator=generator,
+    )
 
 
 def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:

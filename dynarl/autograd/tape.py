@@ -278,8 +278,8 @@ def describe(args: Any) -> str:
 
 def _numbers_moved(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """Move 0-dim CPU tensors to the other operand's device, as PyTorch does; None when that changes nothing."""
-    target = next((a.device for a in args if isinstance(a, _tensor) and a.device.type != "cpu"), None)  # type: ignore[attr-defined]
-    lonely = [isinstance(a, _tensor) and a.ndim == 0 and a.device.type == "cpu" for a in args]  # type: ignore[attr-defined]
+    target = next((a.device for a in args if isinstance(a, _tensor) and a.device.type != "cpu"), None)
+    lonely = [isinstance(a, _tensor) and a.ndim == 0 and a.device.type == "cpu" for a in args]
     if target is None or not any(lonely):
         return None
     return tuple(a.to(device=target) if alone else a for a, alone in zip(args, lonely))

@@ -132,7 +132,9 @@ def test_view_made_before_the_base_changes():
     view = y[1:]
     y.mul_(5)
     assert view.tolist() == [10.0]
-    with pytest.raises(RuntimeError, match=r"sum .*py:\d+.*uses a view.*taken at.*py:\d+.*in place at.*py:\d+.*take the view"):
+    with pytest.raises(
+        RuntimeError, match=r"sum .*py:\d+.*uses a view.*taken at.*py:\d+.*in place at.*py:\d+.*take the view"
+    ):
         view.sum().backward()
     x.grad = None
     y[1:].sum().backward()

@@ -179,7 +179,9 @@ class TestAnomaly:
     def test_forward(self):
         x = leaf(-1.0)
         with dynarl.autograd.detect_anomaly(), np.errstate(invalid="ignore"):
-            with pytest.raises(RuntimeError, match=r"log: made a NaN in forward at .*test_memory\.py:\d+ in test_forward"):
+            with pytest.raises(
+                RuntimeError, match=r"log: made a NaN in forward at .*test_memory\.py:\d+ in test_forward"
+            ):
                 dynarl.log(x)
             assert dynarl.sqrt(leaf(4.0)).item() == 2.0
 
@@ -187,7 +189,9 @@ class TestAnomaly:
         x = leaf(0.0, 1.0)
         with dynarl.autograd.detect_anomaly():
             y = dynarl.where(x > 0, x.sqrt(), 0.0)  # 0 * inf in the branch not taken
-            with pytest.raises(RuntimeError, match=r"sqrt: made a NaN in backward; .*test_memory\.py:\d+ in test_backward"):
+            with pytest.raises(
+                RuntimeError, match=r"sqrt: made a NaN in backward; .*test_memory\.py:\d+ in test_backward"
+            ):
                 y.sum().backward()
 
     def test_off_again(self):

@@ -29,7 +29,7 @@ def test_length_iteration_membership():
     assert len(x) == 3
     assert [row.tolist() for row in x] == [[0, 1], [2, 3], [4, 5]]
     assert 3 in x and 9 not in x
-    a, b, c = x
+    _a, b, _c = x
     assert b.tolist() == [2, 3]
     for fails in (len, iter):
         with pytest.raises(TypeError, match="0-d"):

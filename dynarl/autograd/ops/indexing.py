@@ -160,7 +160,8 @@ def setitem(x: Any, index: Any, value: Any) -> None:
         index = _on_device(index, x.array)
         first, then = _numbers_first(index)
         if first is not None:
-            return setitem(_getitem(x, index=first), then, value)
+            setitem(_getitem(x, index=first), then, value)
+            return
     try:
         x.array[index] = raw
     except (ValueError, TypeError, IndexError) as error:
