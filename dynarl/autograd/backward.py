@@ -310,8 +310,8 @@ def _check_views(node: Node) -> None:
         now = base[0]._node
         if now is not edge.edges[0] and now.__class__ is Node and edge.sequence < now.sequence < node.sequence:
             raise RuntimeError(
-                f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} taken "
-                f"at {line_of(edge.line)}, but the memory was changed in place at {line_of(now.line)} in between; "
+                f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} "
+                f"taken at {line_of(edge.line)}, but the memory was changed in place at {line_of(now.line)} in between; "
                 "take the view again after the change"
             )
 

@@ -66,7 +66,8 @@ _NAMES = {
         "mul", "div", "pow", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square",
         "reciprocal", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
         "atanh", "asinh", "acosh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod", "remainder",
-        "floor_divide", "clamp", "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
+        "floor_divide", "clamp",
+        "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
         "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "nan_to_num", "isclose", "allclose", "equal",
         "clone", *_COMPARISONS,
     ),
@@ -157,8 +158,10 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
     extra: dict[str, Any] = {
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
-        "__abs__": elementwise.abs, "__pos__": elementwise.positive, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
-        "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel, "clip": elementwise.clamp, "absolute": elementwise.abs,
+        "__abs__": elementwise.abs, "__pos__": elementwise.positive,
+        "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
+        "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel,
+        "clip": elementwise.clamp, "absolute": elementwise.abs,
         "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
         "new_zeros": _new_like("zeros"), "new_ones": _new_like("ones"), "new_empty": _new_like("empty"),
         "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
