@@ -311,8 +311,8 @@ def _check_views(node: Node) -> None:
         if now is not edge.edges[0] and now.__class__ is Node and edge.sequence < now.sequence < node.sequence:
             raise RuntimeError(
                 f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} "
-                f"taken at {line_of(edge.line)}, but the memory was changed in place at {line_of(now.line)} in between; "
-                "take the view again after the change"
+                f"taken at {line_of(edge.line)}, but the memory was changed in place at "
+                f"{line_of(now.line)} in between; take the view again after the change"
             )
 
 

@@ -141,6 +141,17 @@ def test_view_made_before_the_base_changes():
     assert x.grad.tolist() == [0.0, 5.0]
 
 
+def test_value_that_overlaps():
+    y = leaf(1.0, 2.0, 3.0) * 1.0
+    y[:2] = y[1:]
+    assert y.tolist() == [2.0, 3.0, 3.0]
+
+
+def test_expanded_memory_is_refused():
+    with pytest.raises(RuntimeError, match=r"add_: .*expanded tensor of shape \(2, 3\).*clone\(\)"):
+        dynarl.ones(1, 3).expand(2, 3).add_(1)
+
+
 def test_one_element_is_a_view():
     y = dynarl.zeros(3)
     y[1].fill_(4.0)

@@ -105,6 +105,7 @@ def test_identity_hash_and_equality():
     assert len({x, y}) == 2 and {x: 1}[x] == 1
     assert (x == y).tolist() == [True, True]
     assert x in [x, y]
+    assert (x == None) is False and (x != None) is True  # noqa: E711
 
 
 def test_copies():

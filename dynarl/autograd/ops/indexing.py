@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.ops.views import check_inplace, follow
+from dynarl.autograd.ops.views import check_inplace, follow, viewed
 from dynarl.autograd.tape import call, describe, mode, primitive, record, wrap
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
@@ -155,6 +155,8 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:
         check_inplace(x, "setitem")
+        if viewed(value) is not None:  # it may overlap what is written
+            value = value.clone()
     raw = value.array if hasattr(value, "_node") else value
     if not _is_basic(index):
         index = _on_device(index, x.array)

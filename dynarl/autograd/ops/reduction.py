@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import int64
-from dynarl.autograd.ops.elementwise import sqrt
 from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tape import primitive, wrap
@@ -115,7 +114,15 @@ def std(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Any:
     """Return the standard deviation with divisor n - correction (1 by default: not NumPy's 0)."""
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    return _root(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+@primitive
+def _root(x: Any) -> Any:
+    """The square root of a variance: PyTorch's gradient of std is zero where all elements are equal."""
+    np_ = xp(x)
+    y = np_.sqrt(x)
+    return y, (lambda g: np_.where(y == 0, 0.0, g * 0.5 / np_.where(y == 0, 1.0, y)),)
 
 
 @primitive

@@ -233,6 +233,8 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     if len(tensors) == 0:
         raise ValueError("cat: expected at least one tensor, got none")
     tensors = _same_dtypes(tensors)
+    if any(x.shape == (0,) for x in tensors):  # PyTorch lets an empty vector join anything: buffer = tensor([])
+        tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]
     return _concatenate(*tensors, axis=dim)
 
 

@@ -77,6 +77,7 @@ CASES = [
     *_integer_powers(),
     *[case(n, _named(n), make(2, 3), make(3), ref=ref) for n, ref, make in FUNCTIONS],
     *[case(f"Tensor.{n}", _method(n), make(2, 1), make(1, 3), ref=ref) for n, ref, make in FUNCTIONS],
+    case("atan2 at the origin", lambda t, x, y: t.atan2(x, y), [0.0], [0.0], orders=0),
     case("add alpha", lambda t, x, y: t.add(x, y, alpha=2), A, B, ref=lambda x, y: x + 2 * y),
     case("sub alpha", lambda t, x, y: t.sub(x, y, alpha=0.5), A, B, ref=lambda x, y: x - 0.5 * y),
     case("Tensor.add alpha", lambda t, x, y: x.add(y, alpha=-1), A, B, ref=np.subtract),

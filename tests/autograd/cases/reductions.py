@@ -80,6 +80,7 @@ CASES = [
             "unbiased": {"unbiased": False},
         }.items()
     ],
+    case("std of equals", lambda t, x: x.std(), [2.0, 2.0], orders=0),
     case("Tensor.std", lambda t, x: x.std(), X, ref=lambda x: x.std(ddof=1)),
     case("Tensor.var positional", lambda t, x: x.var(0), X, ref=lambda x: x.var(0, ddof=1)),
     case("Tensor.std unbiased", lambda t, x: x.std(unbiased=False), X, ref=np.std),

@@ -72,6 +72,7 @@ CASES = [
         "cat int and float", lambda t, x, n: t.cat([x, n], 1), lambda x, n: np.concatenate([x, n], 1), X, integers(3, 2)
     ),
     views("cat with an empty", lambda t, x, y: t.cat([x, y]), lambda x, y: x, X, normal(0, 4)),
+    views("cat grows an empty vector", lambda t, x: t.cat([x.new_zeros(0), x]), lambda x: x, X),
     views("concat", lambda t, x, y: t.concat([x, y], 1), lambda x, y: np.concatenate([x, y], 1), X, X),
     views("hstack", lambda t, x, y: t.hstack([x, y]), lambda x, y: np.hstack([x, y]), X, normal(3, 2)),
     views("hstack 1-D", lambda t, x, y: t.hstack([x, y]), lambda x, y: np.hstack([x, y]), normal(3), normal(2)),
