@@ -203,7 +203,16 @@ class Whole(nn.Module):
 
 def test_own_networks():
     for options in ({"features": Features}, {"policy": Whole()}):
-        agent = PPO("CartPole-v1", seed=0, **options, **CARTPOLE)
+        agent = PPO(
+            "CartPole-v1",
+            seed=0,
+            num_steps=32,
+            num_epochs=10,
+            gamma=0.98,
+            gae_lambda=0.8,
+            learning_rate=3e-3,
+            **options,
+        )
         before = {k: v.numpy().copy() for k, v in agent.policy.state_dict().items()}
         first = agent.evaluate(10).mean
         agent.learn(20_000)
