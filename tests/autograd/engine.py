@@ -10,8 +10,6 @@ from tests.autograd.case import Library
 
 # softplus, logsigmoid, linear and one_hot of nn.functional are the engine's
 ENGINE = Library(dynarl, activation, affine, indexing)
-    dynarl, activation, affine, indexing
-)  # nn.functional's softplus, logsigmoid, linear, one_hot are the engine's
 
 
 def is_tensor(value: Any) -> bool:
