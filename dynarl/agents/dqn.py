@@ -33,6 +33,7 @@ from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.flat import flatten
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
+from dynarl.envs import Environments, make
 from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
 from dynarl.seeding import derive_seed
@@ -97,6 +98,12 @@ class DQN(Agent):
         self._started = False
         self._ahead: tuple[int, Any] = (-_AHEAD, None)
         self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
+
+    def make_envs(self) -> Environments:
+        """Make the environments; one alone is four times as fast as itself than as a vector of one."""
+        if isinstance(self.source, str) and self.config.num_envs == 1:
+            return make(self.source, 1, seed=self.seed, vectorization="sync")
+        return super().make_envs()
 
     # -- learning -------------------------------------------------------------------------------------------------
 
