@@ -23,7 +23,7 @@ def huber_td_loss(q: Any, *, action: Any, td_target: Any, weight: Any) -> Any:
     Mnih et al., Nature 518 (2015), whose loss is the sum instead of the mean.
     """
     np_ = xp(q)
-    chosen = action[:, None] == np_.arange(q.shape[1])
+    chosen = action[:, None] == xp(action).arange(q.shape[1])
     delta = (q * chosen).sum(axis=1) - td_target
     clipped = np_.clip(delta, -1.0, 1.0)
     # h(d) = d^2/2 inside, |d| - 1/2 outside: clip(d) (d - clip(d)/2) in both cases
@@ -63,7 +63,7 @@ def categorical_td_loss(logits: Any, *, action: Any, target: Any, weight: Any) -
     logits is [B, A, atoms], target the projected distribution m [B, atoms], action and weight are [B].
     """
     np_ = xp(logits)
-    chosen = (action[:, None] == np_.arange(logits.shape[1]))[:, :, None]
+    chosen = (action[:, None] == xp(action).arange(logits.shape[1]))[:, :, None]
     z = (logits * chosen).sum(axis=1)
     z = z - z.max(axis=1, keepdims=True)
     log_p = z - np_.log(np_.exp(z).sum(axis=1, keepdims=True))
@@ -90,11 +90,11 @@ def quantile_td_loss(theta: Any, *, action: Any, target: Any, weight: Any) -> An
     """
     np_ = xp(theta)
     batch, _, count = theta.shape
-    chosen = (action[:, None] == np_.arange(theta.shape[1]))[:, :, None]
+    chosen = (action[:, None] == xp(action).arange(theta.shape[1]))[:, :, None]
     estimate = (theta * chosen).sum(axis=1)
     delta = target[:, None, :] - estimate[:, :, None]  # [B, i, j]
     clipped = np_.clip(delta, -1.0, 1.0)
-    tau = quantile_midpoints(count, np_)[None, :, None]
+    tau = quantile_midpoints(count, xp(action))[None, :, None]
     asymmetric = abs(tau - (delta < 0.0)) * clipped
     scale = 1.0 / (batch * count)
     loss = ((asymmetric * (delta - 0.5 * clipped)).sum(axis=(1, 2)) * weight).sum() * scale
