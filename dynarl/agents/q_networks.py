@@ -14,7 +14,7 @@ from dynarl import nn
 from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, _features_size
 from dynarl.autograd import Parameter, Tensor, empty
 from dynarl.autograd.device import to_device
-from dynarl.autograd.ops.activation import linear
+from dynarl.autograd.ops.affine import linear
 from dynarl.autograd.tape import wrap
 from dynarl.envs.spaces import flat_size
 
