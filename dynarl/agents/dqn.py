@@ -90,6 +90,8 @@ class DQN(Agent):
         flatten(self._target_parameters)
         self.optimizer = optim.Adam(self._parameters, lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
         self.replay = self._make_replay()
         self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
         self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
@@ -292,7 +294,8 @@ class DQN(Agent):
 
     def network_input(self, obs: NDArray[Any]) -> Any:
         """Return stored observations [B, ...] as the networks' input, encoded and on their device."""
-        return wrap(to_device(encode(self.layout.space, obs, flatten=self.flatten_obs), self.device))
+        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def _draw_noise(self) -> None:
         """New noise for both networks before an update (arXiv:1706.10295 section 3.1)."""
@@ -311,8 +314,8 @@ class DQN(Agent):
         self._predictions += 1
         if self.config.noisy:
             size = self.policy.noise_size
-            return philox.normal(self.seed, "predict", [0], self._predictions, 1, size)[0]  # type: ignore[no-any-return]
-        return philox.uniform(self.seed, "predict", np.arange(rows), self._predictions, 1, 2)[0]  # type: ignore[no-any-return]
+            return philox.normal(self.seed, "predict", [0], self._predictions, 1, size)[0]
+        return philox.uniform(self.seed, "predict", np.arange(rows), self._predictions, 1, 2)[0]
 
     # -- state ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.policies import ACTIVATIONS
+
 __all__ = ["DQNConfig"]
 
 
@@ -76,15 +79,15 @@ class DQNConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
-        for name, least in _LEAST.items():
+        least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "target_update_interval", config=self)
+        least_one("n_step", "num_quantiles", config=self)
+        positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)
+        fraction("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta", config=self)
+        one_of("activation", ACTIVATIONS, config=self)
+        one_of("distributional", ("none", "c51", "qr"), config=self)
+        for name, least in (("learning_starts", 0), ("epsilon_steps", 0), ("per_beta_steps", 0), ("num_atoms", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}, got {getattr(self, name)}")
-        for name in ("learning_rate", "adam_eps", "max_grad_norm", "tau"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
-        for name in ("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
         if self.buffer_size < self.batch_size:
             raise ValueError(f"buffer_size: {self.buffer_size} is smaller than a batch of {self.batch_size}")
         if self.buffer_size < self.num_envs * self.n_step:
@@ -95,23 +98,4 @@ class DQNConfig:
         if not self.v_min < self.v_max:
             raise ValueError(f"v_min: must be below v_max, got {self.v_min} and {self.v_max}")
         if any(width < 1 for width in self.hidden_sizes):
-            raise ValueError(f"hidden_sizes: widths must be at least 1, got {self.hidden_sizes}")
-        for name, values in _CHOICES.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name}: must be one of {', '.join(values)}, got {getattr(self, name)!r}")
-
-
-_LEAST = {
-    "num_envs": 1,
-    "batch_size": 1,
-    "learning_starts": 0,
-    "train_freq": 1,
-    "gradient_steps": 1,
-    "target_update_interval": 1,
-    "n_step": 1,
-    "epsilon_steps": 0,
-    "per_beta_steps": 0,
-    "num_atoms": 2,
-    "num_quantiles": 1,
-}
-_CHOICES = {"activation": ("tanh", "relu", "silu", "elu"), "distributional": ("none", "c51", "qr")}
+            raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")

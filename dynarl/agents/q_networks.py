@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class QNetwork(nn.Module):
 
 def _layers(sizes: Sequence[int], activation: str, layer: Any, last_activation: bool = False) -> nn.Sequential:
     modules: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:])):
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         modules.append(layer(inputs, outputs))
         if last_activation or i < len(sizes) - 2:
             modules.append(ACTIVATIONS[activation]())

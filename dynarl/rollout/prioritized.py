@@ -39,7 +39,9 @@ class PrioritizedReplay(ReplayBuffer):
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"PrioritizedReplay: alpha must lie in [0, 1], got {alpha}")
         if not eps > 0.0:
-            raise ValueError(f"PrioritizedReplay: eps must be positive, got {eps}: a priority of 0 is never drawn again")
+            raise ValueError(
+                f"PrioritizedReplay: eps must be positive, got {eps}: a priority of 0 is never drawn again"
+            )
         self.alpha, self.eps = alpha, eps
         self._tree = SumTree(self.size)
         self._largest = 1.0  # of the priorities, to the power of alpha

@@ -200,7 +200,7 @@ class ReplayBuffer:
         stop = np.cumsum(self._count)
         env = np.searchsorted(stop, drawn, side="right")
         row = (drawn - stop[env] + self._head[env]) % self.rows  # from head - count on
-        return row * self.num_envs + env  # type: ignore[no-any-return]
+        return row * self.num_envs + env
 
     def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""

@@ -270,15 +270,18 @@ def test_features_of_the_user():
     [
         ({"n_step": 0}, "n_step: must be at least 1, got 0"),
         ({"buffer_size": 31}, "buffer_size: 31 is smaller than a batch of 32"),
-        ({"buffer_size": 32, "num_envs": 8, "n_step": 5}, "buffer_size: 32 is too small for windows of 5 steps in each"),
+        (
+            {"buffer_size": 32, "num_envs": 8, "n_step": 5},
+            "buffer_size: 32 is too small for windows of 5 steps in each",
+        ),
         ({"train_freq": 0}, "train_freq: must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate: must be positive, got 0.0"),
+        ({"learning_rate": 0.0}, "learning_rate: must be above 0, got 0.0"),
         ({"tau": 1.5}, r"tau: must lie in \[0, 1\], got 1.5"),
         ({"epsilon_final": -0.1}, r"epsilon_final: must lie in \[0, 1\], got -0.1"),
         ({"v_min": 1.0, "v_max": 1.0}, "v_min: must be below v_max, got 1.0 and 1.0"),
-        ({"hidden_sizes": (4, 0)}, r"hidden_sizes: widths must be at least 1, got \(4, 0\)"),
-        ({"distributional": "iqn"}, "distributional: must be one of none, c51, qr, got 'iqn'"),
-        ({"activation": "sine"}, "activation: must be one of tanh, relu, silu, elu, got 'sine'"),
+        ({"hidden_sizes": (4, 0)}, r"hidden_sizes: must be at least 1 each, got \(4, 0\)"),
+        ({"distributional": "iqn"}, "distributional: must be one of 'none', 'c51', 'qr', got 'iqn'"),
+        ({"activation": "sine"}, "activation: must be one of 'tanh', .* got 'sine'"),
     ],
 )
 def test_impossible_settings(overrides, message):
@@ -308,18 +311,17 @@ def test_learning_must_start_before_the_end():
 
 
 def test_cartpole_is_learned():
-    """Twice the settings of configs/dqn/cartpole.yaml but a smaller network: half a minute becomes seconds."""
+    """The settings of configs/dqn/cartpole.yaml with a smaller network and 3-step returns: seconds instead of 20."""
     agent = DQN(
-        "CartPole-v1", seed=1, hidden_sizes=(64, 64), learning_rate=2.3e-3, batch_size=64, train_freq=256,
+        "CartPole-v1", seed=0, hidden_sizes=(64, 64), n_step=3, learning_rate=2.3e-3, batch_size=64, train_freq=256,
         gradient_steps=128, target_update_interval=10, epsilon_steps=8000, epsilon_final=0.04,
     )  # fmt: skip
-    best = 0.0
+    found = []
 
     def check(_):
-        nonlocal best
         if agent.iteration % 8 == 0 and agent.env_steps > 8000:
-            best = max(best, agent.evaluate(10).mean)
-        return best < 400
+            found.append(agent.evaluate(10).mean)
+        return not found or found[-1] < 450
 
     agent.learn(40_000, check)
-    assert best >= 400
+    assert max(found) >= 450

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import dynarl
 from dynarl.agents import schedules
 from dynarl.agents.q_networks import NoisyLinear, QNetwork
 from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import gradcheck, gradgradcheck, tensor
-from gymnasium import spaces
 
 B, A, Z = 7, 3, 5
 
