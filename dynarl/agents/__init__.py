@@ -1,7 +1,8 @@
 """Agents: each file reads as its paper, and all share the verbs learn, predict, evaluate, save and load."""
 
 from dynarl.agents.agent import Agent, Evaluation
+from dynarl.agents.dqn import DQN, DQNConfig
 from dynarl.agents.policies import ActorCritic
 from dynarl.agents.ppo import PPO, PPOConfig
 
-__all__ = ["PPO", "ActorCritic", "Agent", "Evaluation", "PPOConfig"]
+__all__ = ["DQN", "PPO", "ActorCritic", "Agent", "DQNConfig", "Evaluation", "PPOConfig"]
