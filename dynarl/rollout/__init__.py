@@ -3,5 +3,6 @@
 from dynarl.rollout.collect import ActingPolicy, Collector
 from dynarl.rollout.fragment import Batch, Fragment
 from dynarl.rollout.play import play
+from dynarl.rollout.replay import ReplayBuffer
 
-__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "play"]
+__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "ReplayBuffer", "play"]
