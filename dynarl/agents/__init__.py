@@ -3,5 +3,6 @@
 from dynarl.agents.agent import Agent, Evaluation
 from dynarl.agents.policies import ActorCritic
 from dynarl.agents.ppo import PPO, PPOConfig
+from dynarl.agents.sac import SAC, SACConfig
 
-__all__ = ["PPO", "ActorCritic", "Agent", "Evaluation", "PPOConfig"]
+__all__ = ["PPO", "SAC", "ActorCritic", "Agent", "Evaluation", "PPOConfig", "SACConfig"]

@@ -2,7 +2,8 @@
 
 from dynarl.rollout.collect import ActingPolicy, Collector
 from dynarl.rollout.fragment import Batch, Fragment
+from dynarl.rollout.noise import NoiseStream
 from dynarl.rollout.play import play
 from dynarl.rollout.replay import ReplayBuffer
 
-__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "ReplayBuffer", "play"]
+__all__ = ["ActingPolicy", "Batch", "Collector", "Fragment", "NoiseStream", "ReplayBuffer", "play"]

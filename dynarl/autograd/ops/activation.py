@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.elementwise import clamp, exp, expm1, tanh, where
 from dynarl.autograd.ops.linalg import matmul
@@ -232,18 +234,7 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
     y = rows.dot(weight.T)  # dot and not @: for one row it is five times faster
     if bias is not None:
         y += bias
-    if activation is not None:
-        if activation == "tanh":
-            np_.tanh(y, out=y)
-        elif activation == "relu":
-            np_.maximum(y, 0, out=y)
-        elif activation == "sigmoid":
-            y *= 0.5
-            np_.tanh(y, out=y)
-            y += 1
-            y *= 0.5
-        else:
-            raise ValueError(f"activation must be one of None, 'tanh', 'relu', 'sigmoid', not {activation!r}")
+    activate(np_, activation, y)
 
     def vjp(g: Any, needs: Any) -> Any:
         if g.ndim != 2:
@@ -265,6 +256,32 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = No
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1]), vjp
 
 
+# `maximum` with a number has no vector loop in NumPy (40 µs for 2^17 floats), with an array it has one (12 µs).
+_ZEROS = np.zeros(1 << 14, np.float32)
+
+
+def activate(np_: Any, activation: str | None, y: Any) -> None:
+    """Apply an activation by name to a raw array in place."""
+    if activation == "tanh":
+        np_.tanh(y, out=y)
+    elif activation == "relu":
+        if np_ is np and y.dtype == _ZEROS.dtype and y.size >= _ZEROS.size and y.flags.c_contiguous:
+            whole = y.size // _ZEROS.size * _ZEROS.size
+            flat = y.reshape(-1)
+            blocks, rest = flat[:whole].reshape(-1, _ZEROS.size), flat[whole:]
+            np.maximum(blocks, _ZEROS, out=blocks)
+            np.maximum(rest, 0, out=rest)
+        else:
+            np_.maximum(y, 0, out=y)
+    elif activation == "sigmoid":
+        y *= 0.5
+        np_.tanh(y, out=y)
+        y += 1
+        y *= 0.5
+    elif activation is not None:
+        raise ValueError(f"activation must be one of None, 'tanh', 'relu', 'sigmoid', not {activation!r}")
+
+
 def _activation_grad(np_: Any, activation: str, y: Any, g: Any) -> Any:
     if activation == "relu":
         return g * (y > 0)
@@ -279,6 +296,6 @@ def _activation_grad(np_: Any, activation: str, y: Any, g: Any) -> Any:
 
 
 __all__ = [
-    "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "linear", "log_softmax", "logsigmoid", "logsumexp", "mish",
+    "activate", "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "linear", "log_softmax", "logsigmoid", "logsumexp", "mish",
     "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip
