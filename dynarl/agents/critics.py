@@ -19,7 +19,7 @@ FUSED = ("relu", "tanh")
 class Critics(nn.Module):
     """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
 
-    Called with inputs [B, inputs] it returns [C, B, outputs]. Two networks of 256 units take one product of
+    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]. Two networks of 256 units take one product of
     [2, 256, 256] matrices where separate ones take two, and half of everything around it. Weights and
     biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in).
     """
@@ -48,11 +48,17 @@ class Critics(nn.Module):
                 nn.init.uniform_(parameter, -bound, bound)
                 self.register_parameter(name, parameter)
 
-    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """Return Q [C, B, outputs] of x [B, inputs]; `frozen` parameters get no gradient, and none is computed."""
+    def forward(self, obs: Tensor, action: Any = None, *, frozen: bool = False) -> Tensor:
+        """Return Q [C, B, outputs] of obs [B, F] and, where they are inputs, actions [B, A].
+
+        Parameters that are `frozen` get no gradient, and none is computed for them.
+        """
+        x: Any = obs
         for i in range(self.depth):
             weight, bias = getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")
             if frozen:
                 weight, bias = wrap(weight.array), wrap(bias.array)
-            x = batched_linear(x, weight, bias, activation=self.activation if i < self.depth - 1 else None)
-        return x
+            activation = self.activation if i < self.depth - 1 else None
+            more = (action,) if i == 0 and action is not None else ()
+            x = batched_linear(x, weight, bias, *more, activation=activation)
+        return x  # type: ignore[no-any-return]

@@ -3,11 +3,11 @@
 for each environment step:
     a ~ pi(.|s); store (s, a, r, s')
 for each gradient step, on a batch of the replay:
-    log alpha <- Adam step on -log alpha (log pi(a|s) + target entropy)                      eq. 18
     y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s')),  a' ~ pi      eq. 2, 3
-    Q_i   <- Adam step on 1/2 mean((Q_i(s, a) - y)^2)                                        eq. 5
-    pi    <- Adam step on mean(alpha log pi(a~|s) - min_i Q_i(s, a~)),  a~ ~ pi              eq. 7, 9
-    Q'_i  <- tau Q_i + (1 - tau) Q'_i
+    Q_i       <- Adam step on 1/2 mean((Q_i(s, a) - y)^2)                                    eq. 5
+    pi        <- Adam step on mean(alpha log pi(a~|s) - min_i Q_i(s, a~)),  a~ ~ pi          eq. 7, 9
+    log alpha <- Adam step on -log alpha (log pi(a~|s) + target entropy)                     eq. 18
+    Q'_i      <- tau Q_i + (1 - tau) Q'_i
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from dynarl.agents.state import from_plain, to_plain
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.indexing import gather
-from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs.spaces import encode, flat_size
@@ -193,40 +192,37 @@ class SAC(Agent):
         return batch
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """Make one gradient step on temperature, critics and actor, in this order, and return its metrics.
+        """Make one gradient step on critics, actor and temperature (Algorithm 1) and return its metrics.
 
         `batch` [B] has obs, action, reward, next_obs, discount (0 where the episode terminated), and noise
-        [2, B, A], standard normal, for the actions in obs and in next_obs (not for Discrete actions).
+        [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions).
         """
         cfg = self.config
-        obs, next_obs = self.network_input(batch.obs), self.network_input(batch.next_obs)
-        alpha = self.alpha
-
-        # Actions of the current policy, and the temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18)
-        action, log_prob = self.policy(obs, batch, 0)
-        entropy = self.entropy(log_prob)
-        if self.alpha_optimizer is not None:
-            alpha_loss = self.log_alpha * (entropy - self.target_entropy)
-            self._gradient_step(self.alpha_optimizer, alpha_loss)
+        obs, next_obs, alpha = self.network_input(batch.obs), self.network_input(batch.next_obs), self.alpha
 
         # Critics: y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s'))   (eq. 2, 3, 5)
         with no_grad():
-            next_value = self.soft_value(next_obs, *self.policy(next_obs, batch, 1), alpha=alpha)
-        td_target = soft_td_target(batch.reward, batch.discount, next_value)
+            next_action, next_log_prob = self.policy(next_obs, batch, 0)
+            next_value = self.soft_value(next_obs, next_action, next_log_prob, alpha)
         q = self.q_of(obs, batch.action)
-        loss_of_critics = critic_loss(q, td_target=td_target)
-        self._gradient_step(self.critic_optimizer, loss_of_critics)
+        loss_of_critics = critic_loss(q, td_target=soft_td_target(batch.reward, batch.discount, next_value))
+        step(self.critic_optimizer, loss_of_critics)
 
         # Actor: alpha log pi(a|s) - min_i Q_i(s, a), no gradient into the critics   (eq. 7, 9)
-        if self.discrete:
-            with no_grad():
-                values = self.critics(obs)
-            loss_of_actor = discrete_policy_loss(log_prob, values, alpha=alpha)
+        action, log_prob = self.policy(obs, batch, 1)
+        if action is None:
+            loss_of_actor = discrete_policy_loss(log_prob, self.critics(obs, frozen=True), alpha=alpha)
         else:
-            values = self.critics(cat((obs, action), -1), frozen=True).squeeze(-1)
-            loss_of_actor = policy_loss(values, log_prob, alpha=alpha)
-        self._gradient_step(self.actor_optimizer, loss_of_actor)
+            q_of_policy = self.critics(obs, action, frozen=True).squeeze(-1)
+            loss_of_actor = policy_loss(q_of_policy, log_prob, alpha=alpha)
+        step(self.actor_optimizer, loss_of_actor)
 
+        # Temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18)
+        entropy = self.entropy(log_prob)
+        if self.alpha_optimizer is not None:
+            step(self.alpha_optimizer, self.log_alpha * (entropy - self.target_entropy))
+
+        # Target critics: Q' <- tau Q + (1 - tau) Q'
         self.grad_steps += 1
         if self.grad_steps % cfg.target_update_interval == 0:
             optim.polyak_update(self._critic_parameters, self._target_parameters, cfg.tau)
@@ -249,7 +245,7 @@ class SAC(Agent):
             return None, self.actor(obs)
         return self.actor(obs).sample(batch.noise[which])  # type: ignore[no-any-return]
 
-    def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, *, alpha: float) -> NDArray[Any]:
+    def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
         """Return V(s) = E[min_i Q'_i(s, a) - alpha log pi(a|s)] [B] by the target critics (eq. 3).
 
         One sample of the action stands for the expectation; over Discrete actions it is summed.
@@ -258,7 +254,7 @@ class SAC(Agent):
             logs = log_prob.array
             smallest = self.target_critics(obs).array.min(axis=0)
             return (np.exp(logs) * (smallest - alpha * logs)).sum(axis=-1)  # type: ignore[no-any-return]
-        smallest = self.target_critics(cat((obs, action), -1)).array[..., 0].min(axis=0)
+        smallest = self.target_critics(obs, action).array[..., 0].min(axis=0)
         return smallest - alpha * log_prob.array  # type: ignore[no-any-return]
 
     def q_of(self, obs: Tensor, action: Any) -> Tensor:
@@ -266,7 +262,7 @@ class SAC(Agent):
         if self.discrete:
             index = np.broadcast_to(action[None, :, None], (self.config.num_critics, len(action), 1))
             return gather(self.critics(obs), -1, wrap(index)).squeeze(-1)  # type: ignore[no-any-return]
-        return self.critics(cat((obs, wrap(action)), -1)).squeeze(-1)  # type: ignore[no-any-return]
+        return self.critics(obs, action).squeeze(-1)  # type: ignore[no-any-return]
 
     def entropy(self, log_prob: Tensor) -> float:
         """Return the policy's entropy in nats, estimated on a batch of log-probabilities [B] (or all, [B, K])."""
@@ -274,11 +270,6 @@ class SAC(Agent):
         if self.discrete:
             return -float((np.exp(logs) * logs).sum(axis=-1).mean())
         return -float(logs.mean())
-
-    def _gradient_step(self, optimizer: optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
     # -- construction ---------------------------------------------------------------------------------------------
 
@@ -369,3 +360,10 @@ class SAC(Agent):
             self.envs.load_state_dict(state["envs"])
             if not self.envs.exact_state:
                 self.replay.cut()
+
+
+def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
+    """Make one step down the gradient of a loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
