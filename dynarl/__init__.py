@@ -50,11 +50,12 @@ for _module, _names in _FUNCTIONS.items():
     for _name in _names.split():
         globals()[_name] = getattr(Tensor if _module is reduction else _module, _name)  # methods also take axis=
 
-add, sub = Tensor.add, Tensor.sub
+_bound: Any = Tensor
+add, sub = _bound.add, _bound.sub
 subtract, multiply, divide, true_divide = sub, elementwise.mul, elementwise.div, elementwise.div
 clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
-swapaxes, ravel, logsumexp = Tensor.swapaxes, Tensor.ravel, Tensor.logsumexp
-del _module, _names, _name
+swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
+del _bound, _module, _names, _name
 
 _LAZY = ("nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
 

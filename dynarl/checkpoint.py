@@ -12,7 +12,6 @@ old one or the new one. Nothing in it is pickled and nothing in it is executed.
 import contextlib
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from dynarl.state_tree import decode, encode
 
 __all__ = [
     "FORMAT_VERSION",
@@ -40,10 +41,6 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST, ARRAYS, STATE = "MANIFEST.json", "arrays.safetensors", "state.json"
 
-_DTYPES = frozenset(
-    {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-    | {"float16", "float32", "float64", "complex64"}
-)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _MAX_JSON_BYTES = 64 << 20
 _STALE_AFTER_SECONDS = 3600.0
@@ -77,8 +74,8 @@ def save(directory: str | os.PathLike[str], state: Mapping[str, Any], *, meta: M
     """
     target = Path(directory).absolute()
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    tree = _encode(state, "", arrays)
-    described = _encode(meta, "", None)
+    tree = encode(state, "", arrays)
+    described = encode(meta, "", None)
     if target.is_symlink() or (target.exists() and not _is_replaceable(target)):
         raise CheckpointError(f"checkpoint: {target} exists and is not a checkpoint; it is left as it is")
     scratch = target.with_name(f".{target.name}.tmp-{secrets.token_hex(4)}")
@@ -219,7 +216,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     arrays = _arrays(directory / ARRAYS, contents[ARRAYS])
     tree = _parse(directory / STATE, contents[STATE])
     try:
-        state, meta = _decode(tree["state"], arrays), _decode(manifest["meta"], {})
+        state, meta = decode(tree["state"], arrays), decode(manifest["meta"], {})
         if not isinstance(state, dict) or not isinstance(meta, dict):
             raise TypeError("state and meta must be objects")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -318,65 +315,3 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray[Any, Any]]:
         return {name: np.array(view) for name, view in views.items()}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"checkpoint: {path} is not a safetensors file dynarl reads: {error}") from error
-
-
-# --------------------------------------------------------------------------------- the state as JSON + arrays
-
-
-def _encode(value: Any, path: str, arrays: dict[str, Any] | None) -> Any:
-    """Return `value` as JSON; arrays go to `arrays` under their path (None: arrays are refused)."""
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _encode_array(np.asarray(value), path, arrays)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
-    if isinstance(value, Mapping):
-        if bad := [key for key in value if not isinstance(key, str)]:
-            raise TypeError(f"checkpoint: keys must be strings, got {bad[0]!r} at {path or 'the top'!r}")
-        return {_escape_key(key): _encode(item, _join(path, key), arrays) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(item, _join(path, str(i)), arrays) for i, item in enumerate(value)]
-    raise TypeError(
-        f"checkpoint: {type(value).__module__}.{type(value).__qualname__} at {path or 'the top'!r} cannot be "
-        "stored without pickle; allowed are NumPy arrays, numbers, strings, booleans, None, dicts and lists"
-    )
-
-
-def _encode_array(array: np.ndarray[Any, Any], path: str, arrays: dict[str, Any] | None) -> Any:
-    if arrays is None:
-        if array.ndim == 0:
-            return _encode(array.item(), path, None)
-        raise TypeError(f"checkpoint: meta holds no arrays, got one of shape {array.shape} at {path!r}")
-    if array.dtype.name not in _DTYPES:
-        raise TypeError(f"checkpoint: dtype {array.dtype} at {path!r} cannot be stored; allowed are {sorted(_DTYPES)}")
-    # order="C" and not ascontiguousarray, which would turn a 0-d array into a 1-d one
-    arrays[path] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-    return {"$array": path}
-
-
-def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
-    if isinstance(value, list):
-        return [_decode(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"$array"}:
-        return arrays[value["$array"]]
-    if value.keys() == {"$float"}:
-        return float(value["$float"])
-    return {_unescape_key(key): _decode(item, arrays) for key, item in value.items()}
-
-
-def _escape_key(key: str) -> str:
-    return "$" + key if key.startswith("$") else key
-
-
-def _unescape_key(key: str) -> str:
-    return key[1:] if key.startswith("$$") else key
-
-
-def _join(path: str, key: str) -> str:
-    key = key.replace("~", "~0").replace("/", "~1")
-    return f"{path}/{key}" if path else f"./{key}" if key.startswith("__") else key

@@ -63,10 +63,9 @@ def _configure(agent_cls: Any, argv: list[str], default_config: Any) -> tuple[An
     prog = Path(sys.argv[0]).name
     description = f"Train {agent_cls.algorithm} on a Gymnasium environment."
     argv, resumed = _resume_target(argv)
-    if default_config is not None and not resumed and _takes_default(config_cls, argv):
-        argv = [str(default_config), *argv]
     if not resumed or any(flag in argv for flag in ("-h", "--help")):
-        config: Any = configuration.load(config_cls, argv, prog=prog, description=description)
+        default = [str(default_config)] if default_config and _takes_default(config_cls, argv) else []
+        config: Any = configuration.load(config_cls, default + argv, prog=prog, description=description)
         if not config.run.resume:
             return config, []
         resumed = str(_newest_run(config.run, agent_cls.algorithm))
@@ -86,7 +85,7 @@ def _takes_default(config_cls: type, argv: list[str]) -> bool:
 
 def _resume_target(argv: list[str]) -> tuple[list[str], str | None]:
     """Return `argv` with `--resume DIR` as `--run-dir DIR --resume`, and the directory to resume if named."""
-    argv = list(argv)
+    argv = [part for token in argv for part in (token.split("=", 1) if token[:9] == "--resume=" else [token])]
     if "--resume" not in argv:
         return argv, None
     i = argv.index("--resume")

@@ -8,7 +8,6 @@ file, `--learning-rate 1e-3` on the command line, whichever dataclass owns the f
 import dataclasses
 import difflib
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from dynarl import strict_yaml
 __all__ = ["ConfigError", "RunConfig", "fields_of", "from_mapping", "load", "replace", "to_yaml"]
 
 Config = TypeVar("Config")
-
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 class ConfigError(ValueError):
@@ -202,77 +199,10 @@ def from_mapping(config_cls: Any, tree: Mapping[str, Any], *, source: str) -> di
             hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(fields))}"
             raise ConfigError(f"config: {source} has an unknown key {key!r}{hint}")
         try:
-            values[name] = coerce(value, fields[name][1])
+            values[name] = strict_yaml.coerce(value, fields[name][1])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config: {source}: {key}: {error}") from error
     return values
-
-
-def coerce(value: Any, kind: Any) -> Any:
-    """Return `value`, as YAML gave it, as the type `kind` of a field; nothing is rounded or guessed.
-
-    Raises TypeError or ValueError that says what was expected.
-    """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin is typing.Annotated:
-        return coerce(value, args[0])
-    if origin is typing.Literal:
-        return _coerce_literal(value, args)
-    if origin in (typing.Union, types.UnionType):
-        return _coerce_union(value, args)
-    if origin in (tuple, list):
-        return _coerce_sequence(value, origin, args)
-    if kind is dict or origin is dict:
-        if isinstance(value, dict):
-            return value
-        raise TypeError(f"expected a mapping, got {value!r}")
-    return _coerce_scalar(value, kind)
-
-
-def _coerce_scalar(value: Any, kind: Any) -> Any:
-    if kind is bool and isinstance(value, str) and value.lower() in _WORDS:
-        return _WORDS[value.lower()]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if kind is type(None) and value is None:
-        return None
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    expected = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(kind)
-    raise TypeError(f"expected {expected or getattr(kind, '__name__', kind)}, got {value!r}")
-
-
-def _coerce_literal(value: Any, choices: tuple[Any, ...]) -> Any:
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return choice
-    raise ValueError(f"expected one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def _coerce_union(value: Any, kinds: tuple[Any, ...]) -> Any:
-    for kind in sorted(kinds, key=lambda kind: kind is not type(value)):
-        try:
-            return coerce(value, kind)
-        except (TypeError, ValueError):
-            continue
-    names = " or ".join("None" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds)
-    raise TypeError(f"expected {names}, got {value!r}")
-
-
-def _coerce_sequence(value: Any, origin: Any, args: tuple[Any, ...]) -> Any:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {value!r}")
-    if origin is list or args[-1:] == (...,):
-        kinds = [args[0]] * len(value)
-    else:
-        kinds = list(args)
-    if len(kinds) != len(value):
-        raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
-    return origin(coerce(item, kind) for item, kind in zip(value, kinds, strict=True))
 
 
 # ----------------------------------------------------------------------------------------------- command line
@@ -316,10 +246,10 @@ def split(config_cls: type, argv: Sequence[str]) -> tuple[list[Path], list[str]]
         previous = flags[-1].replace("-", "_").replace("__", "--", 1) if flags else ""
         if not token.startswith("-") and (i == 0 or token.endswith((".yaml", ".yml"))):
             files.append(Path(token))
-        elif previous in switches and token.lower() in _WORDS:
-            flags[-1] = flags[-1] if _WORDS[token.lower()] else "--no-" + flags[-1][2:]
-        elif named.replace("-", "_").replace("__", "--", 1) in switches and value.lower() in _WORDS:
-            flags.append(named if _WORDS[value.lower()] else "--no-" + named[2:])
+        elif previous in switches and token.lower() in strict_yaml.BOOLEANS:
+            flags[-1] = flags[-1] if strict_yaml.BOOLEANS[token.lower()] else "--no-" + flags[-1][2:]
+        elif named.replace("-", "_").replace("__", "--", 1) in switches and value.lower() in strict_yaml.BOOLEANS:
+            flags.append(named if strict_yaml.BOOLEANS[value.lower()] else "--no-" + named[2:])
         else:
             flags.append(token)
     if len(files) > 1:
@@ -352,7 +282,7 @@ def _parse(config_cls: type[Config], flags: list[str], default: Config, prog: st
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="INT",
-            instance_from_str=lambda texts: coerce(strict_yaml.parse(f"value: {texts[0]}")["value"], int),
+            instance_from_str=lambda texts: strict_yaml.coerce(strict_yaml.parse(f"value: {texts[0]}")["value"], int),
             is_instance=lambda value: type(value) is int,
             str_from_instance=lambda value: [str(value)],
         )

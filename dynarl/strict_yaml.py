@@ -6,11 +6,13 @@ ten. Anchors and aliases, tags, duplicate keys, deep nesting and files over a me
 
 import math
 import re
+import types
+import typing
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["dump", "parse", "read"]
+__all__ = ["BOOLEANS", "coerce", "dump", "parse", "read"]
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
@@ -129,3 +131,75 @@ _SCALARS: tuple[tuple[str, str, str], ...] = (
 
 def _float(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+# ------------------------------------------------------------------------------------------------ to a type
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def coerce(value: Any, kind: Any) -> Any:
+    """Return `value`, as YAML gave it, as the type `kind` of a field; nothing is rounded or guessed.
+
+    Raises TypeError or ValueError that says what was expected.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is typing.Annotated:
+        return coerce(value, args[0])
+    if origin is typing.Literal:
+        return _coerce_literal(value, args)
+    if origin in (typing.Union, types.UnionType):
+        return _coerce_union(value, args)
+    if origin in (tuple, list):
+        return _coerce_sequence(value, origin, args)
+    if kind is dict or origin is dict:
+        if isinstance(value, dict):
+            return value
+        raise TypeError(f"expected a mapping, got {value!r}")
+    return _coerce_scalar(value, kind)
+
+
+def _coerce_scalar(value: Any, kind: Any) -> Any:
+    if kind is bool and isinstance(value, str) and value.lower() in BOOLEANS:
+        return BOOLEANS[value.lower()]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is type(None) and value is None:
+        return None
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    expected = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}.get(kind)
+    raise TypeError(f"expected {expected or getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+def _coerce_literal(value: Any, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return choice
+    raise ValueError(f"expected one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _coerce_union(value: Any, kinds: tuple[Any, ...]) -> Any:
+    for kind in sorted(kinds, key=lambda kind: kind is not type(value)):
+        try:
+            return coerce(value, kind)
+        except (TypeError, ValueError):
+            continue
+    names = " or ".join("None" if k is type(None) else getattr(k, "__name__", str(k)) for k in kinds)
+    raise TypeError(f"expected {names}, got {value!r}")
+
+
+def _coerce_sequence(value: Any, origin: Any, args: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {value!r}")
+    if origin is list or args[-1:] == (...,):
+        kinds = [args[0]] * len(value)
+    else:
+        kinds = list(args)
+    if len(kinds) != len(value):
+        raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
+    return origin(coerce(item, kind) for item, kind in zip(value, kinds, strict=True))

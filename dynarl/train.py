@@ -1,26 +1,24 @@
 """Train an agent: a run directory with curves, checkpoints and a summary, that can be stopped and resumed."""
 
-import contextlib
 import functools
 import os
 import re
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from dynarl import identity
-from dynarl.checkpoint import Checkpoint
+from dynarl.checkpoint import Checkpoint, CheckpointError
 from dynarl.config import ConfigError, RunConfig, to_yaml
 from dynarl.metrics import Clock, MetricLog, Window
+from dynarl.process import deferred_signals, limit_threads
 from dynarl.progress import ProgressBar
 from dynarl.run_directory import RunDirectory, latest, refuse_under_ray
+from dynarl.seeding import derive_seed
 
 __all__ = ["run"]
 
@@ -49,11 +47,14 @@ def run(
     config = config or RunConfig()
     started = time.perf_counter()
     limit_threads(config.num_threads)
+    if config.resume and config.run_dir is None:
+        raise ConfigError("resume: run_dir must name the directory of the run to continue")
     path = config.run_dir or default_run_dir(config, agent_cls.algorithm)
     refuse_under_ray(path, os.environ, os.getcwd())  # noqa: PTH109 - the text of it is what matters
     with RunDirectory(path, resume=config.resume) as directory:
         checkpoint = latest(path, report=_warn) if config.resume else None
         agent = _make_agent(agent_cls, config, agent_config)
+        agent.num_threads = None  # limited above, for the whole run
         training = Training(agent, config, directory, command, started)
         try:
             training.begin(checkpoint)
@@ -78,7 +79,8 @@ class Training:
         self.window = Window()
         self.clock = Clock(started)
         self.stopped_by: str | None = None
-        self.evaluation: Any = None  # the one over eval_episodes, once there is one
+        self.evaluation: Any = None  # the final one
+        self.deciding_seed = derive_seed(config.seed, "evaluations that decide")
         self.best: float | None = None
         self.saved: tuple[int, Path] | None = None
         self._steps_before = 0
@@ -91,12 +93,10 @@ class Training:
         resume_at = None
         if checkpoint is not None:
             identity.check(checkpoint.meta, agent)
-            agent.load_state_dict(checkpoint.state)
-            kept = checkpoint.meta["run"]
-            self.window.load_state_dict(kept["window"])
-            self.clock.load_state_dict(kept["time"])
-            self.best, resume_at = kept["best"], kept["log"]
-            self.saved = (int(agent.env_steps), checkpoint.path)
+            try:
+                resume_at = self._restore(checkpoint)
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(f"checkpoint: {checkpoint.path} does not fit: {error!r}") from error
         (self.directory.path / "summary.json").unlink(missing_ok=True)
         self.directory.set_aside_after(int(agent.env_steps))
         self.directory.write_config(_resolved(config, agent.config))
@@ -109,16 +109,26 @@ class Training:
             f"{config.total_steps:,} env steps, in {self.directory.path}"
         )
 
+    def _restore(self, checkpoint: Checkpoint) -> dict[str, int]:
+        """Take over the state of agent and run; return where the log stood."""
+        kept = checkpoint.meta["run"]
+        self.agent.load_state_dict(checkpoint.state)
+        self.window.load_state_dict(kept["window"])
+        self.clock.load_state_dict(kept["time"])
+        self.best = kept["best"]
+        self.saved = (int(self.agent.env_steps), checkpoint.path)
+        return dict(kept["log"])
+
     def run(self) -> dict[str, Any]:
         """Learn until an end is reached, save, evaluate, and return the summary."""
         left = self.config.total_steps - int(self.agent.env_steps)
         if left <= 0:
             self.say(f"all {self.config.total_steps:,} env steps are done; --total-steps N continues to N")
-        with _deferred_signals(self):
+        with deferred_signals(self.stop):
             if left > 0:
                 with self.clock.phase("train"):
                     self.agent.learn(left, on_iteration=self.on_iteration)
-            self.save(score=None if self.evaluation is None else self.evaluation.mean)
+            self.save()
             if self.window:
                 self.record()
         if self.stopped_by in ("SIGINT", "SIGTERM"):
@@ -155,6 +165,10 @@ class Training:
         self._bar.update(steps, self.window.recent_return)
         return self.stopped_by is None
 
+    def stop(self, why: str) -> None:
+        """End the run after the iteration at hand."""
+        self.stopped_by = why
+
     def record(self) -> None:
         """Write one record of the window's means and of the counters."""
         assert self._log is not None
@@ -172,16 +186,25 @@ class Training:
             )
 
     def evaluate(self) -> float:
-        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it."""
+        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it.
+
+        The episodes are others than those of the final evaluation: a run that ends because its result was
+        good must not report that very result.
+        """
         assert self._log is not None
         config, goal = self.config, self.config.stop_at_return
         with self.clock.phase("eval"):
-            found = self.agent.evaluate(config.periodic_eval_episodes)
+            found = self.agent.evaluate(config.periodic_eval_episodes, seed=self.deciding_seed)
             if goal is not None and found.mean >= goal:
-                found = self.agent.evaluate(config.eval_episodes)
+                found = self.agent.evaluate(config.eval_episodes, seed=self.deciding_seed)
                 if found.mean >= goal:
-                    self.evaluation, self.stopped_by = found, self.stopped_by or "stop_at_return"
-        self._log.record(int(self.agent.env_steps), _evaluation_metrics(found))
+                    self.stopped_by = self.stopped_by or "stop_at_return"
+        values = {
+            "eval/mean_reward": float(found.mean),
+            "eval/std_reward": float(found.std),
+            "eval/mean_ep_length": float(np.mean(found.lengths)),
+        }
+        self._log.record(int(self.agent.env_steps), values)
         return float(found.mean)
 
     def save(self, score: float | None = None) -> None:
@@ -196,7 +219,8 @@ class Training:
                 raise self._broken(f"{name} holds NaN")
             meta = {
                 **identity.describe(self.agent),
-                "env_id": self.config.env_id,
+                # what PPO.load makes an environment of; with arguments the id alone would make another one
+                "env_id": None if self.config.env_kwargs else self.config.env_id,
                 "seed": self.config.seed,
                 "score": score,
                 "run": {
@@ -218,12 +242,10 @@ class Training:
 
     def finish(self) -> dict[str, Any]:
         """Evaluate over eval_episodes, say the result, and write summary.json."""
-        assert self._log is not None
         config = self.config
-        if self.evaluation is None and config.eval_episodes:
+        if config.eval_episodes:
             with self.clock.phase("eval"):
                 self.evaluation = self.agent.evaluate(config.eval_episodes)
-            self._log.record(int(self.agent.env_steps), _evaluation_metrics(self.evaluation))
         summary = self.summary()
         path = self.directory.write_summary(summary)
         self.say(_in_words(summary, config, path))
@@ -281,15 +303,6 @@ def run_name(config: RunConfig, algorithm: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
 
 
-def limit_threads(number: int) -> None:
-    """Give the linear algebra library `number` threads, unless the environment gave it as many already."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    if any(os.environ.get(name) != str(number) for name in names):
-        import threadpoolctl
-
-        threadpoolctl.threadpool_limits(number)
-
-
 def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
     import gymnasium
 
@@ -315,14 +328,6 @@ def _resolved(config: RunConfig, agent_config: Any) -> str:
 def _due(steps: int, before: int, every: int) -> bool:
     """Say whether a multiple of `every` lies in (before, steps]."""
     return steps // every > before // every
-
-
-def _evaluation_metrics(found: Any) -> dict[str, float]:
-    return {
-        "eval/mean_reward": float(found.mean),
-        "eval/std_reward": float(found.std),
-        "eval/mean_ep_length": float(np.mean(found.lengths)),
-    }
 
 
 def _first_nan(state: Any, path: str = "") -> str | None:
@@ -353,25 +358,3 @@ def _in_words(summary: Mapping[str, Any], config: RunConfig, path: Path) -> str:
 
 def _warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _deferred_signals(training: Training) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the run after the iteration at hand; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if training.stopped_by in ("SIGINT", "SIGTERM"):
-            raise KeyboardInterrupt
-        training.stopped_by = signal.Signals(number).name
-        # print() is not safe here: the signal may have come in the middle of another one
-        os.write(2, b"\nfinishing this iteration, then saving; once more to stop at once without saving\n")
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

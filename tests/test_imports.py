@@ -17,12 +17,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Part -> the other parts it may import; what is not listed may import everything below the agents
 MAY_IMPORT = {
     "autograd": set(),
-    "nn": {"autograd"},
+    "nn": {"autograd", "optim"},
     "optim": {"autograd"},
     "distributions": {"autograd", "nn"},
-    "envs": set(),
-    "rollout": {"envs"},
-    "agents": {"autograd", "nn", "optim", "distributions", "envs", "rollout", "checkpoint", "config", "metrics", "random"},
+    "envs": {"seeding"},
+    "rollout": {"envs", "autograd"},
+    "agents": {
+        "autograd", "nn", "optim", "distributions", "envs", "rollout", "checkpoint", "config", "identity", "seeding",
+    },
 }
 LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "yaml", "safetensors", "pandas", "scipy"}
 

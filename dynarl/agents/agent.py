@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
+from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
+from dynarl.rollout import play
 
 __all__ = ["Agent", "Evaluation", "Stop"]
 
@@ -40,6 +43,8 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    num_threads: int | None = 1
+    """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
     grad_steps = 0
     iteration = 0
@@ -76,10 +81,11 @@ class Agent:
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
-        while self.env_steps < end:
-            metrics = self.collect_and_update(self.env_steps / end)
-            if on_iteration is not None and on_iteration(metrics) is False:
-                break
+        with blas_threads(self.num_threads):
+            while self.env_steps < end:
+                metrics = self.collect_and_update(self.env_steps / end)
+                if on_iteration is not None and on_iteration(metrics) is False:
+                    break
         return self
 
     def predict(
@@ -110,37 +116,18 @@ class Agent:
         Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds
         are keyed by (seed, "evaluate"), the same at every call; statistics of normalisers stay frozen.
         """
-        if episodes < 1:
-            raise ValueError(f"evaluate: episodes must be at least 1, got {episodes}")
-        envs = make(
-            _evaluation_source(self.source),
-            _parallel(self.source, episodes),
-            seed=self.seed if seed is None else seed,
-            purpose="evaluate",
-        )
+        seed = self.seed if seed is None else seed
+        envs = make(_evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
+
+        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
+            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
+
         try:
-            return self._play(envs, episodes, deterministic)
+            with blas_threads(self.num_threads):
+                returns, lengths = play(envs, act, episodes)
         finally:
             envs.close()
-
-    def _play(self, envs: Environments, episodes: int, deterministic: bool) -> Evaluation:
-        quota = np.full(envs.num_envs, episodes // envs.num_envs)
-        quota[: episodes % envs.num_envs] += 1
-        found: list[tuple[int, int, float, int]] = []
-        played = np.zeros(envs.num_envs, np.int64)
-        obs = envs.reset()
-        while (played < quota).any():
-            noise = None if deterministic else self._predict_noise(envs.num_envs)
-            info = envs.step(self.choose(obs, noise)).info
-            obs = envs.obs
-            if info:
-                for i, total, length in zip(info["env"], info["episode_return"], info["episode_length"]):
-                    if played[i] < quota[i]:
-                        found.append((int(i), int(played[i]), float(total), int(length)))
-                        played[i] += 1
-        found.sort()
-        returns = np.array([f[2] for f in found])
-        return Evaluation(float(returns.mean()), float(returns.std()), returns, np.array([f[3] for f in found]))
+        return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""
@@ -164,17 +151,31 @@ class Agent:
                 f"load: {path} was written by {saved.meta.get('algorithm')!r}, not by {cls.algorithm!r}"
             )
         env = saved.meta.get("env_id") if env is None else env
-        if env is None:
-            raise ValueError(f"load: {path} does not name a Gymnasium id, pass env=")
-        fields = {f.name: f for f in dataclasses.fields(cls.config_class)}
-        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.meta["config"].items() if k in fields}
-        init = {k: overrides.pop(k) for k in list(overrides) if k not in fields}
-        agent = cls(
-            env, seed=int(saved.meta["seed"]), device=device, config=cls.config_class(**{**stored, **overrides}), **init
-        )
+        if env is None or ":" in str(env):
+            raise ValueError(f"load: {path} names no registered Gymnasium id ({env!r}), pass env=")
+        names = {f.name for f in dataclasses.fields(cls.config_class)}
+        changes = {k: overrides.pop(k) for k in list(overrides) if k in names}
+        stored = from_mapping(cls.config_class, saved.meta["config"], source=str(path))
+        config = cls.config_class(**{**stored, **changes})
+        agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
         identity.check(saved.meta, agent)
         agent.load_state_dict(saved.state)
         return agent
+
+
+@contextlib.contextmanager
+def blas_threads(number: int | None) -> Iterator[None]:
+    """Limit BLAS to `number` threads inside: two on busy cores made a product of 256 x 256 fifty times slower."""
+    if number is None or os.environ.get("OPENBLAS_NUM_THREADS") == str(number):
+        yield
+        return
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(number, user_api="blas"):
+        yield
+
+
+_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
 
 
 def _number_of(env: Any, num_envs: int) -> int | None:
@@ -198,12 +199,11 @@ def _evaluation_source(env: Any) -> Any:
                 "give the agent an env id or a function that makes the environment"
             )
         spec = env.spec
-        return lambda: gymnasium.make(spec)
+        if isinstance(env, gymnasium.Env):
+            return lambda: gymnasium.make(spec)
+        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
+        return lambda: gymnasium.make(spec.id, **kwargs)
     return env
-
-
-def _parallel(env: Any, episodes: int) -> int:
-    return min(episodes, 100)
 
 
 def _is_single(space: Any, obs: Any, layout: Any) -> bool:
@@ -226,7 +226,7 @@ def _stored(obs: Any, layout: Any, single: bool) -> NDArray[Any]:
     if layout.pack is not None:
         lead = () if single else (_rows(obs),)
         packed = layout.pack(obs, lead)
-        return packed[None] if single else packed  # type: ignore[no-any-return]
+        return packed[None] if single else packed
     array = np.asarray(obs, dtype=layout.dtype)
     return array[None] if single else array
 

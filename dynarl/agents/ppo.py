@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
 from dynarl.agents.agent import Agent
+from dynarl.agents.checks import fraction, least_one, one_of, positive
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
 from dynarl.agents.returns import explained_variance, gae
@@ -97,29 +99,19 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
-        for name in ("num_envs", "num_steps", "batch_size", "num_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "adam_eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: must be above 0 or None, got {value}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation: must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}")
-        for name in ("learning_rate_schedule", "clip_range_schedule"):
-            if getattr(self, name) not in ("constant", "linear"):
-                raise ValueError(f"{name}: must be 'constant' or 'linear', got {getattr(self, name)!r}")
+        least_one("num_envs", "num_steps", "batch_size", "num_epochs", config=self)
+        positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", config=self)
+        positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
+        fraction("gamma", "gae_lambda", config=self)
+        one_of("activation", ACTIVATIONS, config=self)
+        one_of("learning_rate_schedule", ("constant", "linear"), config=self)
+        one_of("clip_range_schedule", ("constant", "linear"), config=self)
         if any(size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
         if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
             raise ValueError(
-                "kl_adaptive_lr: steers the learning rate itself, so learning_rate_schedule must be constant"
+                f"kl_adaptive_lr: {self.kl_adaptive_lr} steers the learning rate itself, so "
+                f"learning_rate_schedule must be 'constant', got {self.learning_rate_schedule!r}"
             )
 
 
@@ -168,7 +160,9 @@ class PPO(Agent):
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and policy is None
-        self.action_shape = action_layout(self.action_space)[0]
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
+        self.action_shape, self.action_dtype = action_layout(self.action_space)
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
@@ -183,7 +177,7 @@ class PPO(Agent):
         """Return stored observations [B, ...] as the policy's input: normalised, encoded, on its device."""
         if self.obs_normalizer is not None:
             obs = self.obs_normalizer(obs)
-        encoded = encode(self.layout.space, obs, flatten=self.flatten_obs)
+        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(
@@ -194,10 +188,7 @@ class PPO(Agent):
             distribution, value = self.policy(self.network_input(obs))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
-        host = to_host(action.array)
-        if host.shape[1:] != self.action_shape:
-            host = host.reshape(len(host), *self.action_shape)
-        return host, to_host(log_prob.array), to_host(value.array)
+        return self._stored_action(action), to_host(log_prob.array), to_host(value.array)
 
     def value(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...]."""
@@ -211,7 +202,14 @@ class PPO(Agent):
         with no_grad():
             distribution, _ = self.policy(self.network_input(obs))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
-        return to_host(action.array).reshape(len(obs), *self.action_shape)
+        return self._stored_action(action)
+
+    def _stored_action(self, action: Any) -> NDArray[Any]:
+        """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
+        array = to_host(action.array)
+        if array.dtype != self.action_dtype:  # a Bernoulli's mode is NaN at p = 0.5 exactly: then 0
+            array = np.nan_to_num(array).astype(self.action_dtype)
+        return array if array.shape[1:] == self.action_shape else array.reshape(len(array), *self.action_shape)
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -306,11 +304,15 @@ class PPO(Agent):
         names = ("action", "log_prob", "advantages", "returns", "value")
         batch = Batch({name: to_device(rows[name], self.device) for name in names})
         batch["input"] = self.network_input(rows.obs).array
+        if self.action_shape:  # as the distribution samples them: one row of numbers each
+            batch["action"] = batch.action.reshape(len(batch.action), -1)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            batch["action"] = batch.action.astype(np.float32)
         return batch
 
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
         if self.reward_normalizer is None:
-            return fragment.reward  # type: ignore[no-any-return]
+            return fragment.reward
         self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid)
         return self.reward_normalizer(fragment.reward)
 
@@ -367,7 +369,7 @@ class PPO(Agent):
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)
         self._predictions += 1
         uniform = self.noise_kind == "uniform"
-        return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]  # type: ignore[no-any-return]
+        return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -376,6 +378,7 @@ class PPO(Agent):
         state = {
             "policy": to_plain(self.policy.state_dict()),
             "optimizer": to_plain(self.optimizer.state_dict()),
+            "num_envs": self.envs.num_envs,
             "collector": self.collector.state_dict(),
             "env_steps": self.env_steps,
             "grad_steps": self.grad_steps,
@@ -389,14 +392,19 @@ class PPO(Agent):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`; in another number of environments than it was made in, with new episodes."""
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(from_plain(state["optimizer"]))
-        self.collector.load_state_dict(state["collector"])
         if self.obs_normalizer is not None:
             self.obs_normalizer.load_state_dict(state["obs_normalizer"])
-        if self.reward_normalizer is not None:
-            self.reward_normalizer.load_state_dict(state["reward_normalizer"])
+        if state["num_envs"] == self.envs.num_envs:
+            self.collector.load_state_dict(state["collector"])
+            if self.reward_normalizer is not None:
+                self.reward_normalizer.load_state_dict(state["reward_normalizer"])
+        else:
+            self.collector.step = int(state["collector"]["step"])
+            if self.reward_normalizer is not None:
+                self.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])
         self.env_steps, self.grad_steps = int(state["env_steps"]), int(state["grad_steps"])
         self.iteration, self._predictions = int(state["iteration"]), int(state["predictions"])
 
@@ -408,7 +416,7 @@ def _normalized(advantages: NDArray[Any]) -> NDArray[Any]:
         return advantages
     centred = advantages - advantages.sum() / count
     deviation = math.sqrt(float(centred.dot(centred)) / (count - 1))
-    return centred / (deviation + 1e-8)  # type: ignore[no-any-return]
+    return centred / (deviation + 1e-8)
 
 
 def _ratio_metrics(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:

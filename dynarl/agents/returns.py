@@ -65,7 +65,10 @@ def discounted_returns(
 
 
 def explained_variance(prediction: NDArray[Any], target: NDArray[Any]) -> float:
-    """Return 1 - Var(target - prediction) / Var(target): 1 is perfect, 0 no better than a constant, NaN for a constant target."""
+    """Return 1 - Var(target - prediction) / Var(target).
+
+    1 is perfect, 0 no better than a constant; NaN where the target does not vary.
+    """
     target = np.asarray(target, np.float64)
     variance = float(target.var())
     return float("nan") if variance == 0.0 else 1.0 - float((target - prediction).var()) / variance

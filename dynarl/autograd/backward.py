@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -141,10 +141,15 @@ def run(
     try:
         for root, seed in zip(roots, seeds):
             state.add(root, seed)
-        if plain:
-            _pull(order, state, retain_graph)
-        else:
-            _pull_checked(order, state, retain_graph, changed)
+        with np.errstate(all="ignore"):  # 0/0 and overflow are values here, as in PyTorch
+            if plain:
+                _pull(order, state, retain_graph)
+            else:
+                _pull_checked(order, state, retain_graph, changed)
+    except BaseException:
+        for node in order:
+            node.grad = None
+        raise
     finally:
         mode.recording = before
     state.finish()
@@ -248,21 +253,16 @@ def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
     wanted = state.wanted
     needs: list[Any] = []
     for edge in node.edges:
-        if edge is None or (wanted is not None and not _is_wanted(edge, wanted)):
-            needs.append(False)
-        elif edge.__class__ is Leaf and edge.grad is None and homes and edge.home is not None and edge.hooks is None:
-            edge.grad = edge.home  # reserved: a second use of this leaf adds to it
-            needs.append(edge.home.array)
+        if homes and edge.__class__ is Leaf and edge.grad is None and edge.home is not None and edge.hooks is None:
+            edge.grad = home = edge.home  # reserved: a second use of this leaf adds to it
+            needs.append(home.array)
         else:
-            needs.append(True)
+            needs.append(edge is not None and (wanted is None or _is_wanted(edge, wanted)))
     for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
-        if need is False:
+        if contribution is need or need is False:
             continue
         if need is not True:
-            if contribution is None:
-                contribution = 0.0
-            if contribution is not need:
-                xp(need).copyto(need, contribution)
+            xp(need).copyto(need, 0.0 if contribution is None else contribution)
         elif contribution is not None:
             if mode.anomaly:
                 _check_anomaly(node, contribution)
@@ -287,6 +287,7 @@ def _lift(node: Node) -> Any:
 
 def _check_unmodified(node: Node, create_graph: bool) -> None:
     """Refuse to use memory that this node saved and somebody changed in place since."""
+    _check_views(node)
     if create_graph and node.op.linear:
         return
     saved = [a.array for a in node.args if hasattr(a, "_node")] if create_graph else _captured_arrays(node.vjps)
@@ -300,12 +301,27 @@ def _check_unmodified(node: Node, create_graph: bool) -> None:
             )
 
 
+def _check_views(node: Node) -> None:
+    """Refuse a view that was taken before its memory got a new history, and used after."""
+    for a, edge in zip(node.args, node.edges):
+        base = getattr(a, "_base", None)
+        if base is None or edge.__class__ is not Node or not edge.edges or edge.args[:1] != (base[0],):
+            continue
+        now = base[0]._node
+        if now is not edge.edges[0] and now.__class__ is Node and edge.sequence < now.sequence < node.sequence:
+            raise RuntimeError(
+                f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} taken "
+                f"at {line_of(edge.line)}, but the memory was changed in place at {line_of(now.line)} in between; "
+                "take the view again after the change"
+            )
+
+
 def _captured_arrays(vjps: Any) -> list[Any]:
     found: list[Any] = []
-    stack = list(vjps) if vjps.__class__ is tuple else [vjps]
+    stack: list[Any] = list(vjps) if vjps.__class__ is tuple else [vjps]
     while stack:
-        item = stack.pop()
-        if isinstance(item, FunctionType):
+        item: Any = stack.pop()
+        if isinstance(item, FunctionType) and not hasattr(item, "body"):  # an operation holds no values
             for cell in item.__closure__ or ():
                 try:
                     stack.append(cell.cell_contents)
@@ -313,6 +329,9 @@ def _captured_arrays(vjps: Any) -> list[Any]:
                     continue
         elif item.__class__ in (tuple, list):
             stack.extend(item)
+        elif item.__class__ is MethodType:  # a Function's backward
+            applied: Any = item.__self__
+            stack.extend(t.array for t in applied.ctx.saved_tensors if t is not None)
         elif is_array(item):
             found.append(item)
     return found
@@ -336,7 +355,9 @@ def _seed(output: Any, g: Any, create_graph: bool) -> Any:
                 f"backward: a gradient can be created only for one number, got shape {tuple(output.shape)}; "
                 "reduce it (.sum(), .mean()) or pass gradient="
             )
-        g = wrap(xp(output.array).ones_like(output.array))
+        array = output.array
+        ones = xp(array).ones(array.shape, array.dtype)  # ones_like is slower
+        return wrap(ones) if create_graph else ones
     elif not hasattr(g, "_node"):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(g).__name__}")
     if tuple(g.shape) != tuple(output.shape):

@@ -71,14 +71,14 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     """Return a tensor that shares memory with a NumPy array."""
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
-    return wrap(ndarray)  # type: ignore[no-any-return]
+    return wrap(ndarray)
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """Return a tensor that shares memory with an object that offers DLPack (torch, numpy, cupy, jax)."""
     if ext_tensor.__dlpack_device__()[0] == 1:  # kDLCPU
-        return wrap(np.from_dlpack(ext_tensor))  # type: ignore[no-any-return]
-    return wrap(namespace_for("cuda").from_dlpack(ext_tensor))  # type: ignore[no-any-return]
+        return wrap(np.from_dlpack(ext_tensor))
+    return wrap(namespace_for("cuda").from_dlpack(ext_tensor))
 
 
 def _shape(size: Sequence[Any]) -> tuple[int, ...]:

@@ -46,9 +46,10 @@ class _Applied:
     promotes = False
     linear = True  # its backward sees what it saved, never the arguments again
 
-    def __init__(self, function: type[Function], ctx: Context, outputs: list[Any]) -> None:
+    def __init__(self, function: type[Function], ctx: Context, args: Any, outputs: list[Any]) -> None:
         self.__name__ = function.__name__
         self.function, self.ctx = function, ctx
+        self.shapes = [tuple(a.shape) if isinstance(a, Tensor) else () for a in args]
         self.templates = [(tuple(o.shape), o.dtype, xp(o.array)) for o in outputs]
 
     def lifted(self, *args: Any, **static: Any) -> Callable[[Any, Any], Any]:
@@ -70,7 +71,11 @@ class _Applied:
                 f"({len(needs)}), got {len(found)}"
             )
         checked: list[Any] = []
-        for value, need in zip(found, needs):
+        for i, (value, need) in enumerate(zip(found, needs)):
+            if isinstance(value, Tensor) and need is not False and tuple(value.shape) != self.shapes[i]:
+                raise RuntimeError(
+                    f"{self.__name__}.backward: gradient {i} has shape {tuple(value.shape)}, its argument {self.shapes[i]}"
+                )
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
                     f"{self.__name__}.backward: gradients must be Tensors or None, got {type(value).__name__}"
@@ -104,7 +109,7 @@ class Function:
         if not mode.recording or not any(ctx.needs_input_grad):
             return result
         outputs = [wrap(o.array) if any(o is a for a in args) else o for o in outputs]
-        applied = _Applied(cls, ctx, [o for o in outputs if isinstance(o, Tensor)])
+        applied = _Applied(cls, ctx, args, [o for o in outputs if isinstance(o, Tensor)])
         node = Node(applied, args, {}, edges, applied.pull)
         for i, output in enumerate(outputs):
             if isinstance(output, Tensor) and not any(output is c for c in ctx._constant):
@@ -117,6 +122,23 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(ctx: Any, *grads: Any) -> Any:
         with no_grad():
-            return backward(ctx, *grads)
+            found = backward(ctx, *grads)
+        if not mode.recording:
+            return found
+        parts = found if isinstance(found, tuple) else (found,)
+        parts = tuple(_Once.apply(p, *grads) if isinstance(p, Tensor) else p for p in parts)
+        return parts if isinstance(found, tuple) else parts[0]
 
     return wrapped
+
+
+class _Once(Function):
+    """A gradient that refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Any, *sources: Any) -> Any:
+        return grad
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        raise RuntimeError("backward: this gradient was made under once_differentiable and has no gradient of its own")

@@ -29,7 +29,7 @@ lifted = SimpleNamespace(
     tanh=elementwise.tanh, arctanh=elementwise.atanh, arcsinh=elementwise.asinh, arccosh=elementwise.acosh,
     abs=elementwise.abs, absolute=elementwise.abs, sign=elementwise.sign, floor=elementwise.floor,
     ceil=elementwise.ceil, trunc=elementwise.trunc, rint=elementwise._rint, reciprocal=elementwise.reciprocal,
-    maximum=elementwise.maximum, minimum=elementwise.minimum, fmod=elementwise.fmod, remainder=elementwise.remainder,
+    logaddexp=elementwise.logaddexp, maximum=elementwise.maximum, minimum=elementwise.minimum, fmod=elementwise.fmod, remainder=elementwise.remainder,
     where=elementwise.where, clip=elementwise.clamp, isnan=elementwise.isnan, isfinite=elementwise.isfinite,
     isinf=elementwise.isinf, nan_to_num=elementwise.nan_to_num,
     sum=reduction.sum, mean=reduction.mean, cumsum=reduction.cumsum, cumprod=reduction.cumprod,

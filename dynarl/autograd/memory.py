@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import sys
 import weakref
@@ -66,6 +67,10 @@ def _owner(array: Any) -> Any:
     return array
 
 
+def _forget(key: int, reference: Any) -> None:
+    _modified.pop(key, None)
+
+
 def mark_modified(array: Any) -> None:
     """Record that the memory behind `array` was changed in place by the line being run."""
     global _last_modified
@@ -74,7 +79,7 @@ def mark_modified(array: Any) -> None:
     entry = _modified.get(key)
     _last_modified = next_sequence()
     if entry is None or entry[2]() is not owner:
-        reference = weakref.ref(owner, lambda _, key=key: _modified.pop(key, None))
+        reference = weakref.ref(owner, functools.partial(_forget, key))
     else:
         reference = entry[2]
     _modified[key] = (_last_modified, user_line(), reference)

@@ -99,7 +99,7 @@ def _uniform(shape: tuple[int, ...], dtype: Any, generator: Any) -> np.ndarray[A
 def _gaussian(shape: tuple[int, ...], dtype: Any, generator: Any) -> np.ndarray[Any, Any]:
     dtype = np.dtype(dtype or get_default_dtype())
     kind = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-    return np.asarray(stream(generator).standard_normal(shape, dtype=kind)).astype(dtype)  # type: ignore[arg-type]
+    return np.asarray(stream(generator).standard_normal(shape, dtype=kind)).astype(dtype)
 
 
 def rand(
@@ -178,7 +178,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 def _refill(name: str, draw: Any) -> Any:
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        from dynarl.autograd.ops.indexing import check_inplace
+        from dynarl.autograd.ops.views import check_inplace
 
         check_inplace(self, name)
         values = wrap(draw(self.shape, self.dtype, generator, *args, **kwargs)).to(device=self.device)
@@ -222,5 +222,5 @@ for _name, _draw in (
     ("random_", _integers_between),
 ):
     setattr(Tensor, _name, _refill(_name, _draw))
-Tensor.multinomial = multinomial  # type: ignore[method-assign]
-Tensor.bernoulli = bernoulli  # type: ignore[method-assign]
+setattr(Tensor, "multinomial", multinomial)  # noqa: B010 - mypy does not know attributes bound here
+setattr(Tensor, "bernoulli", bernoulli)  # noqa: B010

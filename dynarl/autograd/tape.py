@@ -17,9 +17,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
+from functools import partial
 from inspect import Parameter as SignatureParameter
 from inspect import signature
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from dynarl.autograd.memory import line_of, next_sequence, user_line
 __all__ = ["Leaf", "Node", "enable_grad", "is_grad_enabled", "no_grad", "primitive", "set_grad_enabled"]
 
 OFF, RECORD, ANOMALY = 0, 1, 2
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Mode(threading.local):
@@ -105,7 +107,7 @@ class set_grad_enabled(ContextDecorator):
         self._before = mode.recording
         mode.recording = (ANOMALY if mode.anomaly else RECORD) if enabled else OFF
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: _F) -> _F:
         mode.recording = self._before
         return super().__call__(function)
 
@@ -165,7 +167,7 @@ def detect_anomaly() -> Iterator[None]:
         mode.anomaly, mode.recording = before
 
 
-_tensor: type = object
+_tensor: Any = object
 _new: Callable[[type], Any] = object.__new__
 
 
@@ -189,7 +191,7 @@ def wrap(array: Any, node: Any = None) -> Any:
 def _operand(value: Any) -> Any:
     """Return what a body may compute with: a raw array, or a Python number (which never promotes a tensor)."""
     if isinstance(value, _tensor):
-        return value.array  # type: ignore[attr-defined]
+        return value.array
     if value.__class__ is np.ndarray or value.__class__ in _NUMBERS or is_array(value):
         return value
     if isinstance(value, np.generic):
@@ -266,7 +268,7 @@ def describe(args: Any) -> str:
     parts = []
     for a in args:
         if isinstance(a, _tensor):
-            a = a.array  # type: ignore[attr-defined]
+            a = a.array
         if is_array(a):
             parts.append(f"{tuple(a.shape)} {a.dtype} on {device_of(a)}")
         else:
@@ -276,7 +278,7 @@ def describe(args: Any) -> str:
 
 def _explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
     """Return an error that says the operation, what must hold and what it got."""
-    devices = {str(device_of(a.array)) for a in args if isinstance(a, _tensor)}  # type: ignore[attr-defined]
+    devices = {str(device_of(a.array)) for a in args if isinstance(a, _tensor)}
     if len(devices) > 1:
         text = f"{op.__name__}: all operands must be on one device, got {describe(args)}; move one with .to(device)"
         return RuntimeError(text)
@@ -284,7 +286,7 @@ def _explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
     made = [
         f"operand {i} came from {a._node!r}"
         for i, a in enumerate(args)
-        if isinstance(a, _tensor) and isinstance(a._node, Node)  # type: ignore[attr-defined]
+        if isinstance(a, _tensor) and isinstance(a._node, Node)
     ]
     return kind("; ".join([f"{op.__name__}: {error}, got {describe(args)}", *made]))
 
@@ -309,7 +311,12 @@ def primitive(body: Callable[..., Any], /) -> Primitive: ...
 
 @overload
 def primitive(
-    *, lifted: Callable[..., Any] | None = None, promotes: bool = False, floats: bool = False, linear: bool = False
+    *,
+    lifted: Callable[..., Any] | None = None,
+    promotes: bool = False,
+    floats: bool = False,
+    linear: bool = False,
+    views: bool = False,
 ) -> Callable[[Callable[..., Any]], Primitive]: ...
 
 
@@ -320,6 +327,7 @@ def primitive(
     promotes: bool = False,
     floats: bool = False,
     linear: bool = False,
+    views: bool = False,
 ) -> Any:
     """Declare an operation (see the module's docstring).
 
@@ -327,29 +335,30 @@ def primitive(
     promotes: operands broadcast and are promoted to a common dtype first.
     floats: integer operands are converted to the default floating dtype first.
     linear: the gradient does not depend on the operands' values, so these may change in place afterwards.
+    views: the result may share memory with its operand, and then follows and passes on changes in place.
     """
     if body is None:
-        return lambda b: primitive(b, lifted=lifted, promotes=promotes, floats=floats, linear=linear)
+        return partial(primitive, lifted=lifted, promotes=promotes, floats=floats, linear=linear, views=views)
     operands = [p for p in signature(body).parameters.values() if p.kind != SignatureParameter.KEYWORD_ONLY]
     variadic = any(p.kind == SignatureParameter.VAR_POSITIONAL for p in operands)
     if promotes:
         op = _promoting(body)
     elif len(operands) == 1 and not variadic:
-        op = _unary(body, floats)
+        op = _unary(body, floats, views)
     else:
         op = _general(body)
     op.__name__ = op.__qualname__ = body.__name__.lstrip("_")
     op.__doc__ = body.__doc__
     op.__module__ = body.__module__
-    op.body, op.lifted, op.promotes, op.linear = body, lifted, promotes, linear  # type: ignore[attr-defined]
+    op.body, op.lifted, op.promotes, op.linear = body, lifted, promotes, linear
     return op
 
 
-def _unary(body: Callable[..., Any], floats: bool) -> Any:
+def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
         if not isinstance(x, _tensor):
             x = wrap(_operand(x))
-        array = x.array  # type: ignore[attr-defined]
+        array = x.array
         if floats and array.dtype.kind != "f":
             array = array.astype(result_type(array, 0.0))
         try:
@@ -358,12 +367,21 @@ def _unary(body: Callable[..., Any], floats: bool) -> Any:
             raise _explained(op, (x,), error) from error
         result = _new(_tensor)
         result.array = np.asarray(out) if isinstance(out, np.generic) else out
-        edge = x._node  # type: ignore[attr-defined]
+        edge = x._node
         result._node = record(op, (x,), static, out, vjps, [edge]) if edge is not None and mode.recording else None
         result._leaf = None
+        if views and mode.recording:
+            _remember_base(result, x, op, static)
         return result
 
     return op
+
+
+def _remember_base(result: Any, x: Any, op: Any, static: dict[str, Any]) -> None:
+    """Let a result that shares memory with its operand know it: see `follow` in ops/views.py."""
+    owner = result.array.base
+    if owner is not None and (owner is x.array or owner is x.array.base):
+        result._base = (x, op, static)
 
 
 def _same_dtype(x: Any, y: Any) -> bool:
@@ -382,11 +400,11 @@ def _promoting(body: Callable[..., Any]) -> Any:
         edges = [None, None]
         a, b = x, y
         if isinstance(x, _tensor):
-            a, edges[0] = x.array, x._node  # type: ignore[attr-defined]
+            a, edges[0] = x.array, x._node
         else:
             a = _operand(x)
         if isinstance(y, _tensor):
-            b, edges[1] = y.array, y._node  # type: ignore[attr-defined]
+            b, edges[1] = y.array, y._node
         else:
             b = _operand(y)
         try:
@@ -413,8 +431,8 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
         needs = False
         for a in args:
             if isinstance(a, _tensor):
-                arrays.append(a.array)  # type: ignore[attr-defined]
-                edge = a._node  # type: ignore[attr-defined]
+                arrays.append(a.array)
+                edge = a._node
                 edges.append(edge)
                 if edge is not None:
                     needs = True

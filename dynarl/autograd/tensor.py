@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +26,13 @@ class Tensor:
     default floating dtype, or makes an uninitialised tensor of the given sizes; `tensor(...)` infers the dtype.
     """
 
-    __slots__ = ("__weakref__", "_leaf", "_node", "array")
+    __slots__ = ("__weakref__", "_base", "_leaf", "_node", "array")
     __array_priority__ = 1000
 
     array: Any
     _node: Any
     _leaf: Any
+    _base: Any  # set on views only: (tensor, operation, its static arguments)
 
     def __init__(self, *data: Any, device: Any = None) -> None:
         dtype = get_default_dtype()
@@ -76,17 +79,17 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of the dimensions."""
-        return self.array.shape  # type: ignore[no-any-return]
+        return self.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The element type, a NumPy dtype."""
-        return self.array.dtype  # type: ignore[no-any-return]
+        return self.array.dtype
 
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return self.array.ndim  # type: ignore[no-any-return]
+        return self.array.ndim
 
     @property
     def device(self) -> device:
@@ -104,7 +107,7 @@ class Tensor:
 
     def dim(self) -> int:
         """Return the number of dimensions."""
-        return self.array.ndim  # type: ignore[no-any-return]
+        return self.array.ndim
 
     def numel(self) -> int:
         """Return the number of elements."""
@@ -131,7 +134,7 @@ class Tensor:
 
     def contiguous(self) -> Tensor:
         """Return the tensor with its elements in row-major order, itself if they are."""
-        return self if self.array.flags.c_contiguous else _contiguous(self)  # type: ignore[no-any-return]
+        return self if self.array.flags.c_contiguous else _contiguous(self)
 
     def data_ptr(self) -> int:
         """Return the address of the first element."""
@@ -228,7 +231,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a tensor over the same memory without history."""
-        return wrap(self.array)  # type: ignore[no-any-return]
+        return wrap(self.array)
 
     def detach_(self) -> Tensor:
         """Forget the history in place."""
@@ -238,7 +241,7 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """A tensor over the same memory without history; assigning copies into the parameter's memory."""
-        return wrap(self.array)  # type: ignore[no-any-return]
+        return wrap(self.array)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -353,25 +356,25 @@ class Tensor:
         """Return the tensor as bool."""
         return self.to(dtype=np.bool_)
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> builtins.bool:
         if self.array.size != 1:
             raise RuntimeError(
                 f"bool: the truth of a tensor of shape {tuple(self.shape)} is ambiguous; use any() or all()"
             )
         return bool(self.array.item())
 
-    def __float__(self) -> float:
+    def __float__(self) -> builtins.float:
         return float(self.item())
 
-    def __int__(self) -> int:
+    def __int__(self) -> builtins.int:
         return int(self.item())
 
-    def __index__(self) -> int:
+    def __index__(self) -> builtins.int:
         if self.array.dtype.kind not in "iub" or self.array.size != 1:
             raise TypeError(f"index: expected one integer, got {self.array.dtype} of shape {tuple(self.shape)}")
         return int(self.array.item())
 
-    def __len__(self) -> int:
+    def __len__(self) -> builtins.int:
         if self.array.ndim == 0:
             raise TypeError("len: a 0-dim tensor has no length")
         return int(self.array.shape[0])
@@ -381,13 +384,13 @@ class Tensor:
             raise TypeError("iter: a 0-dim tensor cannot be iterated")
         return (self[i] for i in range(self.array.shape[0]))
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: Any) -> builtins.bool:
         return bool((self.array == (value.array if isinstance(value, Tensor) else value)).any())
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> builtins.int:
         return id(self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __deepcopy__(self, memo: dict[builtins.int, Any]) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach() or clone()")
         copy = tape._new(type(self))
@@ -397,7 +400,7 @@ class Tensor:
             copy.requires_grad_()
         if self.grad is not None:
             copy.grad = self.grad.detach().clone()
-        return copy  # type: ignore[no-any-return]
+        return copy
 
     def __reduce__(self) -> Any:
         return _rebuild, (type(self), to_host(self.array), self._node is not None, str(self.device))
@@ -426,7 +429,7 @@ class Parameter(Tensor):
 class Handle:
     """What `register_hook` returns; `remove()` takes the hook away."""
 
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+    def __init__(self, hooks: dict[builtins.int, Any], hook: Any) -> None:
         self._hooks, self._key = hooks, max(hooks, default=-1) + 1
         hooks[self._key] = hook
 
@@ -437,14 +440,11 @@ class Handle:
 
 def release_home(leaf: Leaf) -> None:
     """Before the gradient's home is written anew, give whoever still holds it a copy of the old values."""
-    import sys
-
     home = leaf.home
     if home is None:
         return
     # The leaf's own slots and this frame hold it; anyone else keeps the values it had.
-    own = 3 + (leaf.grad is home)
-    if sys.getrefcount(home) > own:
+    if getrefcount(home) > 3 + (leaf.grad is home):
         view = home.array
         home.array = xp(view).array(view)
         leaf.home = wrap(view)
@@ -453,15 +453,15 @@ def release_home(leaf: Leaf) -> None:
 def _rebuild(kind: type, array: np.ndarray[Any, Any], requires_grad: bool, where: str) -> Tensor:
     tensor = tape._new(kind)
     tensor.array, tensor._node, tensor._leaf = to_device(array, where), None, None
-    return tensor.requires_grad_() if requires_grad else tensor  # type: ignore[no-any-return]
+    return tensor.requires_grad_() if requires_grad else tensor
 
 
 def _cast(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
     from dynarl.autograd.ops.elementwise import cast
 
     if dtype.kind != "f":
-        return wrap(x.array.astype(dtype))  # type: ignore[no-any-return]
-    return cast(x, dtype=dtype)  # type: ignore[no-any-return]
+        return wrap(x.array.astype(dtype))
+    return cast(x, dtype=dtype)
 
 
 @tape.primitive(linear=True)

@@ -47,6 +47,7 @@ class Categorical(Distribution):
             self._validate_args = validate_args
         self.batch_shape = tuple(given.shape[:-1])
         self._given = given
+        self._from_logits = probs is None
         if self._validate_args:
             if probs is None:
                 check_parameter(self, "logits", given.array, REAL)
@@ -87,7 +88,7 @@ class Categorical(Distribution):
         return int(self._given.shape[-1])
 
     def _printed(self) -> dict[str, Any]:
-        return {"logits" if self._given is self._logits else "probs": self._given}
+        return {"logits" if self._from_logits else "probs": self._given}
 
     def _like(self) -> Any:
         return self._logits
@@ -135,7 +136,7 @@ class Categorical(Distribution):
     def expand(self, batch_shape: Sequence[int]) -> Categorical:
         """Return this distribution with its parameters broadcast to batch_shape."""
         given = self._given.expand((*batch_shape, self.num_events))
-        if self._given is self._logits:
+        if self._from_logits:
             return Categorical(logits=given, validate_args=self._validate_args)
         return Categorical(probs=given, validate_args=self._validate_args)
 

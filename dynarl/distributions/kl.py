@@ -37,14 +37,18 @@ def register_kl(type_p: type, type_q: type) -> Callable[[_Divergence], _Divergen
 
 def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
     """Return KL(p || q) = E_p[log p - log q], of shape batch_shape; NotImplementedError for an unknown pair."""
-    for type_p in type(p).__mro__:
-        for type_q in type(q).__mro__:
+    return _find(type(p), type(q))(p, q)
+
+
+def _find(p: type, q: type) -> _Divergence:
+    """Return the divergence registered for the nearest ancestors of the two classes, p's first."""
+    for type_p in p.__mro__:
+        for type_q in q.__mro__:
             divergence = _registry.get((type_p, type_q))
             if divergence is not None:
-                return divergence(p, q)
+                return divergence
     raise NotImplementedError(
-        f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}; "
-        "register_kl adds one"
+        f"No KL(p || q) is implemented for p type {p.__name__} and q type {q.__name__}; register_kl adds one"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor
+from dynarl.autograd import Tensor, xp
 from dynarl.autograd.ops.probability import pad_components
 from dynarl.autograd.ops.shape import split
 from dynarl.distributions.categorical import Categorical
@@ -44,7 +44,8 @@ class MultiCategorical(Distribution):
         self._logits = logits
         padded = logits
         if sum(self.nvec) != count * widest:
-            padded = pad_components(logits, columns=_columns(self.nvec), width=count * widest, fill=-math.inf)
+            columns = xp(logits.array).asarray(_columns(self.nvec))
+            padded = pad_components(logits, columns=columns, width=count * widest, fill=-math.inf)
         self.base_dist = Categorical(logits=padded.reshape(*batch, count, widest), validate_args=validate_args)
         self.batch_shape = batch
         self.event_shape = (count,)

@@ -9,13 +9,11 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops.activation import erf
-from dynarl.autograd.ops.elementwise import log, square
-from dynarl.autograd.ops.probability import erfinv, normal_log_prob
+from dynarl.autograd.ops.elementwise import square
+from dynarl.autograd.ops.probability import erfinv, normal_entropy, normal_log_prob
 from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape
-
-_ENTROPY = 0.5 + 0.5 * math.log(2 * math.pi)
 
 
 class Normal(Distribution):
@@ -91,17 +89,13 @@ class Normal(Distribution):
 
     def entropy(self) -> Tensor:
         """Return 1/2 + log(sqrt(2 pi) scale)."""
-        return self._full(log(self._scale) + _ENTROPY)
+        return self.entropy_sum(0)
 
     def entropy_sum(self, dims: int) -> Tensor:
         """Return the entropy summed over the last `dims` dimensions; a scale shared by all rows is summed once."""
-        if dims == 0:
-            return self.entropy()
-        event = self.batch_shape[-dims:]
-        scale = self._scale if tuple(self._scale.shape[-dims:]) == event else self.scale
-        total = log(scale).sum(dim=tuple(range(-dims, 0))) + _ENTROPY * math.prod(event)
-        batch = self.batch_shape[:-dims]
-        return total if tuple(total.shape) == batch else total.expand(batch)
+        split = len(self.batch_shape) - dims
+        scale = self._scale if tuple(self._scale.shape[-dims:]) == self.batch_shape[split:] or not dims else self.scale
+        return normal_entropy(scale, dims=dims, batch_shape=self.batch_shape[:split])
 
     def cdf(self, value: Any) -> Tensor:
         """Return Phi((value - loc) / scale)."""

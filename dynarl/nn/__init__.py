@@ -1,5 +1,8 @@
 """Modules, layers, losses and initial values under PyTorch's names."""
 
+import importlib
+from typing import Any
+
 from dynarl.nn import functional, init
 from dynarl.nn.activation import (
     ELU,
@@ -77,3 +80,9 @@ __all__ = [
     "functional",
     "init",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "utils":  # imports the optimisers: only for those who clip through PyTorch's path
+        return importlib.import_module("dynarl.nn.utils")
+    raise AttributeError(f"module 'dynarl.nn' has no attribute '{name}'")

@@ -12,6 +12,7 @@ from dynarl.autograd import tensor
 from dynarl.autograd.ops.activation import log_softmax, softplus
 from dynarl.autograd.ops.elementwise import clamp, exp, log, square, where
 from dynarl.autograd.ops.indexing import gather
+from dynarl.autograd.ops.loss import mean_squared_error
 from dynarl.nn.module import Module
 
 
@@ -36,6 +37,9 @@ def _warn_broadcast(name: str, input: Any, target: Any) -> None:
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Return (input - target)^2."""
+    alike = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
+    if reduction == "mean" and alike and input.array.size:
+        return mean_squared_error(input, target)
     _warn_broadcast("mse_loss", input, target)
     return _reduce("mse_loss", square(input - target), reduction)
 

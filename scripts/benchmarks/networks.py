@@ -126,7 +126,9 @@ def adam_section(report: Report, libs: dict[str, Any]) -> None:
             if "torch" in libs and not clip_only:
                 contestants["torch fused"] = adam_and_clip(libs["torch"], weights, gradients, clip_only, fused=True)
             name = f"{'clip_grad_norm_' if clip_only else 'Adam + clip'}, {floor.size_of(sizes):,} parameters"
-            report.add("adam", name, contestants, [Goal(1.3, "floor")], "vector operations of NumPy")
+            goal = Goal(0.1, "torch") if clip_only else Goal(1.3, "floor")
+            limits = "reading the gradients' homes" if clip_only else "vector operations of NumPy"
+            report.add("adam", name, contestants, [goal], limits)
 
 
 def _floor_adam(adam: floor.Adam, grad: Any, clip_only: bool) -> None:
@@ -180,8 +182,31 @@ def floor_ppo_update(weights: tuple[list[Any], list[Any]], batch: dict[str, Any]
     return partial(update, batch)
 
 
+def ppo_agent(weights: tuple[list[Any], list[Any]]) -> Any:
+    """Return dynarl's own PPO agent with the given weights."""
+    from dynarl import no_grad, tensor
+    from dynarl.agents import PPO
+
+    o = PPO_OPTIONS
+    coefficients = {name: o[name] for name in ("vf_coef", "ent_coef", "max_grad_norm")}
+    agent = PPO("CartPole-v1", learning_rate=o["lr"], adam_eps=o["eps"], **coefficients)
+    with no_grad():
+        for p, w in zip(agent.policy.parameters(), [*weights[0], *weights[1]]):
+            p.copy_(tensor(w))
+    return agent
+
+
+def agent_update(weights: tuple[list[Any], list[Any]], batch: dict[str, Any]) -> Callable[[], Any]:
+    """Return the minibatch step of dynarl's own agent, which fuses the losses."""
+    from dynarl.rollout import Batch
+
+    names = ("action", "log_prob", "advantages", "returns")
+    minibatch = Batch({"input": batch["obs"], "value": batch["returns"], **{name: batch[name] for name in names}})
+    return partial(ppo_agent(weights).step, minibatch, PPO_OPTIONS["clip_range"], measured=False)
+
+
 def update_section(report: Report, libs: dict[str, Any]) -> None:
-    """Loss, backward, clip and Adam of one PPO minibatch, written with the public API."""
+    """Loss, backward, clip and Adam of one PPO minibatch: dynarl.agents.PPO, then torch's code under dynarl's names."""
     rng = np.random.default_rng(0)
     weights = weights_of((4, 64, 64, 2), rng), weights_of((4, 64, 64, 1), rng)
     for size in (64, 256, 2048):
@@ -190,9 +215,11 @@ def update_section(report: Report, libs: dict[str, Any]) -> None:
         for name, lib in libs.items():
             contestants[name] = ppo_update(lib, weights, batch)
         goals = [Goal(0.3, "torch"), Goal(1.3, "floor")] if size <= 256 else [Goal(1.3, "floor")]
-        report.add(
-            "update", f"PPO minibatch update, batch {size}", contestants, goals, "Python" if size < 256 else "tanh"
-        )
+        limits = "Python" if size < 256 else "BLAS and tanh"
+        own = {**contestants, "dynarl": agent_update(weights, batch)}
+        report.add("update", f"PPO.step, one minibatch of {size}", own, goals, limits)
+        name = f"  the same in torch's words, {size}"
+        report.add("update", name, contestants, [Goal(0.3, "torch")] if size <= 256 else [], limits)
 
 
 def act(lib: Any, weights: tuple[list[Any], list[Any]], obs: Any) -> Callable[[], Any]:
@@ -220,4 +247,7 @@ def act_section(report: Report, libs: dict[str, Any]) -> None:
     contestants: Contestants = {"floor": partial(floor.act, *networks, obs, rng, np.arange(8))}
     for name, lib in libs.items():
         contestants[name] = act(lib, weights, obs)
-    report.add("act", "act on 8 environments", contestants, [Goal(0.3, "torch"), Goal(1.5, "floor")], "Python")
+    goals = [Goal(0.3, "torch"), Goal(1.5, "floor")]
+    own = {**contestants, "dynarl": partial(ppo_agent(weights).act, obs, rng.random((8, 1), np.float32))}
+    report.add("act", "PPO.act on 8 environments", own, goals, "Python")
+    report.add("act", "  the same in torch's words", contestants, [], "Python")

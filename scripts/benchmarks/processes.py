@@ -18,32 +18,30 @@ TRAIN = Path(__file__).parent.parent / "train_ppo.py"
 RUN_TITLE = "PPO CartPole-v1, tuned zoo settings, per env step"
 
 
+ZOO: dict[str, Any] = {
+    "num_envs": 8,
+    "num_steps": 32,
+    "batch_size": 256,
+    "num_epochs": 20,
+    "gamma": 0.98,
+    "gae_lambda": 0.8,
+    "ent_coef": 0.0,
+    "learning_rate": 1e-3,
+    "learning_rate_schedule": "linear",
+    "clip_range": 0.2,
+    "clip_range_schedule": "linear",
+}
+"""rl-baselines3-zoo's tuned settings for CartPole, as fields of PPOConfig."""
+
+
 def dynarl_run(steps: int, seed: int) -> float:
     """Return seconds per environment step of `agent.learn` with the zoo's tuned CartPole settings."""
     from dynarl.agents import PPO
 
-    agent = PPO("CartPole-v1", seed=seed, **zoo_overrides(steps))
+    agent = PPO("CartPole-v1", seed=seed, **ZOO)
     begin = perf_counter()
     agent.learn(steps)
     return (perf_counter() - begin) / agent.env_steps
-
-
-def zoo_overrides(steps: int) -> dict[str, Any]:
-    """Return the tuned settings as fields of dynarl's PPOConfig."""
-    return {
-        "num_envs": 8,
-        "num_steps": 32,
-        "batch_size": 256,
-        "num_epochs": 20,
-        "gamma": 0.98,
-        "gae_lambda": 0.8,
-        "ent_coef": 0.0,
-        "learning_rate": 1e-3,
-        "learning_rate_schedule": "linear",
-        "clip_range": 0.2,
-        "clip_range_schedule": "linear",
-        "total_steps": steps,
-    }
 
 
 def sb3_run(steps: int, seed: int) -> float:

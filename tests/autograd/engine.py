@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 import dynarl
-from dynarl.autograd.ops import activation, linalg
+from dynarl.autograd.ops import activation, indexing
 from tests.autograd.case import Library
 
-ENGINE = Library(dynarl, activation, linalg)  # nn.functional's softplus, logsigmoid, linear, one_hot are the engine's
+ENGINE = Library(dynarl, activation, indexing)  # nn.functional's softplus, logsigmoid, linear, one_hot are the engine's
 
 
 def is_tensor(value: Any) -> bool:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import dynarl
+from tests.autograd.engine import ENGINE
 
 F32 = r".*\(3, 4\).*\(8, 64\).*"
 # Source, kind of error, pattern
@@ -68,7 +69,7 @@ TABLE = [
 @pytest.mark.parametrize(("source", "kind", "pattern"), TABLE, ids=[row[0] for row in TABLE])
 def test_message(source, kind, pattern):
     with pytest.raises(kind) as error:
-        eval(source, {"t": dynarl, "F": dynarl.nn.functional})
+        eval(source, {"t": dynarl, "F": ENGINE})
     assert re.search(pattern, str(error.value)), str(error.value)
 
 

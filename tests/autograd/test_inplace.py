@@ -126,13 +126,42 @@ def test_gradient_flows_through_views():
 
 
 def test_view_made_before_the_base_changes():
+    """Its history would be the old one: refused, naming all three lines, where torch rebuilds it."""
     x = leaf(1.0, 2.0)
     y = x * 1.0
     view = y[1:]
     y.mul_(5)
     assert view.tolist() == [10.0]
-    view.sum().backward()
+    with pytest.raises(RuntimeError, match=r"sum .*py:\d+.*uses a view.*taken at.*py:\d+.*in place at.*py:\d+.*take the view"):
+        view.sum().backward()
+    x.grad = None
+    y[1:].sum().backward()
     assert x.grad.tolist() == [0.0, 5.0]
+
+
+def test_one_element_is_a_view():
+    y = dynarl.zeros(3)
+    y[1].fill_(4.0)
+    y[-1] += 1
+    assert y.tolist() == [0.0, 4.0, 1.0]
+
+
+def test_view_of_a_buffer_without_grad():
+    """A tensor without history gets one when a view of it is written with something that has one."""
+    x = leaf(1.0, 2.0)
+    buffer = dynarl.zeros(3, 2)
+    buffer[1].copy_(x)
+    buffer[1:, 0] += x * 10
+    assert buffer.requires_grad
+    (buffer * buffer).sum().backward()
+    assert x.grad.tolist() == [2 * 11 * 11.0, 4.0 + 2 * 20 * 10.0]
+
+
+def test_numbers_that_are_views_under_no_grad_stay_plain():
+    w = leaf(1.0, 2.0)
+    with dynarl.no_grad():
+        w[0].mul_(3)
+    assert w.tolist() == [3.0, 2.0] and w.is_leaf
 
 
 def test_row_by_row_assignment():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import dynarl
+from dynarl.autograd.ops.affine import linear
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def leaf(*values):
 
 def model(w):
     """Something of everything: fused ops, reductions, indexing, in-place writes, several outputs."""
-    h = dynarl.nn.functional.linear(dynarl.ones(4, 3), w).tanh()
+    h = linear(dynarl.ones(4, 3), w).tanh()
     y = h.clone()
     y[0] = h[1] * 2
     a, b = y.split(1, dim=1)
@@ -138,6 +139,19 @@ def test_failed_backward_can_be_repeated_on_a_new_graph():
     x.grad = None
     y.sum().backward()
     assert x.grad.tolist() == [2.0]
+
+
+def test_failed_backward_leaves_no_half_sums():
+    x = leaf(1.0)
+    y, z = x * 2, x * 3
+    handle = z.register_hook(lambda g: 1 / 0)
+    loss = y.sum() + z.sum()
+    with pytest.raises(ZeroDivisionError):
+        loss.backward(retain_graph=True)
+    handle.remove()
+    x.grad = None
+    loss.backward()
+    assert x.grad.tolist() == [5.0]
     assert dynarl.is_grad_enabled()
 
 
@@ -172,7 +186,7 @@ class TestAnomaly:
     def test_backward(self):
         x = leaf(0.0, 1.0)
         with dynarl.autograd.detect_anomaly():
-            y = dynarl.where(x > 0, x.sqrt() / x.sqrt(), 0.0) if False else dynarl.where(x > 0, x.sqrt(), 0.0)
+            y = dynarl.where(x > 0, x.sqrt(), 0.0)  # 0 * inf in the branch not taken
             with pytest.raises(RuntimeError, match=r"sqrt: made a NaN in backward; .*test_memory\.py:\d+ in test_backward"):
                 y.sum().backward()
 
@@ -191,5 +205,4 @@ def test_no_numpy_warnings():
     assert dynarl.log(x)[0].item() == -np.inf
     assert dynarl.isnan(x / 0.0)[0].item()
     assert dynarl.exp(x)[2].item() == np.inf
-    assert (x * x)[2].item() == np.inf
     assert dynarl.isnan(dynarl.sqrt(x))[1].item()

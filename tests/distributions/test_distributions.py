@@ -12,6 +12,7 @@ from dynarl.autograd.ops.probability import (
     categorical_log_prob,
     erfinv,
     invert_cdf,
+    normal_entropy,
     normal_log_prob,
     pad_components,
     row_statistics,
@@ -60,6 +61,20 @@ def test_gradients_of_normal_log_prob():
 
         assert gradcheck(function, (x, mean, raw))
         assert gradgradcheck(function, (x, mean, raw))
+
+
+def test_gradients_of_normal_entropy():
+    for shape, dims, batch in (
+        ((3,), 1, (5,)),
+        ((5, 3), 1, (5,)),
+        ((1, 2, 3), 2, (5,)),
+        ((3,), 0, (2, 3)),
+        ((1, 3), 1, (5,)),
+    ):
+        function = lambda raw: normal_entropy(raw.exp(), dims=dims, batch_shape=batch)  # noqa: B023, E731
+        assert function(double(*shape)).shape == batch
+        assert gradcheck(function, (double(*shape),))
+        assert gradgradcheck(function, (double(*shape),))
 
 
 def test_gradients_of_small_operations():
@@ -301,18 +316,19 @@ def test_parameter_errors():
     with pytest.raises(
         ValueError,
         match=r"(?s)Expected parameter scale \(Tensor of shape \(2,\)\) of distribution "
-        r"Normal\(loc: \(2,\), scale: \(2,\)\) to satisfy the constraint GreaterThan.*invalid values:\n\[-1\.\]",
+        r"Normal\(loc: \(2,\), scale: \(2,\)\) to satisfy the constraint GreaterThan.*"
+        r"invalid values:\n\[-1\.\]",
     ):
         Normal(dynarl.zeros(2), dynarl.tensor([1.0, -1.0]))
     with pytest.raises(ValueError, match=r"parameter loc .* Real\(\)"):
         Normal(math.nan, 1.0)
     with pytest.raises(ValueError, match=r"(?s)parameter logits .*Real\(\).*nan"):
         Categorical(logits=dynarl.tensor([0.0, math.nan]))
-    with pytest.raises(ValueError, match="parameter probs .* Simplex"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Simplex"):
         Categorical(probs=dynarl.tensor([0.5, -0.5]))
-    with pytest.raises(ValueError, match="parameter probs .* Simplex"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Simplex"):
         Categorical(probs=dynarl.tensor([[0.5, 0.5], [0.0, 0.0]]))
-    with pytest.raises(ValueError, match="parameter probs .* Interval"):
+    with pytest.raises(ValueError, match=r"parameter probs .* Interval"):
         Bernoulli(2.0)
     with pytest.raises(ValueError, match="Either `probs` or `logits` must be specified, but not both"):
         Categorical()
@@ -324,7 +340,7 @@ def test_parameter_errors():
         Uniform(1.0, 1.0)
     with pytest.raises(ValueError, match="Input arguments must all be numbers or Tensors, got str"):
         Normal(dynarl.zeros(1), "1")
-    with pytest.raises(ValueError, match="Expected reinterpreted_batch_ndims <= .*actual 2 vs 1"):
+    with pytest.raises(ValueError, match=r"Expected reinterpreted_batch_ndims <= .*actual 2 vs 1"):
         Independent(Normal(dynarl.zeros(3), 1.0), 2)
     with pytest.raises(ValueError, match=r"logits must end in sum\(nvec\) = 5 columns"):
         MultiCategorical(dynarl.zeros(4), [2, 3])

@@ -198,3 +198,11 @@ def test_all_is_what_is_offered():
     for name in F.__all__:
         assert callable(getattr(F, name))
     assert not hasattr(nn, "Conv2d")
+
+
+def test_utils_is_the_optimisers_clipping():
+    from dynarl.optim import clip
+
+    assert nn.utils.clip_grad_norm_ is clip.clip_grad_norm_
+    with pytest.raises(AttributeError, match=r"module 'dynarl\.nn' has no attribute 'LSTM'"):
+        _ = nn.LSTM

@@ -101,7 +101,7 @@ def test_registration_errors():
         net.train("yes")
     with pytest.raises(AttributeError, match="Net has no attribute `nose`"):
         net.get_submodule("nose.tip")
-    with pytest.raises(AttributeError, match="`log_std` is not an nn.Module"):
+    with pytest.raises(AttributeError, match=r"`log_std` is not an nn\.Module"):
         net.get_submodule("log_std")
     with pytest.raises(AttributeError, match="attribute `weight` does not exist"):
         net.get_parameter("body.weight")
@@ -244,7 +244,7 @@ def test_module_containers():
     assert type(modules[-1]) is nn.ReLU and len(modules[1:3]) == 2
     modules[0] = nn.Tanh()
     del modules[1:]
-    assert len(modules) == 1 and len(modules + [nn.Tanh()]) == 2
+    assert len(modules) == 1 and len(modules + nn.ModuleList([nn.Tanh()])) == 2
     with pytest.raises(IndexError, match="index 4 is out of range, it has 1 modules"):
         modules[4]
     with pytest.raises(TypeError, match="int is not a Module subclass"):

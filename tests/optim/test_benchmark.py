@@ -22,7 +22,7 @@ def test_quick_run_writes_rows(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--json", str(tmp_path / "out.json")], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr  # 1: a goal was missed, which a loaded machine may do
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["section"] for row in rows] == ["adam"] * 4 + ["act"]
+    assert [row["section"] for row in rows] == ["adam"] * 4 + ["act"] * 2
     assert all(row["best_s"]["floor"] > 0 and row["best_s"]["dynarl"] > 0 for row in rows)
     assert "Adam + clip, 4,610 parameters" in done.stdout
 
@@ -35,15 +35,24 @@ def test_unknown_section() -> None:
     assert "unknown sections adm; there are mlp, adam" in done.stderr
 
 
-def test_floor_is_the_same_update(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("agent", [False, True])
+def test_floor_is_the_same_update(agent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from benchmarks import networks
 
     rng = np.random.default_rng(0)
     weights = networks.weights_of((4, 64, 64, 2), rng), networks.weights_of((4, 64, 64, 1), rng)
     batch = networks.ppo_batch(64, rng)
-    floor, library = networks.floor_ppo_update(weights, batch), networks.ppo_update(dynarl, weights, batch)
     options = networks.PPO_OPTIONS
+    floor, library = networks.floor_ppo_update(weights, batch), networks.ppo_update(dynarl, weights, batch)
+    if agent:
+        step = networks.agent_update(weights, batch)
+        for _ in range(20):
+            floor()
+            step()
+        parameters = np.concatenate([p.detach().numpy().reshape(-1) for p in step.func.__self__.policy.parameters()])
+        np.testing.assert_allclose(floor.func.parameters.data, parameters, atol=1e-5)
+        return
     for _ in range(20):
         policy_loss, value_loss, entropy = floor()
         loss = library().item()

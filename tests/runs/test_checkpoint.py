@@ -377,9 +377,7 @@ def test_another_algorithm_or_space_is_refused():
     identity.check(json.loads(json.dumps(meta)), agent)
     with pytest.raises(CheckpointError, match="written by 'sac', it cannot be loaded into 'tiny'"):
         identity.check({**meta, "algorithm": "sac"}, agent)
-    with pytest.raises(
-        CheckpointError, match=r"observation_space differs, the checkpoint has .*\[4\].*\[6\]"
-    ):
+    with pytest.raises(CheckpointError, match=r"observation_space differs, the checkpoint has .*\[4\].*\[6\]"):
         identity.check(meta, Agent("Acrobot-v1"))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -94,7 +95,7 @@ def test_defaults_file_flags_in_this_order(yaml):
     ],
 )
 def test_yaml_values_get_the_type_of_their_field(yaml, text, field, value):
-    flat = config.from_file(Config, __import__("pathlib").Path(yaml(text)))
+    flat = config.from_file(Config, Path(yaml(text)))
     assert flat.get(field, 0) == value
     assert type(flat.get(field, 0)) is type(value)
 

@@ -99,11 +99,11 @@ class TinyAgent:
             "episode/length": [e[1] for e in ended],
         }
 
-    def evaluate(self, episodes=100):
+    def evaluate(self, episodes=100, *, seed=None):
         env = self._make()
         returns, lengths = np.zeros(episodes), np.zeros(episodes, int)
         for i in range(episodes):
-            obs, _ = env.reset(seed=1_000_000 + i)
+            obs, _ = env.reset(seed=((self.seed if seed is None else seed) * 1000 + i) % 2**31)
             ended = False
             while not ended:
                 obs, reward, terminated, truncated, _ = env.step(int(np.argmax(self._probs(obs))))
@@ -118,11 +118,11 @@ class TinyAgent:
         return {
             "policy": {"weight": self.weight},
             "counters": {"env_steps": self.env_steps, "iteration": self.iteration, "grad": self.grad_steps},
-            "rng": _json(self.rng.bit_generator.state),
+            "rng": self.rng.bit_generator.state,
             "env": {
                 "state": np.array(inner.state),
                 "elapsed": self.env.get_wrapper_attr("_elapsed_steps"),
-                "rng": _json(inner.np_random.bit_generator.state),
+                "rng": inner.np_random.bit_generator.state,
                 "obs": np.asarray(self.obs),
                 "episode": list(self.episode),
             },
@@ -136,17 +136,9 @@ class TinyAgent:
             counters["iteration"],
             counters["grad"],
         )
-        self.rng.bit_generator.state = _unjson(state["rng"])
+        self.rng.bit_generator.state = state["rng"]
         env, inner = state["env"], self.env.unwrapped
         inner.state = tuple(env["state"])
         self.env._elapsed_steps = env["elapsed"]
         inner.np_random.bit_generator.state = env["rng"]
         self.obs, self.episode = env["obs"], list(env["episode"])
-
-
-def _json(state):
-    return state
-
-
-def _unjson(state):
-    return state

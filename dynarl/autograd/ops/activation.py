@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.elementwise import clamp, exp, expm1, tanh, where
-from dynarl.autograd.ops.linalg import matmul
 from dynarl.autograd.tape import primitive
 
 
@@ -200,102 +197,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     return _logsumexp(input, axis=axis, keepdims=keepdim)
 
 
-_ACTIVATIONS = {None: lambda y: y, "tanh": tanh, "relu": relu, "sigmoid": sigmoid}
-_SLOPES = {
-    None: lambda g, y: g,
-    "tanh": lambda g, y: g * (1 - y * y),
-    "relu": lambda g, y: g * (y > 0),
-    "sigmoid": lambda g, y: g * (y * (1 - y)),
-}
-
-
-def _linear_lifted(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
-    """The gradients of `linear` composed of plain ops, for when they must be differentiable themselves."""
-    y = matmul(x, weight.T)
-    y = _ACTIVATIONS[activation](y if bias is None else y + bias)
-
-    def vjp(g: Any, needs: Any) -> Any:
-        g = _SLOPES[activation](g, y)
-        rows, gradients = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-        return matmul(g, weight), matmul(gradients.T, rows), gradients.sum(0)
-
-    return vjp
-
-
-@primitive(lifted=_linear_lifted)
-def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
-    """Return activation(x @ weight.T + bias) in one step: x [..., in], weight [out, in], bias [out] or None."""
-    if weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        raise ValueError("x must be [..., in] and weight [out, in]")
-    if x.dtype is not weight.dtype and x.dtype != weight.dtype:
-        raise TypeError("x and weight must have one dtype")
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    np_ = xp(x)
-    y = rows.dot(weight.T)  # dot and not @: for one row it is five times faster
-    if bias is not None:
-        y += bias
-    activate(np_, activation, y)
-
-    def vjp(g: Any, needs: Any) -> Any:
-        if g.ndim != 2:
-            g = g.reshape(-1, g.shape[-1])
-        if activation is not None:
-            g = _activation_grad(np_, activation, y, g)
-        want_x, want_weight, *want_bias = needs
-        dx = dw = db = None
-        if want_weight is not False:
-            dw = g.T.dot(rows) if want_weight is True else np_.dot(g.T, rows, out=want_weight)
-        if want_bias and want_bias[0] is not False:
-            db = g.sum(axis=0, out=None if want_bias[0] is True else want_bias[0])
-        if want_x is not False:
-            dx = g.dot(weight)
-            if x.ndim != 2:
-                dx = dx.reshape(x.shape)
-        return dx, dw, db
-
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1]), vjp
-
-
-# `maximum` with a number has no vector loop in NumPy (40 µs for 2^17 floats), with an array it has one (12 µs).
-_ZEROS = np.zeros(1 << 14, np.float32)
-
-
-def activate(np_: Any, activation: str | None, y: Any) -> None:
-    """Apply an activation by name to a raw array in place."""
-    if activation == "tanh":
-        np_.tanh(y, out=y)
-    elif activation == "relu":
-        if np_ is np and y.dtype == _ZEROS.dtype and y.size >= _ZEROS.size and y.flags.c_contiguous:
-            whole = y.size // _ZEROS.size * _ZEROS.size
-            flat = y.reshape(-1)
-            blocks, rest = flat[:whole].reshape(-1, _ZEROS.size), flat[whole:]
-            np.maximum(blocks, _ZEROS, out=blocks)
-            np.maximum(rest, 0, out=rest)
-        else:
-            np_.maximum(y, 0, out=y)
-    elif activation == "sigmoid":
-        y *= 0.5
-        np_.tanh(y, out=y)
-        y += 1
-        y *= 0.5
-    elif activation is not None:
-        raise ValueError(f"activation must be one of None, 'tanh', 'relu', 'sigmoid', not {activation!r}")
-
-
-def _activation_grad(np_: Any, activation: str, y: Any, g: Any) -> Any:
-    if activation == "relu":
-        return g * (y > 0)
-    if activation == "tanh":
-        d = y * y
-        np_.subtract(1, d, out=d)
-    else:
-        d = 1 - y
-        d *= y
-    d *= g
-    return d
-
-
 __all__ = [
-    "activate", "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "linear", "log_softmax", "logsigmoid", "logsumexp", "mish",
+    "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "logsumexp", "mish",
     "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip

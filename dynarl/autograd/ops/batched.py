@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd.device import xp
-from dynarl.autograd.ops.activation import _ACTIVATIONS, _SLOPES, _activation_grad, activate
+from dynarl.autograd.ops.affine import _ACTIVATIONS, _SLOPES, activate, before_activation
 from dynarl.autograd.ops.linalg import matmul
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tape import primitive
@@ -51,7 +51,7 @@ def batched_linear(x: Any, weight: Any, bias: Any = None, more: Any = None, *, a
 
     def vjp(g: Any, needs: Any) -> Any:
         if activation is not None:
-            g = _activation_grad(np_, activation, y, g)
+            g = before_activation(np_, activation, y, g)
         want_x, want_weight, want_bias, want_more = (*needs, False, False)[:4]
         dw = db = None
         if want_weight is not False:

@@ -12,6 +12,11 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.tape import _operand, _promote, primitive, wrap
 
 
+def _quiet(body: Any) -> Any:
+    """Let 0/0, log(0) and overflow be values and no warnings, as in PyTorch."""
+    return np.errstate(all="ignore")(body)
+
+
 @primitive(promotes=True, linear=True)
 def add(x: Any, y: Any) -> Any:
     return x + y, (lambda g: g, lambda g: g)
@@ -28,6 +33,7 @@ def mul(x: Any, y: Any) -> Any:
 
 
 @primitive(promotes=True)
+@_quiet
 def _true_divide(x: Any, y: Any) -> Any:
     out = x / y
     return out, (lambda g: g / y, lambda g: -g * out / y)
@@ -57,6 +63,7 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
 
 
 @primitive(promotes=True)
+@_quiet
 def pow(x: Any, y: Any) -> Any:
     if y.__class__ in (int, float):
         if y == 2:
@@ -93,6 +100,7 @@ def positive(x: Any) -> Any:
 
 
 @primitive(floats=True)
+@_quiet
 def exp(x: Any) -> Any:
     y = xp(x).exp(x)
     return y, (lambda g: g * y,)
@@ -105,38 +113,45 @@ def exp2(x: Any) -> Any:
 
 
 @primitive(floats=True)
+@_quiet
 def expm1(x: Any) -> Any:
     y = xp(x).expm1(x)
     return y, (lambda g: g * (y + 1),)
 
 
 @primitive(floats=True)
+@_quiet
 def log(x: Any) -> Any:
     return xp(x).log(x), (lambda g: g / x,)
 
 
 @primitive(floats=True)
+@_quiet
 def log2(x: Any) -> Any:
     return xp(x).log2(x), (lambda g: g / (x * math.log(2.0)),)
 
 
 @primitive(floats=True)
+@_quiet
 def log10(x: Any) -> Any:
     return xp(x).log10(x), (lambda g: g / (x * math.log(10.0)),)
 
 
 @primitive(floats=True)
+@_quiet
 def log1p(x: Any) -> Any:
     return xp(x).log1p(x), (lambda g: g / (x + 1),)
 
 
 @primitive(floats=True)
+@_quiet
 def sqrt(x: Any) -> Any:
     y = xp(x).sqrt(x)
     return y, (lambda g: g / (y * 2),)
 
 
 @primitive(floats=True)
+@_quiet
 def rsqrt(x: Any) -> Any:
     y = 1 / xp(x).sqrt(x)
     return y, (lambda g: g * y * y * y * -0.5,)
@@ -148,6 +163,7 @@ def square(x: Any) -> Any:
 
 
 @primitive(floats=True)
+@_quiet
 def reciprocal(x: Any) -> Any:
     y = 1 / x
     return y, (lambda g: -g * y * y,)
@@ -180,11 +196,13 @@ def tan(x: Any) -> Any:
 
 
 @primitive(floats=True)
+@_quiet
 def asin(x: Any) -> Any:
     return xp(x).arcsin(x), (lambda g: g / xp(x).sqrt(1 - x * x),)
 
 
 @primitive(floats=True)
+@_quiet
 def acos(x: Any) -> Any:
     return xp(x).arccos(x), (lambda g: -g / xp(x).sqrt(1 - x * x),)
 
@@ -217,6 +235,7 @@ def tanh(x: Any) -> Any:
 
 
 @primitive(floats=True)
+@_quiet
 def atanh(x: Any) -> Any:
     return xp(x).arctanh(x), (lambda g: g / (1 - x * x),)
 
@@ -270,12 +289,14 @@ def minimum(x: Any, y: Any) -> Any:
 
 
 @primitive(promotes=True)
+@_quiet
 def fmod(x: Any, y: Any) -> Any:
     quotient = x / y
     return xp(quotient).fmod(x, y), (lambda g: g, lambda g: -g * xp(quotient).trunc(quotient))
 
 
 @primitive(promotes=True)
+@_quiet
 def remainder(x: Any, y: Any) -> Any:
     np_ = xp(y if x.__class__ in (int, float, bool) else x)
     return np_.remainder(x, y), (lambda g: g, lambda g: -g * np_.floor(x / y))

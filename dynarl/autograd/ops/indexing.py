@@ -9,7 +9,8 @@ import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.tape import Leaf, call, describe, mode, primitive, record, wrap
+from dynarl.autograd.ops.views import check_inplace, follow
+from dynarl.autograd.tape import call, describe, mode, primitive, record, wrap
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
 
@@ -36,10 +37,13 @@ def _cannot_repeat(index: Any) -> bool:
     return all(isinstance(i, _BASIC) or getattr(i, "dtype", None) == np.bool_ for i in parts)
 
 
-@primitive(linear=True)
+@primitive(linear=True, views=True)
 def _getitem(x: Any, *, index: Any) -> Any:
     shape = x.shape
-    return x[index], (lambda g: call(_spread, g, index=index, shape=shape),)
+    out = x[index]
+    if isinstance(out, np.generic):  # a view, as elsewhere, and no copied scalar
+        out = x[(*index, ...)] if isinstance(index, tuple) else x[index, ...]
+    return out, (lambda g: call(_spread, g, index=index, shape=shape),)
 
 
 @primitive(linear=True)
@@ -81,35 +85,40 @@ def sum_at(values: Any, positions: Any, shape: tuple[int, ...]) -> Any:
 def getitem(x: Any, index: Any) -> Any:
     """Return x[index] with NumPy's and PyTorch's indexing; slices share memory with x."""
     index = index if isinstance(index, _BASIC) else raw_index(index)
-    if _is_basic(index) or xp(x.array) is np:
+    if _is_basic(index):
         return _getitem(x, index=index)
-    return _getitem(x, index=_on_device(index, x.array))
+    index = _on_device(index, x.array)
+    first, then = _numbers_first(index)
+    return _getitem(x if first is None else _getitem(x, index=first), index=then)
+
+
+def _numbers_first(index: Any) -> tuple[Any, Any]:
+    """Split an index where a number is separated from an index array, as in x[0, :, array]: PyTorch takes it first.
+
+    NumPy would treat the number as an index array, and move the indexed dimension to the front.
+    """
+    if not isinstance(index, tuple):
+        return None, index
+    places = [k for k, part in enumerate(index) if not isinstance(part, _BASIC) or part.__class__ is int]
+    if places[-1] - places[0] == len(places) - 1 or not any(index[k].__class__ is int for k in places):
+        return None, index
+    first: list[Any] = []
+    then: list[Any] = []
+    for part in index:
+        if not isinstance(part, _BASIC):
+            first += [slice(None)] * (part.ndim if part.dtype == np.bool_ else 1)
+            then.append(part)
+        else:
+            first.append(part)
+            if part.__class__ is not int:
+                then.append(part if part is Ellipsis else slice(None))
+    return tuple(first), tuple(then)
 
 
 def _on_device(index: Any, array: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_on_device(i, array) for i in index)
-    return xp(array).asarray(index) if isinstance(index, np.ndarray) else index
-
-
-def check_inplace(x: Any, name: str) -> None:
-    """Refuse an in-place change that the tape cannot follow."""
-    if not mode.recording:
-        return
-    if x._node.__class__ is Leaf:
-        raise RuntimeError(
-            f"{name}: a leaf tensor of shape {tuple(x.shape)} that requires grad was changed in place; "
-            "do it under no_grad(), or change a clone()"
-        )
-
-
-def _check_owner(x: Any, name: str) -> None:
-    base = x.array.base
-    if base is not None and getattr(base, "shape", ()) != x.array.shape:
-        raise RuntimeError(
-            f"{name}: cannot record an in-place change of a view (shape {tuple(x.shape)} of memory {tuple(base.shape)}); "
-            "assign through the whole tensor, whole[index] = value, or change a clone()"
-        )
+    return xp(array).asarray(index) if isinstance(index, np.ndarray) and xp(array) is not np else index
 
 
 def _setitem_lifted(x: Any, value: Any, *, index: Any) -> Any:
@@ -146,10 +155,12 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:
         check_inplace(x, "setitem")
-        _check_owner(x, "setitem")
     raw = value.array if hasattr(value, "_node") else value
-    if xp(x.array) is not np:
+    if not _is_basic(index):
         index = _on_device(index, x.array)
+        first, then = _numbers_first(index)
+        if first is not None:
+            return setitem(_getitem(x, index=first), then, value)
     try:
         x.array[index] = raw
     except (ValueError, TypeError, IndexError) as error:
@@ -161,8 +172,7 @@ def setitem(x: Any, index: Any, value: Any) -> None:
             value = wrap(xp(x.array).asarray(raw, dtype=x.dtype))
         _, vjps = _setitem.body(x.array, value.array, index=index)
         edges = [before._node, value._node]
-        x._node = record(_setitem, (before, value), {"index": index}, x.array, vjps, edges)
-        x._leaf = None
+        follow(x, record(_setitem, (before, value), {"index": index}, x.array, vjps, edges))
 
 
 @primitive(linear=True)

@@ -8,8 +8,8 @@ from typing import Any
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops import activation, elementwise, indexing
-from dynarl.autograd.ops.indexing import _check_owner, check_inplace
-from dynarl.autograd.tape import mode, wrap
+from dynarl.autograd.ops.views import check_inplace, follow
+from dynarl.autograd.tape import mode, primitive, wrap
 
 
 def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,14 +21,13 @@ def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
         )
         if recording:
             check_inplace(self, name)
-            _check_owner(self, name)
             before = wrap(xp(self.array).array(self.array), self._node)  # its old values may be needed by backward
             out = op(before, *args, **kwargs)
         else:
             out = op(self.detach(), *args, **kwargs)
         write(self, out.array, name)
         if recording:
-            self._node, self._leaf = out._node, None
+            follow(self, out._node)
         return self
 
     method.__name__ = method.__qualname__ = name
@@ -47,14 +46,19 @@ def write(x: Any, values: Any, name: str) -> None:
     mark_modified(x.array)
 
 
+@primitive(linear=True)
+def _overwrite(x: Any, values: Any) -> Any:
+    return values, (lambda g: xp(g).zeros_like(g), lambda g: g)
+
+
 def _copy(x: Any, src: Any, non_blocking: bool = False) -> Any:
-    return src.to(x.dtype).expand(x.shape).to(device=x.device)
+    return _overwrite(x, src.to(x.dtype).expand(x.shape).to(device=x.device))
 
 
 def _fill(x: Any, value: Any) -> Any:
     if hasattr(value, "_node"):
-        return value.to(x.dtype).expand(x.shape)
-    return wrap(xp(x.array).full_like(x.array, value))
+        return _overwrite(x, value.to(x.dtype).expand(x.shape))
+    return _overwrite(x, xp(x.array).full_like(x.array, value))
 
 
 def _add(x: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -81,7 +85,7 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
 
 
 def _zero(x: Any) -> Any:
-    return wrap(xp(x.array).zeros_like(x.array))
+    return _overwrite(x, xp(x.array).zeros_like(x.array))
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -95,11 +99,17 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "log_": elementwise.log,
     "sqrt_": elementwise.sqrt,
     "square_": elementwise.square,
+    "rsqrt_": elementwise.rsqrt,
+    "reciprocal_": elementwise.reciprocal,
+    "logical_not_": elementwise.logical_not,
     "abs_": elementwise.abs,
     "tanh_": elementwise.tanh,
     "floor_": elementwise.floor,
     "round_": elementwise.round,
     "clamp_": elementwise.clamp,
+    "clip_": elementwise.clamp,
+    "clamp_min_": elementwise.clamp_min,
+    "clamp_max_": elementwise.clamp_max,
     "relu_": activation.relu,
     "sigmoid_": activation.sigmoid,
     "fill_": _fill,

@@ -1,7 +1,7 @@
 """Densities as single operations: policies compute them at every step and every minibatch.
 
-Measured at batch 64, forward and backward, against the same composed of log_softmax, gather, exp, mul and
-sum: see the numbers in scripts/benchmark.py. Everything is computed from logits; 0 log 0 = 0.
+Log-prob, entropy and their backward at batch 64, one thread, against the same composed of plain operations:
+categorical 48 µs against 70, normal with three dimensions 55 against 90. All from logits; 0 log 0 = 0.
 """
 
 from __future__ import annotations
@@ -25,9 +25,23 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 def row_statistics(logits: Any) -> Statistics:
     """Return (logits - max, exp of that, its sum), along the last dimension of a raw array [..., K]."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    weights = xp(logits).exp(shifted)
-    return shifted, weights, weights.sum(axis=-1, keepdims=True)
+    np_ = xp(logits)
+    shifted = logits - _fold(np_, np_.maximum, logits)
+    weights = np_.exp(shifted)
+    return shifted, weights, _fold(np_, np_.add, weights)
+
+
+def _fold(np_: Any, ufunc: Any, x: Any) -> Any:
+    """Return ufunc.reduce over the last dimension [..., 1].
+
+    NumPy reduces short rows one by one (the maximum of [256, 2] takes 8 us), columns as whole vectors (1 us).
+    """
+    if np_ is not np or not 0 < x.shape[-1] <= 8:
+        return x.max(axis=-1, keepdims=True) if ufunc is np_.maximum else x.sum(axis=-1, keepdims=True)
+    total = x[..., :1]
+    for k in range(1, x.shape[-1]):
+        total = ufunc(total, x[..., k : k + 1])
+    return total
 
 
 def invert_cdf(weights: Any, uniform: Any) -> Any:
@@ -36,8 +50,17 @@ def invert_cdf(weights: Any, uniform: Any) -> Any:
     A class of weight zero is never chosen, also not where rounding puts a uniform at 1.
     """
     np_ = xp(weights)
+    below_one = 1.0 - (2.0**-52 if weights.dtype == np.float64 else 2.0**-23)
+    if np_ is np and weights.shape[-1] <= 4:  # columns as whole vectors: see _fold
+        sums = [weights[..., 0]]
+        for k in range(1, weights.shape[-1]):
+            sums.append(sums[-1] + weights[..., k])
+        threshold = np.minimum(uniform, below_one, dtype=weights.dtype) * sums[-1]
+        index = (sums[0] <= threshold).astype(np.int64)
+        for cumulative in sums[1:-1]:
+            index += cumulative <= threshold
+        return index
     cdf = weights.cumsum(axis=-1)
-    below_one = 1.0 - float(np.finfo(weights.dtype).eps)
     threshold = np_.minimum(uniform.astype(weights.dtype), below_one) * cdf[..., -1]
     return (cdf <= threshold[..., None]).sum(axis=-1)
 
@@ -81,7 +104,7 @@ def categorical_entropy(logits: Any, *, statistics: Statistics) -> Any:
     shifted, weights, total = statistics
     np_ = xp(logits)
     finite = np_.maximum(shifted, _LOG_ZERO)
-    mean = (weights * finite).sum(axis=-1, keepdims=True) / total
+    mean = _fold(np_, np_.add, weights * finite) / total
 
     def vjp(g: Any) -> Any:
         d = mean - finite
@@ -98,7 +121,8 @@ def normal_log_prob(x: Any, mean: Any, scale: Any, *, dims: int = 0) -> Any:
 
     The operands broadcast; a `scale` of the last dimensions alone (one for all rows) is used as it is.
     """
-    z = (x - mean) / scale
+    inverse = 1 / scale
+    z = (x - mean) * inverse
     log_scale = xp(scale).log(scale)
     axes = tuple(range(-dims, 0))
     if dims:
@@ -113,14 +137,43 @@ def normal_log_prob(x: Any, mean: Any, scale: Any, *, dims: int = 0) -> Any:
 
     def vjp(g: Any, needs: Any) -> Any:
         g = g.reshape(*g.shape, *(1,) * dims)
-        slope = g * z / scale
+        slope = g * z * inverse
         return (
             None if needs[0] is False else fit(-slope, x),
             None if needs[1] is False else fit(slope, mean),
-            None if needs[2] is False else fit(g * (z * z - 1) / scale, scale),
+            None if needs[2] is False else fit(slope * z - g * inverse, scale),
         )
 
     return out, vjp
+
+
+def _entropy_vjp(scale: Any, *, dims: int, batch_shape: tuple[int, ...]) -> Any:
+    shape = scale.shape[: scale.ndim - dims]
+
+    def vjp(g: Any) -> Any:
+        if g.shape != shape:  # one scale for many rows: their gradients sum
+            extra = g.ndim - len(shape)
+            axes = tuple(i for i in range(g.ndim) if i < extra or g.shape[i] != shape[i - extra])
+            g = g.sum(axis=axes, keepdims=True).reshape(shape)
+        return g.reshape(*shape, *(1,) * dims) / scale
+
+    return (vjp,)
+
+
+@primitive(lifted=_entropy_vjp)
+def normal_entropy(scale: Any, *, dims: int, batch_shape: tuple[int, ...]) -> Any:
+    """Return the entropy of normals, summed over the last `dims` dimensions, for every row of batch_shape.
+
+    `scale` has all of the last `dims` dimensions; before them it broadcasts to batch_shape.
+    """
+    size = math.prod(scale.shape[scale.ndim - dims :])
+    out = xp(scale).log(scale)
+    if dims:
+        out = out.sum(axis=tuple(range(-dims, 0)))
+    out = out + size * (0.5 + _HALF_LOG_2PI)
+    if out.shape != batch_shape:
+        out = xp(scale).zeros(batch_shape, dtype=scale.dtype) + out
+    return out, _entropy_vjp(scale, dims=dims, batch_shape=batch_shape)
 
 
 def _pad_lifted(logits: Any, *, columns: Any, width: int, fill: float) -> Any:
@@ -147,7 +200,7 @@ def _erfinv_values(y: Any) -> Any:
     for _ in range(3):
         error = (_erf_values(x) - p) * (math.sqrt(math.pi) / 2) * np_.exp(x * x)
         x = x - error / (1 + x * error)  # Halley: erf'' / erf' = -2 x
-    edge = np_.where(np_.abs(y64) == 1, np_.sign(y64) * math.inf, math.nan)
+    edge = np_.where(y64 == 1, math.inf, np_.where(y64 == -1, -math.inf, math.nan))
     return np_.where(inside, x, edge).astype(y.dtype)
 
 
@@ -168,6 +221,7 @@ __all__ = [
     "categorical_log_prob",
     "erfinv",
     "invert_cdf",
+    "normal_entropy",
     "normal_log_prob",
     "pad_components",
     "row_statistics",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import int64
@@ -13,11 +12,12 @@ from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tape import primitive, wrap
 
-_max_result = namedtuple("max", ["values", "indices"])
-_min_result = namedtuple("min", ["values", "indices"])
-_sort_result = namedtuple("sort", ["values", "indices"])
-_topk_result = namedtuple("topk", ["values", "indices"])
-_median_result = namedtuple("median", ["values", "indices"])
+
+class _Found(NamedTuple):
+    """Values along a dimension and where they were."""
+
+    values: Any
+    indices: Any
 
 
 def axes_of(x: Any, dim: Any) -> Any:
@@ -65,7 +65,12 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     """Sum over all elements or over dim (an int or several)."""
     if dtype is not None:
         input = input.to(dtype)
-    return _sum(input, axis=axes_of(input, dim), keepdims=keepdim)
+    return _sum(_signed(input), axis=axes_of(input, dim), keepdims=keepdim)
+
+
+def _signed(input: Any) -> Any:
+    """PyTorch adds and multiplies every integer dtype in int64; NumPy would take uint8 to uint64."""
+    return input.long() if input.array.dtype.kind == "u" else input
 
 
 @primitive(linear=True)
@@ -86,6 +91,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 
 @primitive
 def _var(x: Any, *, axis: Any, correction: float, keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        raise TypeError("the dtype must be floating; convert with .float()")
     freedom = _counted(x, axis) - correction
     scale = 1.0 / freedom if freedom > 0 else math.nan  # PyTorch: NaN below one degree of freedom
     centred = x - x.mean(axis=axis, keepdims=True)
@@ -145,12 +152,12 @@ def _at(input: Any, indices: Any, dim: int, keepdim: bool) -> Any:
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the maximum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _max_result)
+    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _Found)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the minimum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _min_result)
+    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _Found)
 
 
 def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elementwise: str, result: Any) -> Any:
@@ -195,7 +202,7 @@ def _cumsum(x: Any, *, axis: int) -> Any:
 
 def cumsum(input: Any, dim: int) -> Any:
     """Return running sums along dim."""
-    return _cumsum(input, axis=dim)
+    return _cumsum(_signed(input), axis=dim)
 
 
 @primitive
@@ -207,6 +214,7 @@ def _cumprod(x: Any, *, axis: int) -> Any:
 
 def cumprod(input: Any, dim: int) -> Any:
     """Return running products along dim."""
+    input = _signed(input)
     if input._node is None or not bool((input.array == 0).any()):
         return _cumprod(input, axis=dim)
     running: list[Any] = []  # a zero: dividing by it would lose the gradient, so multiply step by step
@@ -217,6 +225,7 @@ def cumprod(input: Any, dim: int) -> Any:
 
 def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Multiply all elements, or along dim."""
+    input = _signed(input)
     if dim is None:
         input, dim = input.reshape(-1), 0
     if input._node is None:
@@ -238,6 +247,8 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Any:
 
 @primitive
 def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    if x.dtype.kind != "f":
+        raise TypeError("the dtype must be floating; convert with .float()")
     np_ = xp(x)
     y = np_.sqrt((x * x).sum(axis=axis, keepdims=True))
 
@@ -280,7 +291,7 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """Return (values, indices) sorted along dim."""
     indices = argsort(input, dim, descending)
-    return _sort_result(_at(input, indices, dim, True), indices)
+    return _Found(_at(input, indices, dim, True), indices)
 
 
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -288,7 +299,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     if k > (input.shape[dim] if input.ndim else 1):
         raise RuntimeError(f"topk: k must be at most the size of dim {dim}, got k={k} for shape {tuple(input.shape)}")
     indices = argsort(input, dim, descending=largest).narrow(dim, 0, k)
-    return _topk_result(_at(input, indices, dim, True), indices)
+    return _Found(_at(input, indices, dim, True), indices)
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -298,7 +309,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         return flat.select(0, argsort(flat).array[(flat.shape[0] - 1) // 2].item())
     indices = argsort(input, dim).narrow(dim, (input.shape[dim] - 1) // 2, 1)
     values = _at(input, indices, dim, keepdim)
-    return _median_result(values, indices if keepdim else indices.squeeze(dim))
+    return _Found(values, indices if keepdim else indices.squeeze(dim))
 
 
 def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:

@@ -9,7 +9,7 @@ from dynarl.autograd.device import xp
 from dynarl.autograd.tape import fit, primitive, wrap
 
 
-@primitive(linear=True)
+@primitive(linear=True, views=True)
 def _reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
     before = x.shape
     return x.reshape(shape), (lambda g: g.reshape(before),)
@@ -63,7 +63,7 @@ def squeeze(input: Any, dim: Any = None) -> Any:
     return _reshape(input, shape=tuple(s for i, s in enumerate(input.shape) if not (i in drop and s == 1)))
 
 
-@primitive(linear=True)
+@primitive(linear=True, views=True)
 def _transpose(x: Any, *, axes: tuple[int, ...]) -> Any:
     inverse = tuple(sorted(range(len(axes)), key=axes.__getitem__))
     return xp(x).transpose(x, axes), (lambda g: xp(g).transpose(g, inverse),)
@@ -104,7 +104,7 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     return _transpose(input, axes=tuple(order))
 
 
-@primitive(linear=True)
+@primitive(linear=True, views=True)
 def _broadcast_to(x: Any, *, shape: tuple[int, ...]) -> Any:
     return xp(x).broadcast_to(x, shape), (lambda g: fit(g, x),)
 

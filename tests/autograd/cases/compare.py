@@ -55,7 +55,7 @@ CASES = [
          ref=np.where),  # fmt: skip
     case("Tensor.where", lambda t, x, c, y: x.where(c, y), X, M, normal(3, 1), ref=lambda x, c, y: np.where(c, x, y)),
     case("where of ints", lambda t, c, x, y: t.where(c, x, y), M, N, K, ref=np.where),
-    case("masked_fill", lambda t, x, m: t.masked_fill(x, m, -1e8), X, M, ref=lambda x, m: np.where(m, -1e8, x)),
+    case("masked_fill", lambda t, x, m: t.masked_fill(x, m, -50.0), X, M, ref=lambda x, m: np.where(m, -50.0, x)),
     case("Tensor.masked_fill", lambda t, x, m: x.masked_fill(m, 0.5), X, booleans(4),
          ref=lambda x, m: np.where(m, 0.5, x)),  # fmt: skip
     case("masked_fill tensor", lambda t, x, m, v: x.masked_fill(m, v), X, M, normal(),
