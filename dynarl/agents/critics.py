@@ -61,4 +61,4 @@ class Critics(nn.Module):
             activation = self.activation if i < self.depth - 1 else None
             more = (action,) if i == 0 and action is not None else ()
             x = batched_linear(x, weight, bias, *more, activation=activation)
-        return x  # type: ignore[no-any-return]
+        return x

@@ -90,7 +90,7 @@ class SAC(Agent):
     def network_input(self, obs: NDArray[Any]) -> Tensor:
         """Return stored observations [B, ...] as the networks' input: encoded, float32 [B, F], on their device."""
         encoded = encode(self.layout.space, obs)
-        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))  # type: ignore[no-any-return]
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
         """Return the policy's own actions, [N, A] in [-1, 1] or [N] from 0 on: the mode without noise."""
@@ -243,7 +243,7 @@ class SAC(Agent):
         """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K])."""
         if self.discrete:
             return None, self.actor(obs)
-        return self.actor(obs).sample(batch.noise[which])  # type: ignore[no-any-return]
+        return self.actor(obs).sample(batch.noise[which])
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
         """Return V(s) = E[min_i Q'_i(s, a) - alpha log pi(a|s)] [B] by the target critics (eq. 3).
@@ -253,16 +253,16 @@ class SAC(Agent):
         if action is None:
             logs = log_prob.array
             smallest = self.target_critics(obs).array.min(axis=0)
-            return (np.exp(logs) * (smallest - alpha * logs)).sum(axis=-1)  # type: ignore[no-any-return]
+            return (np.exp(logs) * (smallest - alpha * logs)).sum(axis=-1)
         smallest = self.target_critics(obs, action).array[..., 0].min(axis=0)
-        return smallest - alpha * log_prob.array  # type: ignore[no-any-return]
+        return smallest - alpha * log_prob.array
 
     def q_of(self, obs: Tensor, action: Any) -> Tensor:
         """Return Q_i(s, a) [C, B] of stored actions."""
         if self.discrete:
             index = np.broadcast_to(action[None, :, None], (self.config.num_critics, len(action), 1))
-            return gather(self.critics(obs), -1, wrap(index)).squeeze(-1)  # type: ignore[no-any-return]
-        return self.critics(obs, action).squeeze(-1)  # type: ignore[no-any-return]
+            return gather(self.critics(obs), -1, wrap(index)).squeeze(-1)
+        return self.critics(obs, action).squeeze(-1)
 
     def entropy(self, log_prob: Tensor) -> float:
         """Return the policy's entropy in nats, estimated on a batch of log-probabilities [B] (or all, [B, K])."""
@@ -276,7 +276,9 @@ class SAC(Agent):
     def _check_actions(self) -> None:
         space, cfg = self.action_space, self.config
         if not isinstance(space, (spaces.Box, spaces.Discrete)):
-            raise ValueError(f"SAC: supported action spaces are bounded Box and Discrete, got {space}; PPO takes others")
+            raise ValueError(
+                f"SAC: supported action spaces are bounded Box and Discrete, got {space}; PPO takes others"
+            )
         if isinstance(space, spaces.Discrete):
             if cfg.use_sde:
                 raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {space}")
@@ -324,7 +326,7 @@ class SAC(Agent):
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.actor.noise_size)
         self._predictions += 1
-        return (philox.uniform(*keys, open=True) if self.discrete else philox.normal(*keys))[0]  # type: ignore[no-any-return]
+        return (philox.uniform(*keys, open=True) if self.discrete else philox.normal(*keys))[0]
 
     # -- state ----------------------------------------------------------------------------------------------------
 

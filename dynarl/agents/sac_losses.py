@@ -17,7 +17,7 @@ def soft_td_target(reward: NDArray[Any], discount: NDArray[Any], next_soft_value
     `discount` is gamma^k for the k steps that `reward` sums, 0 where the episode terminated; `next_soft_value` is
     min_i Q'_i(s', a') - alpha log pi(a'|s'), a' drawn from the current policy.
     """
-    return reward + discount * next_soft_value  # type: ignore[no-any-return]
+    return reward + discount * next_soft_value
 
 
 @primitive

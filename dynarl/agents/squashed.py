@@ -11,14 +11,12 @@ from dynarl import nn
 from dynarl.agents.policies import ACTIVATIONS, mlp
 from dynarl.autograd import Parameter, Tensor, primitive, xp, zeros
 from dynarl.autograd.ops.activation import log_softmax
-from dynarl.autograd.ops.elementwise import clamp, exp, log, tanh
-from dynarl.autograd.ops.linalg import matmul
+from dynarl.autograd.ops.elementwise import clamp, exp, tanh
+from dynarl.distributions.state_dependent import StateDependentNormal, marginal_log_std
 
 __all__ = ["CategoricalActor", "Gaussian", "SquashedActor", "reparametrized", "squashed_log_prob"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-# Keeps the variance of state-dependent noise above zero where all features are.
-_SDE_EPSILON = 1e-6
 
 
 @primitive
@@ -98,10 +96,9 @@ class SquashedActor(nn.Module):
         """Return the Gaussian before squashing, of encoded observations [B, F]."""
         features = self.body(obs)
         out = self.head(features)
-        if not self.use_sde:
+        if self.log_std is None:
             return Gaussian(out[:, : self.actions], clamp(out[:, self.actions :], self.log_std_min, self.log_std_max))
-        variance = matmul(features.data * features.data, exp(self.log_std * 2.0))
-        return Gaussian(clamp(out, -self.clip_mean, self.clip_mean), log(variance + _SDE_EPSILON) * 0.5)
+        return Gaussian(clamp(out, -self.clip_mean, self.clip_mean), marginal_log_std(features, self.log_std))
 
     @property
     def noise_size(self) -> int:
@@ -113,9 +110,8 @@ class SquashedActor(nn.Module):
         if self.log_std is None:
             return self(obs).sample(noise)[0]
         features = self.body(obs)
-        theta = exp(self.log_std) * noise.reshape(-1, *self.log_std.shape)
-        offset = matmul(features.unsqueeze(1), theta)[:, 0]
-        return tanh(clamp(self.head(features), -self.clip_mean, self.clip_mean) + offset)
+        mean = clamp(self.head(features), -self.clip_mean, self.clip_mean)
+        return tanh(StateDependentNormal(mean, features, self.log_std).sample_from(noise))
 
     def mode(self, obs: Tensor) -> Tensor:
         """Return tanh(mean) [N, A], the deterministic action."""

@@ -38,7 +38,7 @@ class NoiseStream:
         draw = step // self.period
         if not self._first <= draw < self._first + len(self._held):
             self._draw(draw, self._draws)
-        return self._held[draw - self._first]  # type: ignore[no-any-return]
+        return self._held[draw - self._first]
 
     def block(self, step: int, count: int) -> list[NDArray[np.float32]]:
         """Return the noise of `count` steps from `step` on, [N, size] each."""
