@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,10 @@ FUSED = ("relu", "tanh")
 class Critics(nn.Module):
     """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
 
-    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]. Two networks of 256 units take one product of
-    [2, 256, 256] matrices where separate ones take two, and half of everything around it. Weights and
-    biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in).
+    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]. Two
+    networks of 256 units take one product of [2, 256, 256] matrices where separate ones take two, and half of
+    everything around it. Weights and biases start as those of C separate `nn.Linear` layers, uniform in
+    ±1/sqrt(in).
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Critics(nn.Module):
         self.num_critics, self.activation = num_critics, activation
         sizes = (inputs, *hidden_sizes, outputs)
         self.depth = len(sizes) - 1
-        for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:])):
+        for i, (n, m) in enumerate(itertools.pairwise(sizes)):
             bound = 1.0 / math.sqrt(n)
             for name, shape in ((f"weight_{i}", (num_critics, m, n)), (f"bias_{i}", (num_critics, m))):
                 parameter = Parameter(empty(shape))

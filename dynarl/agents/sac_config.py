@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dynarl.agents import checks
 from dynarl.agents.critics import FUSED
 
 __all__ = ["SACConfig"]
@@ -67,10 +68,11 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense together or alone."""
-        counts = ("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", "target_update_interval")
-        for name in (*counts, "num_critics"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        checks.least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", config=self)
+        checks.least_one("target_update_interval", "num_critics", config=self)
+        checks.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
+        checks.fraction("gamma", "tau", config=self)
+        checks.one_of("activation", FUSED, config=self)
         if self.learning_starts < 0:
             raise ValueError(f"learning_starts: must be at least 0, got {self.learning_starts}")
         if self.buffer_size < self.batch_size:
@@ -82,25 +84,12 @@ class SACConfig:
                 f"buffer_size: {self.buffer_size} transitions of {self.num_envs} environments are fewer than "
                 f"n_step {self.n_step} of each"
             )
-        for name in ("learning_rate", "alpha_init", "sde_clip_mean"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha: must be above 0, or None to learn it, got {self.alpha}")
-        self._check_ranges()
-
-    def _check_ranges(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma: must lie in [0, 1], got {self.gamma}")
-        if not 0 < self.tau <= 1:
-            raise ValueError(f"tau: must lie in (0, 1], got {self.tau}")
-        if self.activation not in FUSED:
-            raise ValueError(f"activation: must be one of {sorted(FUSED)}, got {self.activation!r}")
         if any(size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
         if not self.log_std_min < self.log_std_max:
             raise ValueError(f"log_std_min: must be below log_std_max {self.log_std_max}, got {self.log_std_min}")
-        if self.sde_sample_freq != -1 and self.sde_sample_freq < 1:
-            raise ValueError(f"sde_sample_freq: must be at least 1, or -1, got {self.sde_sample_freq}")
-        if self.sde_sample_freq != -1 and not self.use_sde:
-            raise ValueError(f"sde_sample_freq: {self.sde_sample_freq} has no effect without use_sde")
+        if self.sde_sample_freq != -1 and (self.sde_sample_freq < 1 or not self.use_sde):
+            raise ValueError(
+                f"sde_sample_freq: must be at least 1 with use_sde, else -1, got {self.sde_sample_freq} and "
+                f"use_sde {self.use_sde}"
+            )

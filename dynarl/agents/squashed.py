@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-
 from dynarl import nn
 from dynarl.agents.policies import ACTIVATIONS, mlp
 from dynarl.autograd import Parameter, Tensor, primitive, xp, zeros
