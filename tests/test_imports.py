@@ -23,7 +23,16 @@ MAY_IMPORT = {
     "envs": {"seeding"},
     "rollout": {"envs", "autograd"},
     "agents": {
-        "autograd", "nn", "optim", "distributions", "envs", "rollout", "checkpoint", "config", "identity", "seeding",
+        "autograd",
+        "nn",
+        "optim",
+        "distributions",
+        "envs",
+        "rollout",
+        "checkpoint",
+        "config",
+        "identity",
+        "seeding",
     },
 }
 LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "yaml", "safetensors", "pandas", "scipy"}
@@ -114,7 +123,9 @@ def test_all_is_true(name):
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["dynarl", "dynarl.nn", "dynarl.nn.functional", "dynarl.optim", "dynarl.distributions"])
+@pytest.mark.parametrize(
+    "name", ["dynarl", "dynarl.nn", "dynarl.nn.functional", "dynarl.optim", "dynarl.distributions"]
+)
 def test_no_stubs(name):
     """A name that PyTorch users know either works or raises AttributeError."""
     module = importlib.import_module(name)

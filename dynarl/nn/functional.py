@@ -9,8 +9,7 @@ import numpy as np
 
 from dynarl import autograd
 from dynarl.autograd.ops import activation as activations
-from dynarl.autograd.ops import affine
-from dynarl.autograd.ops import elementwise
+from dynarl.autograd.ops import affine, elementwise
 from dynarl.autograd.ops.activation import sigmoid
 from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.normalization import layer_norm as _layer_norm

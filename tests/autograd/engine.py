@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 import dynarl
-from dynarl.autograd.ops import activation, indexing
+from dynarl.autograd.ops import activation, affine, indexing
 from tests.autograd.case import Library
 
-ENGINE = Library(dynarl, activation, indexing)  # nn.functional's softplus, logsigmoid, linear, one_hot are the engine's
+# softplus, logsigmoid, linear and one_hot of nn.functional are the engine's
+ENGINE = Library(dynarl, activation, affine, indexing)
 
 
 def is_tensor(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Fused layers against the same composed of plain operations: values, gradients into homes, second order."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def test_linear(activation, lead):
 def test_mlp(activations, bias):
     sizes = (4, 5, 3, 2)[: len(activations) + 1]
     parameters = []
-    for i, o in zip(sizes[:-1], sizes[1:]):
+    for i, o in itertools.pairwise(sizes):
         parameters += [leaf(o, i), leaf(o) if bias else None]
     x = leaf(6, 4)
     given = [p for p in (x, *parameters) if p is not None]
