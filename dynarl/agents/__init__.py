@@ -4,5 +4,6 @@ from dynarl.agents.agent import Agent, Evaluation
 from dynarl.agents.dqn import DQN, DQNConfig
 from dynarl.agents.policies import ActorCritic
 from dynarl.agents.ppo import PPO, PPOConfig
+from dynarl.agents.sac import SAC, SACConfig
 
-__all__ = ["DQN", "PPO", "ActorCritic", "Agent", "DQNConfig", "Evaluation", "PPOConfig"]
+__all__ = ["DQN", "PPO", "SAC", "ActorCritic", "Agent", "DQNConfig", "Evaluation", "PPOConfig", "SACConfig"]
