@@ -14,7 +14,7 @@ from numpy import iinfo as iinfo
 
 from dynarl import autograd as autograd
 from dynarl.autograd import *  # noqa: F403
-from dynarl.autograd.dtypes import bool_ as bool
+from dynarl.autograd.dtypes import bool_ as bool  # noqa: F401
 from dynarl.autograd.dtypes import result_type as result_type
 from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
 from dynarl.autograd.tensor import Tensor as Tensor
@@ -25,10 +25,11 @@ inf, nan, pi = math.inf, math.nan, math.pi
 
 _FUNCTIONS = {
     elementwise: (
-        "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign sin cos tan asin acos "
-        "atan atan2 sinh cosh tanh atanh asinh acosh floor ceil trunc round frac maximum minimum fmod remainder "
-        "floor_divide clamp clamp_min clamp_max logaddexp positive where eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and "
-        "bitwise_or bitwise_xor bitwise_not isnan isinf isfinite nan_to_num isclose allclose equal clone"
+        "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign sin cos tan "
+        "asin acos atan atan2 sinh cosh tanh atanh asinh acosh floor ceil trunc round frac maximum minimum fmod "
+        "remainder floor_divide clamp clamp_min clamp_max logaddexp positive where eq ne lt le gt ge logical_and "
+        "logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite "
+        "nan_to_num isclose allclose equal clone"
     ),
     activation: "relu sigmoid softmax log_softmax logsumexp erf selu",
     reduction: (

@@ -38,7 +38,7 @@ def value_loss(value: Any, *, returns: Any) -> Any:
 def clipped_value_loss(value: Any, *, returns: Any, old_value: Any, clip_range: float) -> Any:
     """Return mean(max((V - R)^2, (clip(V, V_old - eps, V_old + eps) - R)^2)), arXiv:2005.12729 section 3."""
     np_ = xp(value)
-    moved = np_.clip(value - old_value, -clip_range, clip_range) + old_value
+    moved = np_.minimum(np_.maximum(value - old_value, -clip_range), clip_range) + old_value
     error, clipped = value - returns, moved - returns
     plain, limited = error * error, clipped * clipped
     count = value.shape[0]

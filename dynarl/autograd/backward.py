@@ -305,14 +305,14 @@ def _check_views(node: Node) -> None:
     """Refuse a view that was taken before its memory got a new history, and used after."""
     for a, edge in zip(node.args, node.edges):
         base = getattr(a, "_base", None)
-        if base is None or edge.__class__ is not Node or not edge.edges or edge.args[:1] != (base[0],):
+        if base is None or edge.__class__ is not Node or not edge.edges or edge.args[0] is not base[0]:
             continue
         now = base[0]._node
         if now is not edge.edges[0] and now.__class__ is Node and edge.sequence < now.sequence < node.sequence:
             raise RuntimeError(
-                f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} taken "
-                f"at {line_of(edge.line)}, but the memory was changed in place at {line_of(now.line)} in between; "
-                "take the view again after the change"
+                f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} "
+                f"taken at {line_of(edge.line)}, but the memory was changed in place at "
+                f"{line_of(now.line)} in between; take the view again after the change"
             )
 
 

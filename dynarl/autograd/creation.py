@@ -42,7 +42,10 @@ def _from_python(data: Any, dtype: Any) -> Any:
     has_tensors = isinstance(data, (list, tuple)) and any(isinstance(d, Tensor) for d in data)
     if has_tensors:
         data = [d.tolist() if isinstance(d, Tensor) else d for d in data]
-    array = np.array(data, dtype=dtype)
+    try:
+        array = np.array(data, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"tensor: nested sequences must have the same length at each depth; {error}") from error
     if array.dtype == object or array.dtype.kind in "US":
         raise TypeError(f"tensor: expected numbers in a regular nesting, got {type(data).__name__} of {array.dtype}")
     if dtype is None and array.dtype == np.float64 and not _holds_numpy(data):
@@ -140,6 +143,9 @@ def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: b
     """Return the numbers of [start, end) in steps: arange(end), arange(start, end), arange(start, end, step)."""
     if dtype is None and any(isinstance(b, float) for b in bounds):
         dtype = get_default_dtype()
+    start, end, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+    if step == 0 or (end - start) * step < 0:
+        raise ValueError(f"arange: step must lead from start to end, got start={start}, end={end}, step={step}")
     return _finish(namespace_for(device).arange(*bounds, dtype=dtype or np.int64), device, requires_grad)
 
 

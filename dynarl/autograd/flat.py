@@ -1,14 +1,14 @@
-"""Flat buffers: parameters and gradients as views of one vector each, so that clip, Adam and Polyak are vector operations."""
+"""Flat buffers: parameters and gradients as views of one vector each, which makes clip and Adam vector operations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from dynarl.autograd.device import device_of, xp
 from dynarl.autograd.tape import wrap
 
-__all__ = ["Flat", "Run", "flatten", "runs"]
+__all__ = ["Flat", "flatten"]
 
 
 class Flat:
@@ -18,25 +18,6 @@ class Flat:
 
     def __init__(self, data: Any, grad: Any) -> None:
         self.data, self.grad = data, grad
-
-
-class Run:
-    """A contiguous piece [start, stop) of a Flat that covers whole parameters."""
-
-    __slots__ = ("flat", "start", "stop")
-
-    def __init__(self, flat: Flat, start: int, stop: int) -> None:
-        self.flat, self.start, self.stop = flat, start, stop
-
-    @property
-    def data(self) -> Any:
-        """The parameters' piece of the vector."""
-        return self.flat.data[self.start : self.stop]
-
-    @property
-    def grad(self) -> Any:
-        """The gradients' piece of the vector."""
-        return self.flat.grad[self.start : self.stop]
 
 
 def flatten(parameters: Iterable[Any]) -> None:
@@ -69,18 +50,3 @@ def _move_in(members: list[Any]) -> None:
             leaf.home.array[...] = leaf.grad.array
             leaf.grad = leaf.home
         start = stop
-
-
-def runs(parameters: Iterable[Any]) -> Iterator[Run]:
-    """Yield the maximal contiguous runs that the given parameters cover, in order; each must have a Flat."""
-    current: Run | None = None
-    for p in parameters:
-        leaf = p._leaf
-        if current is not None and current.flat is leaf.flat and current.stop == leaf.start:
-            current.stop = leaf.stop
-            continue
-        if current is not None:
-            yield current
-        current = Run(leaf.flat, leaf.start, leaf.stop)
-    if current is not None:
-        yield current

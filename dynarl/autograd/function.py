@@ -74,7 +74,8 @@ class _Applied:
         for i, (value, need) in enumerate(zip(found, needs)):
             if isinstance(value, Tensor) and need is not False and tuple(value.shape) != self.shapes[i]:
                 raise RuntimeError(
-                    f"{self.__name__}.backward: gradient {i} has shape {tuple(value.shape)}, its argument {self.shapes[i]}"
+                    f"{self.__name__}.backward: gradient {i} has shape {tuple(value.shape)}, "
+                    f"its argument {self.shapes[i]}"
                 )
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(

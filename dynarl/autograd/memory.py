@@ -23,7 +23,7 @@ _last_modified = 0
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks: fresh pages fault at each first write (1.8 times slower at batch 2048)."""
+    """Tell glibc to reuse large freed blocks: fresh pages fault at each first write (1.8 times slower at B = 2048)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library: nothing to tune

@@ -66,7 +66,9 @@ _NAMES = {
         "mul", "div", "pow", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square",
         "reciprocal", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
         "atanh", "asinh", "acosh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod", "remainder",
-        "floor_divide", "clamp", "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
+        "floor_divide", "clamp",
+        "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not",
+        "bitwise_and", "bitwise_or",
         "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "nan_to_num", "isclose", "allclose", "equal",
         "clone", *_COMPARISONS,
     ),
@@ -143,8 +145,6 @@ def bind() -> None:
             setattr(Tensor, name, getattr(module, name))
     for name in _REDUCTIONS:
         setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
-    for name in ("zeros", "ones", "empty"):
-        setattr(Tensor, f"new_{name}", _new_like(name))
     for name in ("var", "std"):
         setattr(Tensor, name, _variance(getattr(reduction, name)))
     for name, method in inplace.METHODS.items():
@@ -159,9 +159,12 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
     extra: dict[str, Any] = {
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
-        "__abs__": elementwise.abs, "__pos__": elementwise.positive, "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
-        "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel, "clip": elementwise.clamp, "absolute": elementwise.abs,
+        "__abs__": elementwise.abs, "__pos__": elementwise.positive,
+        "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
+        "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel,
+        "clip": elementwise.clamp, "absolute": elementwise.abs,
         "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
+        "new_zeros": _new_like("zeros"), "new_ones": _new_like("ones"), "new_empty": _new_like("empty"),
         "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
         "true_divide": elementwise.div, "multiply": elementwise.mul, "subtract": _sub, "divide": elementwise.div,
         "greater": elementwise.gt, "less": elementwise.lt, "new_full": _new_full, "new_tensor": _new_tensor,

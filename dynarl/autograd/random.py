@@ -116,14 +116,27 @@ def randn(
     return _finish(_gaussian(_shape(size), dtype, generator), device, requires_grad)
 
 
+def _floating(dtype: Any, name: str) -> Any:
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"{name}: the dtype must be floating, got {np.dtype(dtype)}; pass dtype=")
+    return dtype
+
+
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw uniformly from [0, 1) with the shape, dtype and device of another tensor."""
-    return rand(tuple(input.shape), dtype=dtype or input.dtype, device=input.device, generator=generator)
+    return rand(
+        tuple(input.shape), dtype=_floating(dtype or input.dtype, "rand_like"), device=input.device, generator=generator
+    )
 
 
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw from the standard normal with the shape, dtype and device of another tensor."""
-    return randn(tuple(input.shape), dtype=dtype or input.dtype, device=input.device, generator=generator)
+    return randn(
+        tuple(input.shape),
+        dtype=_floating(dtype or input.dtype, "randn_like"),
+        device=input.device,
+        generator=generator,
+    )
 
 
 def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
@@ -143,6 +156,8 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, device: Any = None) -> Tensor:
     """Draw from normal distributions with the given means and standard deviations."""
+    if isinstance(std, (int, float)) and std < 0:
+        raise RuntimeError(f"normal: std must not be negative, got {std}")
     if size is None:
         size = np.broadcast_shapes(getattr(mean, "shape", ()), getattr(std, "shape", ()))
     device = getattr(mean, "device", getattr(std, "device", device))
@@ -151,7 +166,9 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Draw 0 or 1 with the probabilities of the tensor (or p everywhere)."""
-    probabilities = to_host(input.array) if p is None else p
+    probabilities = to_host(input.array) if p is None else np.asarray(p)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise RuntimeError("bernoulli: probabilities must be in [0, 1]")
     draw = stream(generator).random(input.shape) < probabilities
     return _finish(np.asarray(draw).astype(input.dtype), input.device, False)
 
@@ -163,7 +180,8 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
         raise RuntimeError("multinomial: weights must be finite, not negative, and not all zero in a row")
     if not replacement and num_samples > int((weights > 0).sum(-1).min()):
         raise RuntimeError(
-            f"multinomial: cannot draw {num_samples} different classes, a row has {int((weights > 0).sum(-1).min())}"
+            f"multinomial: cannot draw {num_samples} different classes without replacement, "
+            f"a row has {int((weights > 0).sum(-1).min())}"
         )
     random = stream(generator)
     if replacement:

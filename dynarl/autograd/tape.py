@@ -276,13 +276,22 @@ def describe(args: Any) -> str:
     return ", ".join(parts)
 
 
+def _numbers_moved(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Move 0-dim CPU tensors to the other operand's device, as PyTorch does; None when that changes nothing."""
+    target = next((a.device for a in args if isinstance(a, _tensor) and a.device.type != "cpu"), None)
+    lonely = [isinstance(a, _tensor) and a.ndim == 0 and a.device.type == "cpu" for a in args]
+    if target is None or not any(lonely):
+        return None
+    return tuple(a.to(device=target) if alone else a for a, alone in zip(args, lonely))
+
+
 def _explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
     """Return an error that says the operation, what must hold and what it got."""
     devices = {str(device_of(a.array)) for a in args if isinstance(a, _tensor)}
     if len(devices) > 1:
         text = f"{op.__name__}: all operands must be on one device, got {describe(args)}; move one with .to(device)"
         return RuntimeError(text)
-    kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else RuntimeError
+    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))  # NumPy's AxisError is two
     made = [
         f"operand {i} came from {a._node!r}"
         for i, a in enumerate(args)
@@ -412,6 +421,9 @@ def _promoting(body: Callable[..., Any]) -> Any:
                 a, b = _promote([a, b])
             out, vjps = body(a, b, **static)
         except (ValueError, TypeError, IndexError) as error:
+            moved = _numbers_moved((x, y))
+            if moved is not None:
+                return op(*moved, **static)
             raise _explained(op, (x, y), error) from error
         result = _new(_tensor)
         result.array = np.asarray(out) if isinstance(out, np.generic) else out

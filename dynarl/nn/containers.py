@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.ops.activation import linear
+from dynarl.autograd.ops.affine import linear, mlp
 from dynarl.nn import structure
 from dynarl.nn.activation import ReLU, Sigmoid, Tanh
 from dynarl.nn.linear import Linear
@@ -116,6 +116,7 @@ class Sequential(_Numbered):
 
     _plan: tuple[Step, ...] = ()
     _plan_version = -1
+    _stack: tuple[list[Any], tuple[str | None, ...]] | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
@@ -146,17 +147,31 @@ class Sequential(_Numbered):
             i += 1
         values = self.__dict__
         steps = values["_plan"] = tuple(plan)
+        values["_stack"] = _stack(steps)
         values["_plan_version"] = structure.version
         return steps
 
     def forward(self, input: Any) -> Any:
         plan = self._plan if self._plan_version == structure.version else self._make_plan()
+        if self._stack is not None:
+            layers, activations = self._stack
+            parameters: list[Any] = []
+            for layer in layers:
+                parameters += layer.weight, layer.bias
+            return mlp(input, *parameters, activations=activations)
         for module, plain, activation in plan:
             if plain:
                 input = linear(input, module.weight, module.bias, activation=activation)  # type: ignore[attr-defined]
             else:
                 input = module(input)
         return input
+
+
+def _stack(plan: tuple[Step, ...]) -> tuple[list[Any], tuple[str | None, ...]] | None:
+    """Return (layers, activations) where the whole plan is fused linear layers, which then run as one operation."""
+    if len(plan) < 2 or not all(plain for _, plain, _ in plan):
+        return None
+    return [module for module, _, _ in plan], tuple(activation for _, _, activation in plan)
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:

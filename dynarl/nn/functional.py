@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl import autograd
 from dynarl.autograd.ops import activation as activations
-from dynarl.autograd.ops import elementwise
+from dynarl.autograd.ops import affine, elementwise
 from dynarl.autograd.ops.activation import sigmoid
 from dynarl.autograd.ops.conv import avg_pool2d, conv2d, max_pool2d
 from dynarl.autograd.ops.elementwise import tanh
@@ -74,7 +74,7 @@ def linear(input: Any, weight: Any, bias: Any = None, *, activation: str | None 
 
     `activation` (None, "tanh", "relu", "sigmoid") is an addition to PyTorch's signature: one fused operation.
     """
-    return activations.linear(input, weight, bias, activation=activation)
+    return affine.linear(input, weight, bias, activation=activation)
 
 
 def relu(input: Any, inplace: bool = False) -> Any:

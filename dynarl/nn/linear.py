@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from dynarl.autograd import empty
-from dynarl.autograd.ops.activation import linear
+from dynarl.autograd.ops.affine import linear
 from dynarl.nn import init
 from dynarl.nn.module import Module
 from dynarl.nn.parameter import Parameter

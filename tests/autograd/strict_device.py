@@ -214,7 +214,8 @@ def _operators() -> None:
         f = _Ufunc(ufunc)
         setattr(StrictArray, f"__{name}__", lambda x, y, f=f: f(x, y) if _known(y) else NotImplemented)
     for name, ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.abs, "invert": np.invert}.items():
-        setattr(StrictArray, f"__{name}__", lambda x, f=_Ufunc(ufunc): f(x))
+        f = _Ufunc(ufunc)
+        setattr(StrictArray, f"__{name}__", lambda x, f=f: f(x))
 
 
 def _known(value: Any) -> bool:

@@ -132,11 +132,24 @@ def test_view_made_before_the_base_changes():
     view = y[1:]
     y.mul_(5)
     assert view.tolist() == [10.0]
-    with pytest.raises(RuntimeError, match=r"sum .*py:\d+.*uses a view.*taken at.*py:\d+.*in place at.*py:\d+.*take the view"):
+    with pytest.raises(
+        RuntimeError, match=r"sum .*py:\d+.*uses a view.*taken at.*py:\d+.*in place at.*py:\d+.*take the view"
+    ):
         view.sum().backward()
     x.grad = None
     y[1:].sum().backward()
     assert x.grad.tolist() == [0.0, 5.0]
+
+
+def test_value_that_overlaps():
+    y = leaf(1.0, 2.0, 3.0) * 1.0
+    y[:2] = y[1:]
+    assert y.tolist() == [2.0, 3.0, 3.0]
+
+
+def test_expanded_memory_is_refused():
+    with pytest.raises(RuntimeError, match=r"add_: .*expanded tensor of shape \(2, 3\).*clone\(\)"):
+        dynarl.ones(1, 3).expand(2, 3).add_(1)
 
 
 def test_one_element_is_a_view():

@@ -20,7 +20,7 @@ def test_item_and_conversions():
 
 @pytest.mark.parametrize("convert", [float, int, bool, lambda x: x.item()], ids=["float", "int", "bool", "item"])
 def test_only_one_number_converts(convert):
-    with pytest.raises((RuntimeError, ValueError, TypeError), match=r"(one|single|ambiguous).*\(2,\)"):
+    with pytest.raises((RuntimeError, ValueError, TypeError), match=r"one .*\(2,\)|\(2,\) is ambiguous"):
         convert(dynarl.ones(2))
 
 
@@ -29,7 +29,7 @@ def test_length_iteration_membership():
     assert len(x) == 3
     assert [row.tolist() for row in x] == [[0, 1], [2, 3], [4, 5]]
     assert 3 in x and 9 not in x
-    a, b, c = x
+    _a, b, _c = x
     assert b.tolist() == [2, 3]
     for fails in (len, iter):
         with pytest.raises(TypeError, match="0-d"):
@@ -80,10 +80,10 @@ def test_torch_exchange():
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("t.tensor([1.0, 2.5])", ["tensor([1.0000, 2.5000])"]),
+        ("t.tensor([1.0, 2.5])", ["2.5"]),
         ("t.tensor([1, 2])", ["tensor([1, 2])"]),
         ("t.tensor([True, False])", ["tensor([ True, False])"]),
-        ("t.tensor(3.0)", ["tensor(3.)"]),
+        ("t.tensor(3.0)", ["tensor(3."]),
         ("t.tensor([1.0], dtype=t.float64)", ["dtype=", "float64"]),
         ("t.ones(2, requires_grad=True)", ["requires_grad=True"]),
         ("t.ones(2, requires_grad=True) * 2", ["grad_fn=<"]),
@@ -93,8 +93,7 @@ def test_torch_exchange():
 def test_repr(source, parts):
     text = repr(eval(source, {"t": dynarl}))
     assert text.startswith("tensor(")
-    assert all(part.replace(" ", "") in text.replace(" ", "") or part in ("tensor([1.0000,2.5000])", "tensor(3.)")
-               for part in parts), text  # fmt: skip
+    assert all(part.replace(" ", "") in text.replace(" ", "") for part in parts), text
 
 
 def test_repr_of_large_is_short():
@@ -106,6 +105,7 @@ def test_identity_hash_and_equality():
     assert len({x, y}) == 2 and {x: 1}[x] == 1
     assert (x == y).tolist() == [True, True]
     assert x in [x, y]
+    assert (x == None) is False and (x != None) is True  # noqa: E711
 
 
 def test_copies():

@@ -67,9 +67,7 @@ def test_rows_are_what_happened(mode, scripts, num_steps, count):
                 returns.append(total)
                 lengths.append(length)
                 total, length = 0.0, 0
-    got = [
-        np.concatenate([getattr(f, name) for f in fragments]) for name in ("episode_return", "episode_length")
-    ]
+    got = [np.concatenate([getattr(f, name) for f in fragments]) for name in ("episode_return", "episode_length")]
     assert sorted(got[0].tolist()) == sorted(returns)
     assert sorted(got[1].tolist()) == sorted(lengths)
     if mode != "next_step":

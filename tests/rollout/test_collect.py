@@ -32,16 +32,12 @@ class Gauss(Coin):
 
 
 def collect(env_id, policy, ids, splits, seed=3, **kwargs):
-    collector = Collector(
-        make(env_id, len(ids), seed=seed, env_ids=ids, **kwargs), policy, num_steps=splits, seed=seed
-    )
+    collector = Collector(make(env_id, len(ids), seed=seed, env_ids=ids, **kwargs), policy, num_steps=splits, seed=seed)
     return [collector.collect().copy() for _ in range(96 // splits)]
 
 
 def whole(fragments):
-    return {
-        name: np.concatenate([f[name] for f in fragments]) for name in fragments[0] if name != "next_value"
-    }
+    return {name: np.concatenate([f[name] for f in fragments]) for name in fragments[0] if name != "next_value"}
 
 
 @pytest.mark.parametrize(("env_id", "policy"), [("CartPole-v1", Coin()), ("Pendulum-v1", Gauss())])
@@ -57,9 +53,7 @@ def test_independent_of_workers_and_of_fragment_length(env_id, policy):
 
 
 def test_both_forms_of_cartpole_give_the_same_fragments():
-    one, other = (
-        whole(collect("CartPole-v1", Coin(), [0, 1, 2], 32, vectorization=v)) for v in ("sync", "vector")
-    )
+    one, other = (whole(collect("CartPole-v1", Coin(), [0, 1, 2], 32, vectorization=v)) for v in ("sync", "vector"))
     for name, array in one.items():
         np.testing.assert_allclose(array, other[name], rtol=1e-5, atol=1e-6, err_msg=name)
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
-
-import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.elementwise import clamp, exp, expm1, tanh, where
-from dynarl.autograd.ops.linalg import matmul
 from dynarl.autograd.tape import primitive
 
 
@@ -110,8 +106,14 @@ _ERFC_Q = (
     1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
     3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
 )  # fmt: skip
-_ERFC_R = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4)  # fmt: skip
-_ERFC_S = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3)  # fmt: skip
+_ERFC_R = (
+    1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1,
+    1.25781726111229246e-1, 1.60837851487422766e-2, 6.58749161529837803e-4,
+)  # fmt: skip
+_ERFC_S = (
+    1.0, 2.56852019228982242e0, 1.87295284992346725e0,
+    5.27905102951428412e-1, 6.05183413124413191e-2, 2.33520497626869185e-3,
+)  # fmt: skip
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:
@@ -201,96 +203,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     return _logsumexp(input, axis=axis, keepdims=keepdim)
 
 
-_ACTIVATIONS: dict[str | None, Any] = {None: lambda y: y, "tanh": tanh, "relu": relu, "sigmoid": sigmoid}
-_SLOPES: dict[str | None, Any] = {
-    None: lambda g, y: g,
-    "tanh": lambda g, y: g * (1 - y * y),
-    "relu": lambda g, y: g * (y > 0),
-    "sigmoid": lambda g, y: g * (y * (1 - y)),
-}
-
-
-def _linear_lifted(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
-    """The gradients of `linear` composed of plain ops, for when they must be differentiable themselves."""
-    y = matmul(x, weight.T)
-    y = _ACTIVATIONS[activation](y if bias is None else y + bias)
-
-    def vjp(g: Any, needs: Any) -> Any:
-        g = _SLOPES[activation](g, y)
-        rows, gradients = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-        return matmul(g, weight), matmul(gradients.T, rows), gradients.sum(0)
-
-    return vjp
-
-
-@primitive(lifted=_linear_lifted)
-def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
-    """Return activation(x @ weight.T + bias) in one step: x [..., in], weight [out, in], bias [out] or None."""
-    if weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        raise ValueError("x must be [..., in] and weight [out, in]")
-    if x.dtype is not weight.dtype and x.dtype != weight.dtype:
-        raise TypeError("x and weight must have one dtype")
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    np_ = xp(x)
-    y = rows.dot(weight.T)  # dot and not @: for one row it is five times faster
-    if bias is not None:
-        y += bias
-    if activation is not None:
-        if activation == "tanh":
-            np_.tanh(y, out=y)
-        elif activation == "relu":
-            np_.maximum(y, np_.zeros(y.shape[1:], y.dtype), out=y)  # with a number NumPy leaves its vector loop
-        elif activation == "sigmoid":
-            y *= 0.5
-            np_.tanh(y, out=y)
-            y += 1
-            y *= 0.5
-        else:
-            raise ValueError(f"activation must be one of None, 'tanh', 'relu', 'sigmoid', not {activation!r}")
-
-    def vjp(g: Any, needs: Any) -> Any:
-        if g.ndim != 2:
-            g = g.reshape(-1, g.shape[-1])
-        if activation is not None:
-            g = _activation_grad(np_, activation, y, g)
-        want_x, want_weight, *want_bias = needs
-        dx = dw = db = None
-        if want_weight is not False:
-            dw = g.T.dot(rows) if want_weight is True else np_.dot(g.T, rows, out=want_weight)
-        if want_bias and want_bias[0] is not False:
-            ones = _host_ones(len(g), g.dtype) if np_ is np else np_.ones(len(g), g.dtype)
-            db = np_.dot(ones, g, out=None if want_bias[0] is True else want_bias[0])
-        if want_x is not False:
-            dx = g.dot(weight)
-            if x.ndim != 2:
-                dx = dx.reshape(x.shape)
-        return dx, dw, db
-
-    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1]), vjp
-
-
-@lru_cache(maxsize=16)
-def _host_ones(size: int, dtype: Any) -> Any:
-    """Return a vector of ones: its product with a matrix sums the columns, seven times faster than `sum(axis=0)`."""
-    ones = np.ones(size, dtype)
-    ones.setflags(write=False)
-    return ones
-
-
-def _activation_grad(np_: Any, activation: str, y: Any, g: Any) -> Any:
-    if activation == "relu":
-        return g * (y > 0)
-    if activation == "tanh":
-        d = y * y
-        np_.subtract(1, d, out=d)
-    else:
-        d = 1 - y
-        d *= y
-    d *= g
-    return d
-
-
 __all__ = [
-    "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "linear", "log_softmax", "logsigmoid", "logsumexp", "mish",
+    "elu", "erf", "exp", "gelu", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "logsumexp", "mish",
     "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip

@@ -215,7 +215,8 @@ def atan(x: Any) -> Any:
 @primitive(promotes=True)
 def atan2(x: Any, y: Any) -> Any:
     norm = x * x + y * y
-    return xp(norm).arctan2(x, y), (lambda g: g * y / norm, lambda g: -g * x / norm)
+    safe = xp(norm).where(norm == 0, 1.0, norm)  # the gradient at the origin is zero, as in PyTorch
+    return xp(norm).arctan2(x, y), (lambda g: g * y / safe, lambda g: -g * x / safe)
 
 
 @primitive(floats=True)
@@ -370,6 +371,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     if input is None:
         return tuple(wrap(i) for i in condition.array.nonzero())
+    if condition.dtype != np.bool_:
+        raise TypeError(f"where: the condition must be a bool tensor, got {condition.dtype}; compare, or use .bool()")
     dtype = result_type(_operand(input), _operand(other))
     np_ = xp(condition.array)
     x, y = (
@@ -383,6 +386,8 @@ def _compare(name: str, symbol: str) -> Any:
     function = getattr(np, symbol)
 
     def op(x: Any, y: Any) -> Any:
+        if y is None and name in ("eq", "ne"):
+            return name == "ne"
         a, b = _operand(x), _operand(y)
         try:
             if a.__class__ not in (int, float, bool) and b.__class__ not in (int, float, bool) and a.dtype != b.dtype:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.ops.views import check_inplace, follow
+from dynarl.autograd.ops.views import check_inplace, follow, viewed
 from dynarl.autograd.tape import call, describe, mode, primitive, record, wrap
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
@@ -21,7 +21,7 @@ def raw_index(index: Any) -> Any:
         return tuple(raw_index(i) for i in index)
     if hasattr(index, "_node"):
         array = index.array
-        return int(array) if array.ndim == 0 and array.dtype.kind in "iu" and isinstance(array, np.ndarray) else array
+        return int(array) if array.ndim == 0 and array.dtype.kind in "iu" else array
     if isinstance(index, list):
         return np.asarray(index)
     return index
@@ -155,12 +155,15 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:
         check_inplace(x, "setitem")
+        if viewed(value) is not None:  # it may overlap what is written
+            value = value.clone()
     raw = value.array if hasattr(value, "_node") else value
     if not _is_basic(index):
         index = _on_device(index, x.array)
         first, then = _numbers_first(index)
         if first is not None:
-            return setitem(_getitem(x, index=first), then, value)
+            setitem(_getitem(x, index=first), then, value)
+            return
     try:
         x.array[index] = raw
     except (ValueError, TypeError, IndexError) as error:
@@ -341,5 +344,10 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Return 0/1 int64 vectors [..., num_classes] of class indices."""
     array = tensor.array
     np_ = xp(array)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: classes must be an int64 tensor, got {array.dtype}; convert with .long()")
     classes = int(array.max()) + 1 if num_classes == -1 else num_classes
+    # A GPU is not asked: the answer would have to be waited for
+    if np_ is np and array.size and not 0 <= array.min() <= array.max() < classes:
+        raise ValueError(f"one_hot: classes must be in [0, {classes}), got {array.min()} to {array.max()}")
     return wrap((array[..., None] == np_.arange(classes)).astype("int64"))

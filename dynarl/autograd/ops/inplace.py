@@ -42,7 +42,12 @@ def write(x: Any, values: Any, name: str) -> None:
         raise RuntimeError(f"{name}: the result has shape {tuple(values.shape)}, the tensor {tuple(x.shape)}")
     if not np_.can_cast(values.dtype, x.array.dtype, casting="same_kind"):
         raise RuntimeError(f"{name}: a result of dtype {values.dtype} cannot be kept in a {x.array.dtype} tensor")
-    np_.copyto(x.array, values, casting="same_kind")
+    try:
+        np_.copyto(x.array, values, casting="same_kind")
+    except ValueError as error:
+        raise RuntimeError(
+            f"{name}: {error}; elements of an expanded tensor of shape {tuple(x.shape)} share memory, clone() it first"
+        ) from error
     mark_modified(x.array)
 
 

@@ -50,8 +50,17 @@ def invert_cdf(weights: Any, uniform: Any) -> Any:
     A class of weight zero is never chosen, also not where rounding puts a uniform at 1.
     """
     np_ = xp(weights)
+    below_one = 1.0 - (2.0**-52 if weights.dtype == np.float64 else 2.0**-23)
+    if np_ is np and weights.shape[-1] <= 4:  # columns as whole vectors: see _fold
+        sums = [weights[..., 0]]
+        for k in range(1, weights.shape[-1]):
+            sums.append(sums[-1] + weights[..., k])
+        threshold = np.minimum(uniform, below_one, dtype=weights.dtype) * sums[-1]
+        index = (sums[0] <= threshold).astype(np.int64)
+        for cumulative in sums[1:-1]:
+            index += cumulative <= threshold
+        return index
     cdf = weights.cumsum(axis=-1)
-    below_one = 1.0 - float(np.finfo(weights.dtype).eps)
     threshold = np_.minimum(uniform.astype(weights.dtype), below_one) * cdf[..., -1]
     return (cdf <= threshold[..., None]).sum(axis=-1)
 

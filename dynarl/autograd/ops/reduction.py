@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import int64
-from dynarl.autograd.ops.elementwise import sqrt
 from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tape import primitive, wrap
@@ -115,7 +114,15 @@ def std(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
 ) -> Any:
     """Return the standard deviation with divisor n - correction (1 by default: not NumPy's 0)."""
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    return _root(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+@primitive
+def _root(x: Any) -> Any:
+    """The square root of a variance: PyTorch's gradient of std is zero where all elements are equal."""
+    np_ = xp(x)
+    y = np_.sqrt(x)
+    return y, (lambda g: np_.where(y == 0, 0.0, g * 0.5 / np_.where(y == 0, 1.0, y)),)
 
 
 @primitive
@@ -131,6 +138,9 @@ def _extreme(x: Any, *, axis: Any, keepdims: bool, name: str) -> Any:
         return _respread(g, x.shape, axis, keepdims) * share
 
     return best if keepdims else best.reshape(()) if axis is None else best.squeeze(axis), (vjp,)
+
+
+_extreme.__name__ = "amax"
 
 
 def amax(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
@@ -184,6 +194,8 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 def _arg(input: Any, dim: int | None, keepdim: bool, name: str) -> Any:
+    if input.array.size == 0 and (dim is None or input.shape[dim] == 0):
+        raise ValueError(f"{name}: the tensor of shape {tuple(input.shape)} is empty")
     if keepdim and dim is not None and input.ndim:
         found = getattr(input.array, name)(axis=dim)
         return wrap(xp(input.array).expand_dims(found, dim))

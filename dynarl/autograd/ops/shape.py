@@ -48,6 +48,13 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     return _reshape(input, shape=(*input.shape[:dim], *sizes, *input.shape[dim + 1 :]))
 
 
+def check_dim(input: Any, dim: int, name: str) -> None:
+    """Refuse a dimension that the tensor does not have (a number counts as one dimension)."""
+    ndim = input.ndim or 1
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"{name}: dim must be in [{-ndim}, {ndim - 1}] for shape {tuple(input.shape)}, got {dim}")
+
+
 def unsqueeze(input: Any, dim: int) -> Any:
     """Insert a dimension of size 1 at dim."""
     if not -input.ndim - 1 <= dim <= input.ndim:
@@ -59,6 +66,8 @@ def unsqueeze(input: Any, dim: int) -> Any:
 def squeeze(input: Any, dim: Any = None) -> Any:
     """Drop dimensions of size 1: all, or those named (which stay when larger)."""
     dims = range(input.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    for d in dims:
+        check_dim(input, d, "squeeze")
     drop = {d % (input.ndim or 1) for d in dims}
     return _reshape(input, shape=tuple(s for i, s in enumerate(input.shape) if not (i in drop and s == 1)))
 
@@ -81,6 +90,8 @@ def transpose(input: Any, dim0: int, dim1: int) -> Any:
     """Swap two dimensions."""
     if input.ndim == 0:
         return input
+    for dim in (dim0, dim1):
+        check_dim(input, dim, "transpose")
     axes = list(range(input.ndim))
     axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
     return _transpose(input, axes=tuple(a % input.ndim for a in axes))
@@ -115,7 +126,10 @@ def expand(input: Any, *sizes: Any) -> Any:
     extra = len(shape) - input.ndim
     if extra < 0:
         raise RuntimeError(f"expand: needs at least {input.ndim} sizes for shape {tuple(input.shape)}, got {shape}")
-    return _broadcast_to(input, shape=tuple(input.shape[i - extra] if s == -1 else s for i, s in enumerate(shape)))
+    wanted = tuple(input.shape[i - extra] if s == -1 else s for i, s in enumerate(shape))
+    if any(old not in (1, new) for old, new in zip(input.shape, wanted[extra:])):
+        raise RuntimeError(f"expand: only sizes of 1 can grow, shape {tuple(input.shape)} cannot become {wanted}")
+    return _broadcast_to(input, shape=wanted)
 
 
 def expand_as(input: Any, other: Any) -> Any:
@@ -200,6 +214,9 @@ def _concatenate(*xs: Any, axis: int) -> Any:
     return np_.concatenate(xs, axis), tuple(part(i) for i in range(len(xs)))
 
 
+_concatenate.__name__ = "cat"
+
+
 def _same_dtypes(tensors: Any) -> list[Any]:
     from dynarl.autograd.dtypes import result_type
 
@@ -216,6 +233,8 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     if len(tensors) == 0:
         raise ValueError("cat: expected at least one tensor, got none")
     tensors = _same_dtypes(tensors)
+    if any(x.shape == (0,) for x in tensors):  # PyTorch lets an empty vector join anything: buffer = tensor([])
+        tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]
     return _concatenate(*tensors, axis=dim)
 
 

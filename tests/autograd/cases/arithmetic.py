@@ -77,6 +77,7 @@ CASES = [
     *_integer_powers(),
     *[case(n, _named(n), make(2, 3), make(3), ref=ref) for n, ref, make in FUNCTIONS],
     *[case(f"Tensor.{n}", _method(n), make(2, 1), make(1, 3), ref=ref) for n, ref, make in FUNCTIONS],
+    case("atan2 at the origin", lambda t, x, y: t.atan2(x, y), [0.0], [0.0], orders=0),
     case("add alpha", lambda t, x, y: t.add(x, y, alpha=2), A, B, ref=lambda x, y: x + 2 * y),
     case("sub alpha", lambda t, x, y: t.sub(x, y, alpha=0.5), A, B, ref=lambda x, y: x - 0.5 * y),
     case("Tensor.add alpha", lambda t, x, y: x.add(y, alpha=-1), A, B, ref=np.subtract),
@@ -87,28 +88,43 @@ CASES = [
     case("x*x", lambda t, x: x * x, A, ref=np.square),
     case("x+x", lambda t, x: x + x, A, ref=lambda x: 2 * x),
     case("x/x", lambda t, x: x / x, P, ref=lambda x: np.ones_like(x)),
-    case("one operand twice", lambda t, x, y: (x * y + x) * (x - y) + x, A, B,
-         ref=lambda x, y: (x * y + x) * (x - y) + x),  # fmt: skip
+    case(
+        "one operand twice", lambda t, x, y: (x * y + x) * (x - y) + x, A, B, ref=lambda x, y: (x * y + x) * (x - y) + x
+    ),
     case("lerp", lambda t, x, y: t.lerp(x, y, 0.25), A, B, ref=lambda x, y: x + 0.25 * (y - x)),
     case("lerp weight", lambda t, x, y, w: t.lerp(x, y, w), A, B, normal(4), ref=lambda x, y, w: x + w * (y - x)),
-    case("addcmul", lambda t, x, y, z: t.addcmul(x, y, z, value=0.5), A, B, normal(4),
-         ref=lambda x, y, z: x + 0.5 * y * z),  # fmt: skip
-    case("addcdiv", lambda t, x, y, z: t.addcdiv(x, y, z, value=2), A, B, P,
-         ref=lambda x, y, z: x + 2 * y / z),  # fmt: skip
+    case(
+        "addcmul",
+        lambda t, x, y, z: t.addcmul(x, y, z, value=0.5),
+        A,
+        B,
+        normal(4),
+        ref=lambda x, y, z: x + 0.5 * y * z,
+    ),
+    case("addcdiv", lambda t, x, y, z: t.addcdiv(x, y, z, value=2), A, B, P, ref=lambda x, y, z: x + 2 * y / z),
     # Whole-number division has no useful gradient in its divisor's kinks: values, dtypes, first operand
     case("floor divide", lambda t, x, y: x // y, nonzero(3, 4), [0.6], orders=None, ref=np.floor_divide),
     case("floor divide number", lambda t, x: x // 2, nonzero(3, 4), orders=None, ref=lambda x: x // 2),
     case("floor_divide", lambda t, x: t.floor_divide(x, 2), integers(3, 4, low=-5), ref=lambda x: x // 2),
     case("number floor divide", lambda t, x: 7 // x, integers(3, 4, low=1), ref=lambda x: 7 // x),
-    case("div floor", lambda t, x: t.div(x, 2.0, rounding_mode="floor"), nonzero(3, 4), orders=None,
-         ref=lambda x: np.floor(x / 2)),  # fmt: skip
-    case("div trunc", lambda t, x: t.div(x, 2.0, rounding_mode="trunc"), nonzero(3, 4), orders=None,
-         ref=lambda x: np.trunc(x / 2)),  # fmt: skip
+    case(
+        "div floor",
+        lambda t, x: t.div(x, 2.0, rounding_mode="floor"),
+        nonzero(3, 4),
+        orders=None,
+        ref=lambda x: np.floor(x / 2),
+    ),
+    case(
+        "div trunc",
+        lambda t, x: t.div(x, 2.0, rounding_mode="trunc"),
+        nonzero(3, 4),
+        orders=None,
+        ref=lambda x: np.trunc(x / 2),
+    ),
     case("%", lambda t, x: x % 1.0, nonzero(3, 4), ref=lambda x: x % 1.0),
     case("remainder", lambda t, x, y: t.remainder(x, y), nonzero(3, 4), [5.3], ref=np.remainder),
     case("fmod", lambda t, x: t.fmod(x, 5.3), nonzero(3, 4), ref=lambda x: np.fmod(x, 5.3)),
-    case("int % int", lambda t, x, y: x % y, integers(3, 4, low=-9, high=9), integers(4, low=1),
-         ref=np.remainder),  # fmt: skip
+    case("int % int", lambda t, x, y: x % y, integers(3, 4, low=-9, high=9), integers(4, low=1), ref=np.remainder),
     # Mixed dtypes: the float's dtype wins, gradients come back in each operand's own
     case("float * int", lambda t, x, n: x * n, A, integers(3, 4), ref=lambda x, n: x * n),
     case("int + float", lambda t, n, x: n + x, integers(4), A, ref=lambda n, x: n + x),

@@ -64,39 +64,115 @@ CASES = [
     case("duplicates add up", lambda t, x, i: (x[i] ** 2).sum(0), X, [1, 1, 1, 2], ref=lambda x, i: (x[i] ** 2).sum(0)),
     case("index of 0-dim tensor", lambda t, x, i: x[i], X, 2, ref=lambda x, i: x[i]),
     case("mask 0-dim", lambda t, x: x[True], normal(3), ref=lambda x: x[True]),
-    case("log_probs[range, action]", lambda t, x, i, a: x.log_softmax(-1)[i, a], X, [0, 1, 2, 3], integers(4),
-         ref=lambda x, i, a: (x - np.log(np.exp(x).sum(-1, keepdims=True)))[i, a]),  # fmt: skip
-    case("gather 0", lambda t, x, i: t.gather(x, 0, i), X, integers(3, 5, high=4),
-         ref=lambda x, i: np.take_along_axis(x, i, 0)),  # fmt: skip
-    case("Tensor.gather -1", lambda t, x, i: x.gather(-1, i), X, integers(4, 2),
-         ref=lambda x, i: np.take_along_axis(x, i, -1)),  # fmt: skip
-    case("gather fewer rows", lambda t, x, i: x.gather(1, i), X, integers(2, 3),
-         ref=lambda x, i: np.take_along_axis(x[:2], i, 1)),  # fmt: skip
-    case("q.gather(1, action)", lambda t, x, a: x.gather(1, a.unsqueeze(1)).squeeze(1), X, integers(4),
-         ref=lambda x, a: x[np.arange(4), a]),  # fmt: skip
-    case("gather 3 dims", lambda t, x, i: x.gather(1, i), Y, integers(3, 2, 5, high=4),
-         ref=lambda x, i: np.take_along_axis(x, i, 1)),  # fmt: skip
-    case("take_along_dim", lambda t, x, i: t.take_along_dim(x, i, dim=1), X, integers(4, 2),
-         ref=lambda x, i: np.take_along_axis(x, i, 1)),  # fmt: skip
+    case(
+        "log_probs[range, action]",
+        lambda t, x, i, a: x.log_softmax(-1)[i, a],
+        X,
+        [0, 1, 2, 3],
+        integers(4),
+        ref=lambda x, i, a: (x - np.log(np.exp(x).sum(-1, keepdims=True)))[i, a],
+    ),
+    case(
+        "gather 0",
+        lambda t, x, i: t.gather(x, 0, i),
+        X,
+        integers(3, 5, high=4),
+        ref=lambda x, i: np.take_along_axis(x, i, 0),
+    ),
+    case(
+        "Tensor.gather -1",
+        lambda t, x, i: x.gather(-1, i),
+        X,
+        integers(4, 2),
+        ref=lambda x, i: np.take_along_axis(x, i, -1),
+    ),
+    case(
+        "gather fewer rows",
+        lambda t, x, i: x.gather(1, i),
+        X,
+        integers(2, 3),
+        ref=lambda x, i: np.take_along_axis(x[:2], i, 1),
+    ),
+    case(
+        "q.gather(1, action)",
+        lambda t, x, a: x.gather(1, a.unsqueeze(1)).squeeze(1),
+        X,
+        integers(4),
+        ref=lambda x, a: x[np.arange(4), a],
+    ),
+    case(
+        "gather 3 dims",
+        lambda t, x, i: x.gather(1, i),
+        Y,
+        integers(3, 2, 5, high=4),
+        ref=lambda x, i: np.take_along_axis(x, i, 1),
+    ),
+    case(
+        "take_along_dim",
+        lambda t, x, i: t.take_along_dim(x, i, dim=1),
+        X,
+        integers(4, 2),
+        ref=lambda x, i: np.take_along_axis(x, i, 1),
+    ),
     case("take", lambda t, x, i: t.take(x, i), X, integers(2, 3, high=20), ref=np.take),
     case("index_select", lambda t, x, i: t.index_select(x, 0, i), X, [2, 0, 2], ref=lambda x, i: x[i]),
     case("Tensor.index_select", lambda t, x, i: x.index_select(-1, i), X, [4, 4, 0], ref=lambda x, i: x[:, i]),
-    case("scatter", lambda t, x, i, s: t.scatter(x, 0, i, s), X, UNIQUE, normal(2, 5),
-         ref=lambda x, i, s: _scatter(x, 0, i, s)),  # fmt: skip
-    case("scatter part of the source", lambda t, x, i, s: x.scatter(0, i, s), X, UNIQUE, normal(4, 5), orders=None,
-         ref=lambda x, i, s: _scatter(x, 0, i, s)),  # fmt: skip
+    case(
+        "scatter",
+        lambda t, x, i, s: t.scatter(x, 0, i, s),
+        X,
+        UNIQUE,
+        normal(2, 5),
+        ref=lambda x, i, s: _scatter(x, 0, i, s),
+    ),
+    case(
+        "scatter part of the source",
+        lambda t, x, i, s: x.scatter(0, i, s),
+        X,
+        UNIQUE,
+        normal(4, 5),
+        orders=None,
+        ref=lambda x, i, s: _scatter(x, 0, i, s),
+    ),
     case("scatter number", lambda t, x, i: x.scatter(0, i, 1.5), X, UNIQUE, ref=lambda x, i: _scatter(x, 0, i, 1.5)),
-    case("scatter one hot", lambda t, a: t.zeros(4, 5, device=a.device).scatter(1, a.unsqueeze(1), 1.0), integers(4),
-         orders=None),  # fmt: skip
-    case("scatter_add", lambda t, x, i, s: t.scatter_add(x, 1, i, s), X, integers(4, 3), normal(4, 3),
-         ref=lambda x, i, s: scatter_add(x, 1, i, s)),  # fmt: skip
-    case("Tensor.scatter_add", lambda t, x, i, s: x.scatter_add(0, i, s), X, integers(2, 5, high=4), normal(2, 5),
-         ref=lambda x, i, s: scatter_add(x, 0, i, s)),  # fmt: skip
-    case("index_add", lambda t, x, i, s: t.index_add(x, 0, i, s), X, [1, 1, 3], normal(3, 5),
-         ref=lambda x, i, s: index_add(x, 0, i, s)),  # fmt: skip
-    case("Tensor.index_add alpha", lambda t, x, i, s: x.index_add(1, i, s, alpha=2), X, [0, 4, 0], normal(4, 3),
-         ref=lambda x, i, s: index_add(x, 1, i, 2 * s)),  # fmt: skip
+    case(
+        "scatter one hot",
+        lambda t, a: t.zeros(4, 5, device=a.device).scatter(1, a.unsqueeze(1), 1.0),
+        integers(4),
+        orders=None,
+    ),
+    case(
+        "scatter_add",
+        lambda t, x, i, s: t.scatter_add(x, 1, i, s),
+        X,
+        integers(4, 3),
+        normal(4, 3),
+        ref=lambda x, i, s: scatter_add(x, 1, i, s),
+    ),
+    case(
+        "Tensor.scatter_add",
+        lambda t, x, i, s: x.scatter_add(0, i, s),
+        X,
+        integers(2, 5, high=4),
+        normal(2, 5),
+        ref=lambda x, i, s: scatter_add(x, 0, i, s),
+    ),
+    case(
+        "index_add",
+        lambda t, x, i, s: t.index_add(x, 0, i, s),
+        X,
+        [1, 1, 3],
+        normal(3, 5),
+        ref=lambda x, i, s: index_add(x, 0, i, s),
+    ),
+    case(
+        "Tensor.index_add alpha",
+        lambda t, x, i, s: x.index_add(1, i, s, alpha=2),
+        X,
+        [0, 4, 0],
+        normal(4, 3),
+        ref=lambda x, i, s: index_add(x, 1, i, 2 * s),
+    ),
     case("one_hot", lambda t, i: t.one_hot(i, 5), integers(2, 3), ref=lambda i: np.eye(5, dtype=np.int64)[i]),
     case("one_hot counts classes", lambda t, i: t.one_hot(i), [0, 3, 1], ref=lambda i: np.eye(4, dtype=np.int64)[i]),
 ]
-

@@ -47,6 +47,11 @@ def _program(source):
     return run
 
 
+def _statement(source):
+    run = _program(source)
+    return on_copy(lambda t, y, v=None: run(y, v=v))
+
+
 def _write(source, shape):
     run = _program(source)
     return case(
@@ -72,7 +77,8 @@ UNARY = [
     ("exp_", normal, np.exp), ("tanh_", normal, np.tanh), ("sigmoid_", normal, lambda x: 1 / (1 + np.exp(-x))),
     ("relu_", nonzero, lambda x: np.maximum(x, 0)), ("abs_", nonzero, np.abs), ("neg_", normal, np.negative),
     ("sqrt_", positive, np.sqrt), ("log_", positive, np.log), ("square_", normal, np.square),
-    ("zero_", normal, np.zeros_like), ("reciprocal_", positive, lambda x: 1 / x), ("rsqrt_", positive, lambda x: x**-0.5),
+    ("zero_", normal, np.zeros_like),
+    ("reciprocal_", positive, lambda x: 1 / x), ("rsqrt_", positive, lambda x: x**-0.5),
     ("floor_", nonzero, np.floor), ("round_", nonzero, np.round),
 ]  # fmt: skip
 BINARY = [
@@ -86,15 +92,17 @@ P = positive(4, 5)
 CASES = [
     *[_write(source, shape) for source, shape in WRITES],
     *[_number(source) for source in NUMBERS],
-    *[case(n, on_copy(lambda t, y, n=n: getattr(y, n)()), make(4, 5), ref=ref, orders=1 if n == "zero_" else 2)
-      for n, make, ref in UNARY],
+    *[
+        case(n, on_copy(lambda t, y, n=n: getattr(y, n)()), make(4, 5), ref=ref, orders=1 if n == "zero_" else 2)
+        for n, make, ref in UNARY
+    ],
     *[case(n, on_copy(lambda t, y, v, n=n: getattr(y, n)(v)), P, positive(5), ref=ref) for n, ref in BINARY],
-    *[case(f"{n} number", on_copy(lambda t, y, n=n: getattr(y, n)(3)), P, ref=lambda x, ref=ref: ref(x, 3.0))
-      for n, ref in BINARY],  # fmt: skip
-    *[case(f"y {s} v", on_copy(lambda t, y, v, run=_program(f"y {s} v"): run(y, v=v)), P, positive(5), ref=ref)
-      for s, ref in AUGMENTED],  # fmt: skip
-    *[case(f"y {s} 2", on_copy(lambda t, y, run=_program(f"y {s} 2"): run(y)), P, ref=lambda x, ref=ref: ref(x, 2.0))
-      for s, ref in AUGMENTED],  # fmt: skip
+    *[
+        case(f"{n} number", on_copy(lambda t, y, n=n: getattr(y, n)(3)), P, ref=lambda x, ref=ref: ref(x, 3.0))
+        for n, ref in BINARY
+    ],
+    *[case(f"y {s} v", _statement(f"y {s} v"), P, positive(5), ref=ref) for s, ref in AUGMENTED],
+    *[case(f"y {s} 2", _statement(f"y {s} 2"), P, ref=lambda x, ref=ref: ref(x, 2.0)) for s, ref in AUGMENTED],
     case("returns itself", lambda t, x: (y := x.clone()).mul_(2).add_(1) is y, X, orders=None, ref=lambda x: True),
     case("+= keeps the tensor", lambda t, x: _same(x.clone()), X, orders=None, ref=lambda x: True),
     case("add_ alpha", on_copy(lambda t, y, v: y.add_(v, alpha=-0.5)), X, normal(5), ref=lambda x, v: x - 0.5 * v),
@@ -105,21 +113,43 @@ CASES = [
     case("fill_", on_copy(lambda t, y: y.fill_(2.5)), X, ref=lambda x: np.full_like(x, 2.5), orders=1),
     case("fill_ tensor", on_copy(lambda t, y, v: y.fill_(v)), X, normal(), ref=np.full_like),
     case("copy_", on_copy(lambda t, y, v: y.copy_(v)), X, normal(5), ref=lambda x, v: np.broadcast_to(v, x.shape)),
-    case("copy_ of ints", on_copy(lambda t, y, v: y.copy_(v)), X, integers(4, 5), orders=1,
-         ref=lambda x, v: v.astype(x.dtype)),  # fmt: skip
-    case("masked_fill_", on_copy(lambda t, y, m: y.masked_fill_(m, 9.0)), X, booleans(4, 5),
-         ref=lambda x, m: np.where(m, 9.0, x)),  # fmt: skip
+    case(
+        "copy_ of ints",
+        on_copy(lambda t, y, v: y.copy_(v)),
+        X,
+        integers(4, 5),
+        orders=1,
+        ref=lambda x, v: v.astype(x.dtype),
+    ),
+    case(
+        "masked_fill_",
+        on_copy(lambda t, y, m: y.masked_fill_(m, 9.0)),
+        X,
+        booleans(4, 5),
+        ref=lambda x, m: np.where(m, 9.0, x),
+    ),
     case("lerp_", on_copy(lambda t, y, v: y.lerp_(v, 0.1)), X, X, ref=lambda x, v: x + 0.1 * (v - x)),
-    case("addcmul_", on_copy(lambda t, y, a, b: y.addcmul_(a, b, value=0.5)), X, X, normal(5),
-         ref=lambda x, a, b: x + 0.5 * a * b),  # fmt: skip
-    case("addcdiv_", on_copy(lambda t, y, a, b: y.addcdiv_(a, b, value=-2)), X, X, P,
-         ref=lambda x, a, b: x - 2 * a / b),  # fmt: skip
+    case(
+        "addcmul_",
+        on_copy(lambda t, y, a, b: y.addcmul_(a, b, value=0.5)),
+        X,
+        X,
+        normal(5),
+        ref=lambda x, a, b: x + 0.5 * a * b,
+    ),
+    case(
+        "addcdiv_", on_copy(lambda t, y, a, b: y.addcdiv_(a, b, value=-2)), X, X, P, ref=lambda x, a, b: x - 2 * a / b
+    ),
     case("scatter_", on_copy(lambda t, y, i: y.scatter_(1, i, 2.0)), X, [[0, 2], [1, 3], [4, 0], [2, 3]]),
     case("scatter_add_", on_copy(lambda t, y, i, s: y.scatter_add_(0, i, s)), X, integers(3, 5, high=4), normal(3, 5)),
     case("index_add_", on_copy(lambda t, y, i, s: y.index_add_(0, i, s)), X, [1, 1, 3], normal(3, 5)),
     case("int add_", on_copy(lambda t, y, v: y.add_(v)), integers(4, 5), integers(5), ref=np.add),
-    case("int y[i] += 1", on_copy(lambda t, y, run=_program("y[1:3] += 1"): run(y)), integers(4, 5),
-         ref=lambda x: _after(x, lambda y: np.add(y[1:3], 1, out=y[1:3]))),  # fmt: skip
+    case(
+        "int y[i] += 1",
+        _statement("y[1:3] += 1"),
+        integers(4, 5),
+        ref=lambda x: _after(x, lambda y: np.add(y[1:3], 1, out=y[1:3])),
+    ),
     case("logical ~ in place of a mask", on_copy(lambda t, y: y.logical_not_()), booleans(4, 5), ref=np.logical_not),
     case("fill by slices", lambda t, x: _backwards(t, x), normal(5, 3), ref=lambda x: np.cumsum(x[::-1], 0)[::-1]),
     case("values then argmax", on_copy(lambda t, y: y[y.argmax(0)[0]].mul_(2)), distinct(4, 5), orders=None),

@@ -40,8 +40,10 @@ def linear(x, w, b=0.0):
 
 
 CASES = [
-    *[case(f"matmul {a} {b}", lambda t, x, y: t.matmul(x, y), normal(*a), normal(*b), ref=np.matmul)
-      for a, b in MATMUL],  # fmt: skip
+    *[
+        case(f"matmul {a} {b}", lambda t, x, y: t.matmul(x, y), normal(*a), normal(*b), ref=np.matmul)
+        for a, b in MATMUL
+    ],
     case("x @ y", lambda t, x, y: x @ y, normal(2, 3), normal(3, 4), ref=np.matmul),
     case("Tensor.matmul", lambda t, x, y: x.matmul(y), normal(2, 3), normal(3), ref=np.matmul),
     case("x @ x.T", lambda t, x: x @ x.T, normal(2, 3), ref=lambda x: x @ x.T),
@@ -55,33 +57,89 @@ CASES = [
     case("dot", lambda t, x, y: t.dot(x, y), normal(3), normal(3), ref=np.dot),
     case("Tensor.dot", lambda t, x, y: x.dot(y), normal(3), normal(3), ref=np.dot),
     case("outer", lambda t, x, y: t.outer(x, y), normal(3), normal(4), ref=np.outer),
-    case("addmm", lambda t, b, x, y: t.addmm(b, x, y), normal(4), normal(2, 3), normal(3, 4),
-         ref=lambda b, x, y: b + x @ y),  # fmt: skip
-    case("addmm beta alpha", lambda t, b, x, y: t.addmm(b, x, y, beta=0.5, alpha=2), normal(2, 4), normal(2, 3),
-         normal(3, 4), ref=lambda b, x, y: 0.5 * b + 2 * x @ y),  # fmt: skip
-    case("baddbmm", lambda t, b, x, y: t.baddbmm(b, x, y), normal(5, 2, 4), normal(5, 2, 3), normal(5, 3, 4),
-         ref=lambda b, x, y: b + x @ y),  # fmt: skip
-    *[case(f"einsum {s}", lambda t, x, y, s=s: t.einsum(s, x, y), normal(*a), normal(*b),
-           ref=lambda x, y, s=s: np.einsum(s, x, y)) for s, a, b in EINSUM],  # fmt: skip
-    *[case(f"einsum {s}", lambda t, x, s=s: t.einsum(s, x), normal(*a), ref=lambda x, s=s: np.einsum(s, x))
-      for s, a in EINSUM_ONE],  # fmt: skip
-    case("einsum of three", lambda t, x, y, z: t.einsum("ij,jk,kl->il", x, y, z), normal(2, 3), normal(3, 4),
-         normal(4, 2), ref=lambda x, y, z: x @ y @ z),  # fmt: skip
+    case(
+        "addmm",
+        lambda t, b, x, y: t.addmm(b, x, y),
+        normal(4),
+        normal(2, 3),
+        normal(3, 4),
+        ref=lambda b, x, y: b + x @ y,
+    ),
+    case(
+        "addmm beta alpha",
+        lambda t, b, x, y: t.addmm(b, x, y, beta=0.5, alpha=2),
+        normal(2, 4),
+        normal(2, 3),
+        normal(3, 4),
+        ref=lambda b, x, y: 0.5 * b + 2 * x @ y,
+    ),
+    case(
+        "baddbmm",
+        lambda t, b, x, y: t.baddbmm(b, x, y),
+        normal(5, 2, 4),
+        normal(5, 2, 3),
+        normal(5, 3, 4),
+        ref=lambda b, x, y: b + x @ y,
+    ),
+    *[
+        case(
+            f"einsum {s}",
+            lambda t, x, y, s=s: t.einsum(s, x, y),
+            normal(*a),
+            normal(*b),
+            ref=lambda x, y, s=s: np.einsum(s, x, y),
+        )
+        for s, a, b in EINSUM
+    ],
+    *[
+        case(f"einsum {s}", lambda t, x, s=s: t.einsum(s, x), normal(*a), ref=lambda x, s=s: np.einsum(s, x))
+        for s, a in EINSUM_ONE
+    ],
+    case(
+        "einsum of three",
+        lambda t, x, y, z: t.einsum("ij,jk,kl->il", x, y, z),
+        normal(2, 3),
+        normal(3, 4),
+        normal(4, 2),
+        ref=lambda x, y, z: x @ y @ z,
+    ),
     case("linear", lambda t, x, w, b: t.linear(x, w, b), normal(5, 3), normal(2, 3), normal(2), ref=linear),
     case("linear without bias", lambda t, x, w: t.linear(x, w), normal(5, 3), normal(2, 3), ref=linear),
     case("linear of a vector", lambda t, x, w, b: t.linear(x, w, b), normal(3), normal(2, 3), normal(2), ref=linear),
-    case("linear of [T, N, features]", lambda t, x, w, b: t.linear(x, w, b), normal(4, 5, 3), normal(2, 3), normal(2),
-         ref=linear),  # fmt: skip
+    case(
+        "linear of [T, N, features]",
+        lambda t, x, w, b: t.linear(x, w, b),
+        normal(4, 5, 3),
+        normal(2, 3),
+        normal(2),
+        ref=linear,
+    ),
     case("linear of no rows", lambda t, x, w, b: t.linear(x, w, b), normal(0, 3), normal(2, 3), normal(2), ref=linear),
-    case("two layers", lambda t, x, w, b, v: t.linear(t.tanh(t.linear(x, w, b)), v), normal(5, 3), normal(4, 3),
-         normal(4), normal(2, 4), ref=lambda x, w, b, v: np.tanh(linear(x, w, b)) @ v.T),  # fmt: skip
-    case("weight used twice", lambda t, x, w: t.linear(t.tanh(t.linear(x, w)), w), normal(5, 3), normal(3, 3),
-         ref=lambda x, w: np.tanh(x @ w.T) @ w.T),  # fmt: skip
+    case(
+        "two layers",
+        lambda t, x, w, b, v: t.linear(t.tanh(t.linear(x, w, b)), v),
+        normal(5, 3),
+        normal(4, 3),
+        normal(4),
+        normal(2, 4),
+        ref=lambda x, w, b, v: np.tanh(linear(x, w, b)) @ v.T,
+    ),
+    case(
+        "weight used twice",
+        lambda t, x, w: t.linear(t.tanh(t.linear(x, w)), w),
+        normal(5, 3),
+        normal(3, 3),
+        ref=lambda x, w: np.tanh(x @ w.T) @ w.T,
+    ),
     case("norm", lambda t, x: t.norm(x), normal(3, 4), ref=np.linalg.norm),
     case("Tensor.norm", lambda t, x: x.norm(), normal(3, 4), ref=np.linalg.norm),
     case("norm dim", lambda t, x: x.norm(dim=1), normal(3, 4), ref=lambda x: np.linalg.norm(x, axis=1)),
-    case("norm dim keepdim", lambda t, x: t.norm(x, dim=-1, keepdim=True), normal(3, 4),
-         ref=lambda x: np.linalg.norm(x, axis=-1, keepdims=True)),  # fmt: skip
+    case(
+        "norm dim keepdim",
+        lambda t, x: t.norm(x, dim=-1, keepdim=True),
+        normal(3, 4),
+        ref=lambda x: np.linalg.norm(x, axis=-1, keepdims=True),
+    ),
     case("norm 1", lambda t, x: x.norm(1), positive(3, 4), ref=lambda x: np.abs(x).sum()),
     case("norm 3", lambda t, x: x.norm(3, dim=0), positive(3, 4), ref=lambda x: (x**3).sum(0) ** (1 / 3)),
     case("norm inf", lambda t, x: x.norm(float("inf")), positive(3, 4), ref=lambda x: np.abs(x).max()),
@@ -91,8 +149,12 @@ CASES = [
     case("Tensor.triu", lambda t, x: x.triu(), normal(3, 4), ref=np.triu),
     case("diagonal", lambda t, x: t.diagonal(x), normal(3, 4), ref=np.diagonal),
     case("diagonal offset", lambda t, x: x.diagonal(1), normal(3, 4), ref=lambda x: np.diagonal(x, 1)),
-    case("diagonal dims", lambda t, x: x.diagonal(dim1=-2, dim2=-1), normal(2, 3, 3),
-         ref=lambda x: np.diagonal(x, axis1=-2, axis2=-1)),  # fmt: skip
+    case(
+        "diagonal dims",
+        lambda t, x: x.diagonal(dim1=-2, dim2=-1),
+        normal(2, 3, 3),
+        ref=lambda x: np.diagonal(x, axis1=-2, axis2=-1),
+    ),
     case("diag of a vector", lambda t, x: t.diag(x), normal(3), ref=np.diag),
     case("diag of a matrix", lambda t, x: t.diag(x, 1), normal(3, 4), ref=lambda x: np.diag(x, 1)),
 ]

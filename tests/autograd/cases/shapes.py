@@ -68,9 +68,11 @@ CASES = [
     views("stack of one tensor twice", lambda t, x: t.stack([x, x * x]), lambda x: np.stack([x, x * x]), X),
     views("cat", lambda t, x, y: t.cat([x, y]), lambda x, y: np.concatenate([x, y]), X, normal(2, 4)),
     views("cat dim", lambda t, x, y: t.cat((x, y), dim=-1), lambda x, y: np.concatenate([x, y], -1), X, normal(3, 1)),
-    views("cat int and float", lambda t, x, n: t.cat([x, n], 1), lambda x, n: np.concatenate([x, n], 1), X,
-          integers(3, 2)),  # fmt: skip
+    views(
+        "cat int and float", lambda t, x, n: t.cat([x, n], 1), lambda x, n: np.concatenate([x, n], 1), X, integers(3, 2)
+    ),
     views("cat with an empty", lambda t, x, y: t.cat([x, y]), lambda x, y: x, X, normal(0, 4)),
+    views("cat grows an empty vector", lambda t, x: t.cat([x.new_zeros(0), x]), lambda x: x, X),
     views("concat", lambda t, x, y: t.concat([x, y], 1), lambda x, y: np.concatenate([x, y], 1), X, X),
     views("hstack", lambda t, x, y: t.hstack([x, y]), lambda x, y: np.hstack([x, y]), X, normal(3, 2)),
     views("hstack 1-D", lambda t, x, y: t.hstack([x, y]), lambda x, y: np.hstack([x, y]), normal(3), normal(2)),
@@ -79,19 +81,38 @@ CASES = [
     views("roll dims", lambda t, x: x.roll((1, -1), dims=(0, 1)), lambda x: np.roll(x, (1, -1), (0, 1)), X),
     views("flip", lambda t, x: t.flip(x, (0,)), lambda x: x[::-1], X),
     views("Tensor.flip", lambda t, x: x.flip(0, -1), lambda x: x[::-1, :, ::-1]),
-    views("meshgrid", lambda t, x, y: t.meshgrid(x, y, indexing="ij"), lambda x, y: np.meshgrid(x, y, indexing="ij"),
-          normal(3), normal(2)),  # fmt: skip
+    views(
+        "meshgrid",
+        lambda t, x, y: t.meshgrid(x, y, indexing="ij"),
+        lambda x, y: np.meshgrid(x, y, indexing="ij"),
+        normal(3),
+        normal(2),
+    ),
     views("contiguous", lambda t, x: x.T.contiguous() * 2, lambda x: x.T * 2, X),
     views("clone", lambda t, x: x.clone(), np.copy, X),
     views("narrow", lambda t, x: x.narrow(1, 1, 2), lambda x: x[:, 1:3], X),
     views("select", lambda t, x: x.select(1, 2), lambda x: x[:, 2], X),
-    views("view of a view", lambda t, x: x[1:].T.reshape(2, -1)[:, ::2] * 2, lambda x: (
-        x[1:].T.reshape(2, -1)[:, ::2] * 2), X),  # fmt: skip
-    case("sizes", lambda t, x: (x.size(0), x.size(-1), x.dim(), x.ndim, x.numel(), len(x)), Y, orders=None,
-         ref=lambda x: (2, 4, 3, 3, 24, 2)),  # fmt: skip
+    views(
+        "view of a view",
+        lambda t, x: x[1:].T.reshape(2, -1)[:, ::2] * 2,
+        lambda x: x[1:].T.reshape(2, -1)[:, ::2] * 2,
+        X,
+    ),
+    case(
+        "sizes",
+        lambda t, x: (x.size(0), x.size(-1), x.dim(), x.ndim, x.numel(), len(x)),
+        Y,
+        orders=None,
+        ref=lambda x: (2, 4, 3, 3, 24, 2),
+    ),
     case("shape", lambda t, x: (tuple(x.shape), tuple(x.size())), Y, ref=lambda x: (2, 3, 4, 2, 3, 4), orders=None),
     case("tolist", lambda t, x: x.tolist(), integers(2, 3), ref=lambda x: x.tolist()),
-    case("item", lambda t, x: (x.item(), float(x), int(x), bool(x)), [[2.0]], orders=None,
-         ref=lambda x: (2.0, 2.0, 2, True)),  # fmt: skip
+    case(
+        "item",
+        lambda t, x: (x.item(), float(x), int(x), bool(x)),
+        [[2.0]],
+        orders=None,
+        ref=lambda x: (2.0, 2.0, 2, True),
+    ),
     case("iteration", lambda t, x: [row * 2 for row in x], X, ref=lambda x: list(2 * x)),
 ]
