@@ -18,6 +18,7 @@ from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
+from dynarl.envs.masks import flat_mask
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
 from dynarl.rollout import play
@@ -46,6 +47,8 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    takes_masks = False
+    """Whether `choose` takes action masks as a third argument."""
     sources: Mapping[str, str] = {}
     """Where each field of the config comes from, for `explain`."""
     facts: tuple[Fact, ...] = ()
@@ -79,8 +82,11 @@ class Agent:
         """Gather experience and learn from it once; `progress` in [0, 1) is how much of the run is done."""
         raise TypeError(f"{type(self).__name__}: collect_and_update must be defined")
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
-        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *action_mask: Any) -> NDArray[Any]:
+        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample.
+
+        Agents that take masks get `action_mask` [N, M] where the environment has one.
+        """
         raise TypeError(f"{type(self).__name__}: choose must be defined")
 
     def learn(
@@ -104,6 +110,7 @@ class Agent:
             with blas_threads(self.num_threads):
                 while self.env_steps < end:
                     metrics = self.collect_and_update(self.env_steps / end)
+                    self._refuse_masks(self.envs)
                     stop = each.on_iteration(self, metrics) is False
                     if (on_iteration is not None and on_iteration(metrics) is False) or stop:
                         break
@@ -118,17 +125,35 @@ class Agent:
         *,
         episode_start: Any = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[Any], Any]:
+        action_mask: Any = None,
+    ) -> tuple[Any, Any]:
         """Return (action, state) for one observation or a batch, as the environment wants the action.
 
-        The state is passed through: this agent has none. Sampled actions draw from a stream of their own.
+        `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. The state is passed
+        through: this agent has none. Sampled actions draw from a stream of their own.
         """
         layout = self.layout
         single = _is_single(self.observation_space, obs, layout)
         batch = _stored(obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
-        action = env_action_map(self.action_space)(self.choose(batch, noise))
+        action = env_action_map(self.action_space)(self.choose(batch, noise, *self._masks(action_mask, single)))
         return (action[0] if single else action), state
+
+    def _masks(self, given: Any, single: bool) -> tuple[NDArray[np.bool_], ...]:
+        """Return the masks [N, M] as further arguments of `choose`."""
+        if given is None:
+            return ()
+        if not self.takes_masks:
+            raise ValueError(f"{type(self).__name__}: takes no action masks; PPO does")
+        masks = [given] if single else given
+        return (np.stack([flat_mask(self.action_space, mask, "predict") for mask in masks]),)
+
+    def _refuse_masks(self, envs: Environments) -> None:
+        if envs.action_mask is not None and not self.takes_masks:
+            raise ValueError(
+                f"{type(self).__name__}: the environment masks actions, which this agent would ignore; "
+                "PPO takes masks, or remove action_mask from the environment"
+            )
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:
         raise TypeError(f"{type(self).__name__}: _predict_noise must be defined")
@@ -159,7 +184,10 @@ class Agent:
         def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
             if watch is not None:
                 watch()
-            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
+            self._refuse_masks(envs)
+            noise = None if deterministic else self._predict_noise(len(obs))
+            # only an agent that takes masks has the third argument
+            return self.choose(obs, noise, *(() if envs.action_mask is None else (envs.action_mask,)))
 
         with blas_threads(self.num_threads):
             returns, lengths = play(envs, act, episodes)

@@ -187,7 +187,7 @@ class DQN(Agent):
         polyak = 1.0 - (1.0 - self.config.tau) ** times
         optim.polyak_update(self._parameters, self._target_parameters, polyak)
 
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
+    def learn(self, total_steps: int, on_iteration: Stop | None = None, **kwargs: Any) -> Self:
         """Train for `total_steps` environment steps more, see `Agent.learn`.
 
         Raises ValueError if the training would end before the first update.
@@ -198,7 +198,7 @@ class DQN(Agent):
                 f"learning_starts: {self.config.learning_starts} is not before the last of {end} steps, so nothing "
                 "would be learned; lower it or raise total_steps"
             )
-        return super().learn(total_steps, on_iteration)
+        return super().learn(total_steps, on_iteration, **kwargs)
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""

@@ -12,13 +12,15 @@ from gymnasium import spaces
 
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, no_grad, zeros
-from dynarl.autograd.ops.elementwise import exp
+from dynarl.autograd.ops.elementwise import exp, where
 from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal, StateDependentNormal
 from dynarl.envs.spaces import flat_size
 
 __all__ = ["ActorCritic", "FeaturesFactory", "head_size", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+# Small enough that exp() of it is 0 and large enough that float32 sums with it stay finite.
+_FORBIDDEN = -1e8
 FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
 
 
@@ -97,15 +99,21 @@ class ActorCritic(nn.Module):
             raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {action_space}")
         self.use_sde = use_sde
 
-    def forward(self, obs: Tensor) -> tuple[Any, Tensor]:
-        """Return the action distribution and the value [B] of encoded observations [B, ...]."""
+    def forward(self, obs: Tensor, action_mask: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Return the action distribution and the value [B] of encoded observations [B, ...].
+
+        `action_mask` [B, M], True where allowed, gives all other actions probability 0 (arXiv:2006.14171).
+        """
         if self.features is not None:
             obs = self.features(obs)
         if self.use_sde and self.log_std is not None:
             features = self.actor[:-1](obs)
             noisy = StateDependentNormal(self.actor[-1](features), features, self.log_std)
             return noisy, self.critic(obs).reshape(-1)
-        return self.distribution(self.actor(obs)), self.critic(obs).reshape(-1)
+        head = self.actor(obs)
+        if action_mask is not None:
+            head = where(action_mask, head, _FORBIDDEN)
+        return self.distribution(head), self.critic(obs).reshape(-1)
 
     def value(self, obs: Tensor) -> Tensor:
         """Return the value [B] alone."""

@@ -138,6 +138,7 @@ class PPO(Agent):
     algorithm = "ppo"
     config_class = PPOConfig
     config: PPOConfig
+    takes_masks = True
     sources = ppo_details.SOURCES
     facts = ppo_details.FACTS
 
@@ -198,11 +199,11 @@ class PPO(Agent):
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(
-        self, obs: NDArray[Any], noise: NDArray[np.float32] | None
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return (action [N, ...], log_prob [N], value [N]) for stored observations and noise [N, K]."""
         with no_grad():
-            distribution, value = self.policy(self.network_input(obs))
+            distribution, value = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
         return self._stored_action(action), to_host(log_prob.array), to_host(value.array)
@@ -214,12 +215,18 @@ class PPO(Agent):
             value = self.policy.value(inputs) if hasattr(self.policy, "value") else self.policy(inputs)[1]
         return to_host(value.array)
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+    def choose(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
         """Return actions for stored observations: the distribution's mode without noise, else a sample."""
         with no_grad():
-            distribution, _ = self.policy(self.network_input(obs))
+            distribution, _ = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
         return self._stored_action(action)
+
+    def _mask_input(self, action_mask: Any) -> tuple[Any, ...]:
+        """Return what the policy is called with besides the observation: the mask [B, M] where there is one."""
+        return () if action_mask is None else (wrap(to_device(action_mask, self.device)),)
 
     def _stored_action(self, action: Any) -> NDArray[Any]:
         """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
@@ -298,7 +305,7 @@ class PPO(Agent):
     def losses(self, minibatch: Batch, clip_range: float, *, with_entropy: bool = True) -> tuple[list[Any], Any]:
         """Return [policy loss, value loss, entropy] of a minibatch [B] and its new log-probabilities [B]."""
         cfg = self.config
-        distribution, value = self.policy(wrap(minibatch.input))
+        distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
         log_prob = distribution.log_prob(wrap(minibatch.action))
         advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
@@ -318,7 +325,8 @@ class PPO(Agent):
     def _batch(self, fragment: Fragment) -> Batch:
         """Return what a gradient step reads, [B, ...] on the policy's device."""
         rows = fragment.flatten()
-        names = ("action", "log_prob", "advantages", "returns", "value")
+        names = ["action", "log_prob", "advantages", "returns", "value"]
+        names += ["action_mask"] if "action_mask" in rows else []
         batch = Batch({name: to_device(rows[name], self.device) for name in names})
         batch["input"] = self.network_input(rows.obs).array
         if self.action_shape:  # as the distribution samples them: one row of numbers each

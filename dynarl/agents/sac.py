@@ -123,13 +123,13 @@ class SAC(Agent):
 
     # -- learning -------------------------------------------------------------------------------------------------
 
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
+    def learn(self, total_steps: int, on_iteration: Stop | None = None, **kwargs: Any) -> Self:
         """Train for `total_steps` environment steps more; see `Agent.learn`.
 
         Raises ValueError where all these steps would come before the first gradient step.
         """
         self.check_length(self.env_steps + total_steps)
-        return super().learn(total_steps, on_iteration)
+        return super().learn(total_steps, on_iteration, **kwargs)
 
     def check_length(self, total_steps: int) -> None:
         """Refuse a run of `total_steps` environment steps that would end before learning starts."""

@@ -42,6 +42,10 @@ class Environments(Protocol):
     episode. `step` takes the policy's actions (see `dynarl.envs.spaces.action_layout`), clips or
     shifts them for the environment, and has already reset what ended, except where a vector
     environment insists on doing so in a step of its own (``Step.valid``).
+
+    ``action_mask`` [N, M] says which actions are allowed at ``obs`` (see `dynarl.envs.masks`), and
+    ``next_action_mask`` which were at the last step's ``next_obs``, before any reset. Both are None where
+    the environments have no masks, which is known after the first `reset`; they are the caller's to keep.
     """
 
     num_envs: int
@@ -51,6 +55,8 @@ class Environments(Protocol):
     episode_start: NDArray[np.bool_]
     env_ids: NDArray[np.int64]
     exact_state: bool
+    action_mask: NDArray[np.bool_] | None
+    next_action_mask: NDArray[np.bool_] | None
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations."""

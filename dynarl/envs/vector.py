@@ -9,6 +9,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
@@ -59,12 +60,18 @@ class VectorEnvironments:
         layout = self._ledger.layout
         self._shape = (self.num_envs, *layout.shape)
         self.obs: NDArray[Any] = np.empty(self._shape, layout.dtype)
+        self._call_masks = _mask_caller(env)
+        self._masks = MaskSource(self.action_space, self.num_envs, has_method=self._call_masks is not None)
+        self.action_mask: NDArray[np.bool_] | None = None
+        self.next_action_mask: NDArray[np.bool_] | None = None
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
         self._ledger.begin(slice(None))
-        obs, _ = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
+        obs, infos = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
         self.obs = self._own(obs, ", reset")
+        self._masks.settle(infos)
+        self.action_mask = self._read_masks(infos, ", reset")
         self._ledger.check_obs(self.obs)
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._resetting = None
@@ -87,11 +94,13 @@ class VectorEnvironments:
         reward = self._numbers(reward)
         terminated = self._flags(terminated, "terminated")
         truncated = self._flags(truncated, "truncated")
+        self.action_mask = self.next_action_mask = self._read_masks(infos, default=self._masks.empty())
         if self._mode is AutoresetMode.NEXT_STEP:
             return self._step_of_next_step(obs, reward, terminated, truncated)
         next_obs = obs
         if self._mode is AutoresetMode.SAME_STEP and (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             next_obs = self._true_successor(obs, terminated | truncated, infos)
+            self.next_action_mask = self._final_masks(truncated & ~terminated, infos)
         step, ended = ledger.record(next_obs, reward, terminated, truncated)
         if ended is None:
             self.obs, self.episode_start = obs, self._running
@@ -100,10 +109,11 @@ class VectorEnvironments:
         self.episode_start = terminated | truncated
         self.obs = obs
         if self._mode is AutoresetMode.DISABLED:
-            first, _ = self._env.reset(
+            first, infos = self._env.reset(
                 seed=self._seeds(self.episode_start), options={"reset_mask": self.episode_start.copy()}
             )
             first = self._own(first, ", reset")
+            self.action_mask = self._read_masks(infos, ", reset", default=self.action_mask)
             self.obs = next_obs.copy()
             self.obs[ended] = first[ended]
         ledger.check_obs(self.obs)
@@ -122,6 +132,8 @@ class VectorEnvironments:
             "resetting": self._running.copy() if self._resetting is None else self._resetting.copy(),
             "exact": self.exact_state,
         }
+        if self.action_mask is not None:
+            state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
             state["env"] = vector_state(self._env)
         return state
@@ -133,7 +145,9 @@ class VectorEnvironments:
             self.reset()
             return
         everywhere = np.ones(self.num_envs, np.bool_)
-        self._env.reset(seed=self._seeds(everywhere))
+        _, infos = self._env.reset(seed=self._seeds(everywhere))
+        self._masks.settle(infos)
+        self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
         self.obs = np.array(state["obs"])
         load_vector_state(self._env, state["env"], self.obs)
         self.episode_start = np.array(state["episode_start"])
@@ -173,6 +187,34 @@ class VectorEnvironments:
             next_obs[i] = self._ledger.coerce(final[i], (), f"{self._ledger.where(i)}, final_obs")
         return next_obs
 
+    def _read_masks(
+        self, infos: Any, when: str = "", default: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_] | None:
+        """Return the masks [N, M] after a reset or step; ``default`` where nothing is said of an environment."""
+        where = self._ledger.where() + when
+        if self._call_masks is not None:
+            return self._masks.all(self._call_masks(), where)
+        if self._masks.kind is None:
+            return None
+        given = infos.get(KEY)
+        if given is None and default is None:
+            raise ValueError(f"{where}: infos has no {KEY!r}, as the first reset's did; give it at every step")
+        said = infos.get("_" + KEY, np.ones(self.num_envs, np.bool_))
+        if default is not None:  # said of some environments only, where others were reset
+            given = [given[i] if given is not None and said[i] else None for i in range(self.num_envs)]
+        return self._masks.all(given, where, default)
+
+    def _final_masks(self, bootstrapped: NDArray[np.bool_], infos: Any) -> NDArray[np.bool_] | None:
+        """Return the masks at the true successors: SAME_STEP keeps those of ended episodes in ``final_info``."""
+        masks = self.action_mask
+        if masks is None:
+            return None
+        masks = masks.copy()
+        given = (infos.get("final_info") or {}).get(KEY)
+        for i in np.flatnonzero(bootstrapped).tolist():
+            masks[i] = True if given is None else flat_mask(self.action_space, given[i], self._ledger.where(i))
+        return masks
+
     def _seeds(self, which: NDArray[np.bool_]) -> Any:
         """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
         ledger = self._ledger
@@ -209,6 +251,18 @@ class VectorEnvironments:
             f"{self._ledger.where()}: {field} must be {kind} of shape ({self.num_envs},), "
             f"got {array.dtype} of shape {array.shape}"
         )
+
+
+def _mask_caller(env: VectorEnv[Any, Any, Any]) -> Any:
+    """Return a function that asks the environments for their masks, None where they have no such method."""
+    inner = env.unwrapped
+    if isinstance(inner, SyncVectorEnv):
+        known = all(one.has_wrapper_attr(METHOD) for one in inner.envs)
+        return (lambda: inner.call(METHOD)) if known else None
+    if isinstance(inner, AsyncVectorEnv):
+        return None  # asking another process for a method it may not have would kill it: use infos
+    method = getattr(inner, METHOD, None)
+    return method if callable(method) else None
 
 
 def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
