@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
@@ -134,7 +135,7 @@ class Agent:
         """
         layout = self.layout
         single = _is_single(self.observation_space, obs, layout)
-        batch = _stored(obs, layout, single)
+        batch = _stored(self.observation_space, obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
         action = env_action_map(self.action_space)(self.choose(batch, noise, *self._masks(action_mask, single)))
         return (action[0] if single else action), state
@@ -283,12 +284,8 @@ def _evaluation_source(env: Any) -> Any:
 
 def _is_single(space: Any, obs: Any, layout: Any) -> bool:
     if layout.pack is not None:
-        part = obs
-        while isinstance(part, (dict, tuple, list)):
-            part, space = (
-                (next(iter(part.values())), space[next(iter(part))]) if isinstance(part, dict) else (part[0], space[0])
-            )
-        return np.ndim(part) == len(space.shape or ())
+        space, part = _first_leaf(space, obs)
+        return isinstance(part, str) if isinstance(space, spaces.Text) else np.ndim(part) == len(space.shape or ())
     shape = np.shape(obs)
     if shape == layout.shape:
         return True
@@ -297,16 +294,18 @@ def _is_single(space: Any, obs: Any, layout: Any) -> bool:
     raise ValueError(f"predict: obs must have shape {layout.shape} or [N, {layout.shape}], got {shape}")
 
 
-def _stored(obs: Any, layout: Any, single: bool) -> NDArray[Any]:
+def _stored(space: Any, obs: Any, layout: Any, single: bool) -> NDArray[Any]:
     if layout.pack is not None:
-        lead = () if single else (_rows(obs),)
-        packed = layout.pack(obs, lead)
+        lead = () if single else (len(_first_leaf(space, obs)[1]),)
+        packed: NDArray[Any] = layout.pack(obs, lead)
         return packed[None] if single else packed
     array = np.asarray(obs, dtype=layout.dtype)
     return array[None] if single else array
 
 
-def _rows(obs: Any) -> int:
-    while isinstance(obs, (dict, tuple, list)):
-        obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
-    return len(obs)
+def _first_leaf(space: Any, obs: Any) -> tuple[Any, Any]:
+    """Return a part of a nested space that holds numbers or text, and what the observation has there."""
+    while isinstance(space, spaces.Dict | spaces.Tuple):
+        key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
+        space, obs = space[key], obs[key]
+    return space, obs

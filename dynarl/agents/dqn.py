@@ -24,6 +24,7 @@ from dynarl import optim
 from dynarl.agents import schedules
 from dynarl.agents.agent import Agent, Stop
 from dynarl.agents.dqn_config import DQNConfig
+from dynarl.agents.encoders import features_for
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.q_networks import QNetwork
 from dynarl.agents.state import from_plain, to_plain
@@ -74,6 +75,7 @@ class DQN(Agent):
             )
         self.num_actions = int(self.action_space.n)
         with seeded(derive_seed(seed, "init", bits=63)):
+            features = features or features_for(self.observation_space)
             self.policy = QNetwork(
                 self.layout.space,
                 self.num_actions,

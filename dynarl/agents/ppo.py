@@ -24,6 +24,7 @@ from dynarl import nn, optim
 from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.encoders import ENCODERS, features_for
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
 from dynarl.agents.returns import explained_variance, gae
@@ -87,6 +88,9 @@ class PPOConfig:
     """Scale observations by their running mean and standard deviation, clipped to +-10."""
     normalize_reward: bool = False
     """Scale rewards by the running standard deviation of the discounted return, clipped to +-10."""
+    encoder: Literal["auto", "nature", "residual", "none"] = "auto"
+    """Network shared by actor and critic where observations hold images (or text, which is embedded): the
+    Nature CNN, or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of actor and critic."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
@@ -110,6 +114,7 @@ class PPOConfig:
         positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
         fraction("gamma", "gae_lambda", config=self)
         one_of("activation", ACTIVATIONS, config=self)
+        one_of("encoder", ENCODERS, config=self)
         one_of("learning_rate_schedule", ("constant", "linear"), config=self)
         one_of("clip_range_schedule", ("constant", "linear"), config=self)
         if any(size < 1 for size in self.hidden_sizes):
@@ -127,7 +132,7 @@ class PPOConfig:
 
 
 class PPO(Agent):
-    """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete and MultiBinary actions.
+    """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete, MultiBinary and mixed (Dict, Tuple) actions.
 
     >>> agent = PPO("CartPole-v1", seed=0).learn(50_000)
 
@@ -162,6 +167,8 @@ class PPO(Agent):
                 f"({cfg.num_steps} steps x {self.envs.num_envs} environments)"
             )
         with seeded(derive_seed(seed, "init", bits=63)):
+            if features is None and policy is None:
+                features = self._encoder()
             self.policy = policy or ActorCritic(
                 self.layout.space,
                 self.action_space,
@@ -188,6 +195,16 @@ class PPO(Agent):
             self.noise_period = cfg.sde_sample_freq if cfg.sde_sample_freq > 0 else cfg.num_steps
         self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
         self._predictions = 0
+
+    def _encoder(self) -> nn.Module | None:
+        """Return the network that images and text need before actor and critic."""
+        encoder = features_for(self.observation_space, self.config.encoder)
+        if encoder is not None and self.config.normalize_obs:
+            raise ValueError(
+                f"normalize_obs: images are scaled by 255 and text is embedded, got {self.observation_space}; "
+                "leave it off, or set encoder to 'none'"
+            )
+        return encoder
 
     # -- acting ---------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ SOURCES = {
     f"{_PAPER}, section 4",
     "normalize_obs": "37 details, continuous 6 and 7",
     "normalize_reward": "37 details, continuous 8 and 9",
+    "encoder": "Mnih et al., Nature 518, 2015; arXiv:1802.01561, figure 3; 37 details, Atari 8 and 9",
     "hidden_sizes": f"{_PAPER}, section 6.1: two layers of 64",
     "activation": f"{_PAPER}, section 6.1: tanh",
     "orthogonal_init": "37 details, core 2; arXiv:2005.12729",

@@ -11,7 +11,7 @@ Registered as ``dynarl/NAME-v0`` when `dynarl.envs` is imported. V below is the 
 | dynarl/ObservationValue-v0 | one step, obs is -1 or 1, reward is obs | V(obs) = obs |
 | dynarl/IdentityDiscrete-v0 (MultiDiscrete, MultiBinary) | 32 steps, truncated; act as observed | reward 1 |
 | dynarl/IdentityBox-v0 | the same with reward -(action - obs)^2 | reward 0 |
-| dynarl/IdentityMixed-v0, IdentityMixedTuple-v0 | a Dict or Tuple of Discrete and Box, their rewards summed | reward 1 |
+| dynarl/IdentityMixed-v0, IdentityMixedTuple-v0 | Dict or Tuple, rewards summed | reward 1, 2 |
 | dynarl/MaskedBandit-v0 | one step, arm i pays i / n; the mask is the obs | V(obs) = (largest arm allowed) / n |
 """
 
@@ -97,12 +97,11 @@ class Identity(gymnasium.Env[Any, Any]):
 
     def get_state(self) -> dict[str, Any]:
         """Steps made and the target."""
-        return {"count": self._count, "target": self._target}
+        return {"count": self._count, "target": _arrays(self._target)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from `get_state`."""
-        self._count, target = int(state["count"]), state["target"]
-        self._target = tuple(target) if isinstance(target, list) else target
+        self._count, self._target = int(state["count"]), _arrays(state["target"])
 
     def _reward(self, space: spaces.Space[Any], action: Any, target: Any) -> float:
         match space:
@@ -133,6 +132,13 @@ class Identity(gymnasium.Env[Any, Any]):
             case _:
                 target = self.np_random.integers(0, 2, space.shape, dtype=np.int8)
         return target
+
+
+def _arrays(value: Any) -> Any:
+    """Return nested dicts and sequences of numbers as dicts and tuples of arrays of their own."""
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    return tuple(map(_arrays, value)) if isinstance(value, tuple | list) else np.array(value)
 
 
 class ObservationValue(gymnasium.Env[np.ndarray, Any]):

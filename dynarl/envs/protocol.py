@@ -98,7 +98,7 @@ class Ledger:
     ) -> None:
         self.layout = observation_layout(observation_space)
         self.action_shape, self.action_dtype = action_layout(action_space)
-        self.map_action: Callable[[NDArray[Any]], NDArray[Any]] = env_action_map(action_space)
+        self.map_action: Callable[[NDArray[Any]], Any] = env_action_map(action_space)
         ids = np.arange(num_envs) if env_ids is None else np.asarray(env_ids)
         if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs or ids.min() < 0:
             raise ValueError(f"env_ids: must be {num_envs} different integers from 0 on, got {ids.tolist()}")
@@ -124,7 +124,7 @@ class Ledger:
         self.start[which] = self.step
         self.returns[which] = 0.0
 
-    def actions(self, action: Any) -> NDArray[Any]:
+    def actions(self, action: Any) -> Any:
         """Check the policy's actions [N, ...] and turn them into the environment's."""
         if self.step == 0 and self.episode[0] < 0:
             raise RuntimeError("step: call reset() before the first step")

@@ -44,7 +44,7 @@ class SyncEnvironments:
         )
         self.num_envs = len(self._envs)
         self.env_ids = self._ledger.env_ids
-        self.observation_space = self._ledger.layout.space
+        self.observation_space = first.observation_space
         self.action_space = first.action_space
         self.exact_state = all(has_exact_state(env) for env in self._envs)
         self.spec = first.spec

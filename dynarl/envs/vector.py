@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
@@ -46,7 +47,7 @@ class VectorEnvironments:
         )
         self.num_envs: int = env.num_envs
         self.env_ids = self._ledger.env_ids
-        self.observation_space = self._ledger.layout.space
+        self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
         self.exact_state = has_exact_vector_state(env)
         self.spec = env.spec
@@ -85,6 +86,9 @@ class VectorEnvironments:
         """
         ledger = self._ledger
         actions = ledger.actions(action)
+        if isinstance(actions, list):  # nested ones, which a vector environment takes as nested arrays
+            memory: Any = create_empty_array(self.action_space, self.num_envs)
+            actions = concatenate(self.action_space, actions, memory)
         try:
             obs, reward, terminated, truncated, infos = self._env.step(actions)
         except Exception as error:
