@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
-from functools import partial
+from functools import partial, wraps
 from inspect import Parameter as SignatureParameter
 from inspect import signature
 from typing import Any, Protocol, TypeVar, overload
@@ -168,6 +168,34 @@ def detect_anomaly() -> Iterator[None]:
 
 
 _tensor: Any = object
+
+
+class _NoLane:
+    """Stands in until dynarl.batching brings the class of per-sample tensors."""
+
+
+lane_type: type = _NoLane
+lane_apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
+lane_rules: dict[str, Callable[..., Any]] = {}
+
+
+def bind_lane(kind: type, apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+    """Tell the tape the class of per-sample tensors, and what applies an operation to them."""
+    global lane_type, lane_apply
+    lane_type, lane_apply = kind, apply
+
+
+def laned(function: _F) -> _F:
+    """Let a function that looks at raw arrays go by its rule in `lane_rules` where it meets a per-sample tensor."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for a in args:
+            if a.__class__ is lane_type:
+                return lane_rules[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 _new: Callable[[type], Any] = object.__new__
 
 
@@ -366,6 +394,8 @@ def primitive(
 def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
         if not isinstance(x, _tensor):
+            if x.__class__ is lane_type:
+                return lane_apply(op, (x,), static)  # type: ignore[misc]
             x = wrap(_operand(x))
         array = x.array
         if floats and array.dtype.kind != "f":
@@ -410,10 +440,14 @@ def _promoting(body: Callable[..., Any]) -> Any:
         a, b = x, y
         if isinstance(x, _tensor):
             a, edges[0] = x.array, x._node
+        elif x.__class__ is lane_type:
+            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             a = _operand(x)
         if isinstance(y, _tensor):
             b, edges[1] = y.array, y._node
+        elif y.__class__ is lane_type:
+            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             b = _operand(y)
         try:
@@ -448,6 +482,8 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
                 edges.append(edge)
                 if edge is not None:
                     needs = True
+            elif a.__class__ is lane_type:
+                return lane_apply(op if owner is None else owner(), args, static)  # type: ignore[misc]
             else:
                 arrays.append(None if a is None else _operand(a))
                 edges.append(None)

@@ -1,0 +1,9 @@
+"""Automatic batching: programs written for one sample, run on many, forward and backward."""
+
+from dynarl.batching.batched import Batched, batched
+from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.ragged import Ragged
+from dynarl.batching.scope import per_sample
+from dynarl.batching.trees import register_node
+
+__all__ = ["Batched", "PerSampleError", "Ragged", "batched", "per_sample", "register_node"]
