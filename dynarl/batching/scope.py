@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dynarl.autograd.tape import set_lane_draws
+from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import run_scope, state
 from dynarl.batching.trees import join
 from dynarl.nn import structure
@@ -43,12 +45,14 @@ def module_scopes() -> Iterator[None]:
     global _open
     _open += 1
     structure.scope = _call_module
+    set_lane_draws(FUNCTIONS)
     try:
         yield
     finally:
         _open -= 1
         if not _open:
             structure.scope = None
+            set_lane_draws(None)
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
