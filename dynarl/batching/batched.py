@@ -16,8 +16,9 @@ from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws
+from dynarl.batching.rewrite import rewritten
 from dynarl.batching.run import Run, run_scope
-from dynarl.batching.scope import module_scopes
+from dynarl.batching.scope import forward_of, module_scopes
 from dynarl.batching.trees import join, map_leaves, unflatten
 from dynarl.nn import Module
 
@@ -42,7 +43,8 @@ class Batched:
         if max_cohorts is not None and max_cohorts < 1:
             raise ValueError(f"batched: max_cohorts must be at least 1, got {max_cohorts}")
         self.program, self.mode, self.max_cohorts, self.max_steps = program, mode, max_cohorts, max_steps
-        self._forward = program.forward if isinstance(program, Module) and program._hooks is None else program
+        plain = isinstance(program, Module) and program._hooks is None
+        self._forward = forward_of(program) if plain else rewritten(program)
         self.last: Run | None = None
 
     def __call__(self, *args: Any, draws: Draws | None = None, **kwargs: Any) -> Any:

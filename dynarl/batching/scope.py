@@ -56,8 +56,17 @@ def module_scopes() -> Iterator[None]:
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
-    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
+    function = forward_of(module) if module._hooks is None else functools.partial(_with_hooks, module)
     return call_scope(module, function, args, kwargs)
+
+
+def forward_of(module: Any) -> Callable[..., Any]:
+    """Return a module's forward with its plain `if` statements as join scopes."""
+    from dynarl.batching.rewrite import rewritten
+
+    if "forward" in module.__dict__:
+        return module.forward
+    return rewritten(type(module).forward).__get__(module)
 
 
 def _with_hooks(module: Any, *args: Any, **kwargs: Any) -> Any:
