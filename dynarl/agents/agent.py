@@ -83,6 +83,15 @@ class Agent:
         """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
         raise TypeError(f"{type(self).__name__}: choose must be defined")
 
+    def check_length(self, total_steps: int) -> None:
+        """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
+        starts = getattr(self.config, "learning_starts", -1)
+        if total_steps <= starts:
+            raise ValueError(
+                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
+                "lower it or train for longer"
+            )
+
     def learn(
         self,
         total_steps: int,
@@ -98,6 +107,7 @@ class Agent:
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
+        self.check_length(end)
         each = Callbacks(callbacks)
         each.begin(self)
         try:
