@@ -128,7 +128,8 @@ class SAC(Agent):
 
         Raises ValueError where all these steps would come before the first gradient step.
         """
-        self.check_length(self.env_steps + total_steps)
+        if total_steps >= 1:
+            self.check_length(self.env_steps + total_steps)
         return super().learn(total_steps, on_iteration)
 
     def check_length(self, total_steps: int) -> None:
