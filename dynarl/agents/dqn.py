@@ -33,6 +33,7 @@ from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.flat import flatten
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
+from dynarl.config import ConfigError
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
@@ -190,11 +191,11 @@ class DQN(Agent):
     def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
         """Train for `total_steps` environment steps more, see `Agent.learn`.
 
-        Raises ValueError if the training would end before the first update.
+        Raises ConfigError if the training would end before the first update.
         """
         end = self.env_steps + total_steps
         if total_steps >= 1 and self.config.learning_starts >= end:
-            raise ValueError(
+            raise ConfigError(
                 f"learning_starts: {self.config.learning_starts} is not before the last of {end} steps, so nothing "
                 "would be learned; lower it or raise total_steps"
             )

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+
 from benchmarks import floor
 from benchmarks.timing import Contestants, Goal, Report, Row
 
