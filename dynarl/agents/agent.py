@@ -55,9 +55,13 @@ class Agent:
             raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
         self.source, self.seed, self.device = env, seed, device
-        self.envs = make(env, _number_of(env, self.config.num_envs), seed=seed)
+        self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
         self.layout = observation_layout(self.observation_space)
+
+    def make_envs(self) -> Environments:
+        """Make the environments to learn in."""
+        return make(self.source, _number_of(self.source, self.config.num_envs), seed=self.seed)
 
     @property
     def env(self) -> Environments:

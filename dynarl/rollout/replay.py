@@ -134,7 +134,7 @@ class ReplayBuffer:
         if ended.any():
             flat = np.arange(self.size)[index] if isinstance(index, slice) else index
             self._final[flat[ended]] = self._finals.keep(next_obs[ended])
-        self._wrote(index, following)
+        self._wrote(index)
 
     def cut(self, envs: NDArray[Any] | None = None) -> None:
         """End the open episodes of environments (indices or a mask; None: all) as truncated, where they are.
@@ -151,8 +151,8 @@ class ReplayBuffer:
             self._ended[last] = True
             self._final[last] = self._finals.keep(self._obs[self._head[envs] * self.num_envs + envs])
 
-    def _wrote(self, index: Any, following: Any) -> None:
-        """Notice that transitions `index` were written and `following`, the rows at the heads, are none now."""
+    def _wrote(self, index: Any) -> None:
+        """Notice that transitions `index` (a slice or an array) were written."""
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class ReplayBuffer:
     def _locate(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn numbers below `len(self)` into flat indices: environment by environment, oldest first."""
         if self._lockstep:
-            count, first = int(self._count[0]), int(self._head[0] - self._count[0])
+            first = int(self._head[0] - self._count[0])
             if first == 0:
                 return drawn
             # All environments hold the same rows: counted row by row.
@@ -200,7 +200,7 @@ class ReplayBuffer:
         stop = np.cumsum(self._count)
         env = np.searchsorted(stop, drawn, side="right")
         row = (drawn - stop[env] + self._head[env]) % self.rows  # from head - count on
-        return row * self.num_envs + env  # type: ignore[no-any-return]
+        return row * self.num_envs + env
 
     def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""
