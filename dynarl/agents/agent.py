@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.callbacks import CallbackLike, Callbacks
-from dynarl.config import from_mapping
+from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
 from dynarl.envs.spaces import env_action_map, observation_layout
@@ -90,6 +90,15 @@ class Agent:
         """
         raise TypeError(f"{type(self).__name__}: choose must be defined")
 
+    def check_length(self, total_steps: int) -> None:
+        """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
+        starts = getattr(self.config, "learning_starts", -1)
+        if total_steps <= starts:
+            raise ConfigError(
+                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
+                "lower it or train for longer"
+            )
+
     def learn(
         self,
         total_steps: int,
@@ -105,6 +114,7 @@ class Agent:
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
+        self.check_length(end)
         each = Callbacks(callbacks)
         each.begin(self)
         try:

@@ -40,8 +40,8 @@ SOURCES = {
     "activation": f"{_PAPER}, section 6.1: tanh",
     "orthogonal_init": "37 details, core 2; arXiv:2005.12729",
     "log_std_init": "37 details, continuous 2: 0",
-    "use_sde": "arXiv:2005.05719; Stable-Baselines3",
-    "sde_sample_freq": "arXiv:2005.05719, section 3; Stable-Baselines3",
+    "use_sde": "arXiv:2005.05719",
+    "sde_sample_freq": "arXiv:2005.05719, section 4: the noise is drawn anew every n steps",
     "adam_eps": "37 details, core 3: 1e-5 as in baselines",
 }
 
