@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dynarl import optim
 from dynarl.agents import schedules
-from dynarl.agents.agent import Agent, Stop
+from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.q_networks import QNetwork
@@ -33,7 +33,6 @@ from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.flat import flatten
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
-from dynarl.config import ConfigError
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
@@ -187,19 +186,6 @@ class DQN(Agent):
         """Move the target network towards the online one, `times` times with weight tau."""
         polyak = 1.0 - (1.0 - self.config.tau) ** times
         optim.polyak_update(self._parameters, self._target_parameters, polyak)
-
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
-        """Train for `total_steps` environment steps more, see `Agent.learn`.
-
-        Raises ConfigError if the training would end before the first update.
-        """
-        end = self.env_steps + total_steps
-        if total_steps >= 1 and self.config.learning_starts >= end:
-            raise ConfigError(
-                f"learning_starts: {self.config.learning_starts} is not before the last of {end} steps, so nothing "
-                "would be learned; lower it or raise total_steps"
-            )
-        return super().learn(total_steps, on_iteration)
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
+from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.checks import fraction, least_one, one_of, positive
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
@@ -137,6 +138,8 @@ class PPO(Agent):
     algorithm = "ppo"
     config_class = PPOConfig
     config: PPOConfig
+    sources = ppo_details.SOURCES
+    facts = ppo_details.FACTS
 
     def __init__(
         self,

@@ -308,7 +308,7 @@ def test_other_action_spaces_are_refused():
 
 def test_learning_must_start_before_the_end():
     agent = DQN("CartPole-v1", learning_starts=1000)
-    with pytest.raises(ValueError, match="learning_starts: 1000 is not before the last of 500 steps"):
+    with pytest.raises(ValueError, match="learning_starts: 1000 is not reached in 500 steps"):
         agent.learn(500)
 
 
