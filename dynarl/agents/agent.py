@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.callbacks import CallbackLike, Callbacks
-from dynarl.config import from_mapping
+from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
@@ -87,7 +87,7 @@ class Agent:
         """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
         starts = getattr(self.config, "learning_starts", -1)
         if total_steps <= starts:
-            raise ValueError(
+            raise ConfigError(
                 f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
                 "lower it or train for longer"
             )

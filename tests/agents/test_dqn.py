@@ -315,7 +315,7 @@ def test_learning_must_start_before_the_end():
 def test_the_script_says_so_too(tmp_path, capsys):
     arguments = ["--total-steps", "500", "--learning-starts", "1000", "--run-dir", str(tmp_path / "run")]
     assert cli.main(DQN, arguments) == 2
-    assert "learning_starts: 1000 is not before the last of 500 steps" in capsys.readouterr().err
+    assert "learning_starts: 1000 is not reached in 500 steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["acrobot", "cartpole", "lunarlander", "mountaincar"])

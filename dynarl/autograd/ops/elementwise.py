@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.tape import _operand, _promote, primitive, wrap
+from dynarl.autograd.tape import _operand, _promote, laned, primitive, wrap
 
 
 def _quiet(body: Any) -> Any:
@@ -303,6 +303,7 @@ def remainder(x: Any, y: Any) -> Any:
     return np_.remainder(x, y), (lambda g: g, lambda g: -g * np_.floor(x / y))
 
 
+@laned
 def floor_divide(x: Any, y: Any) -> Any:
     """Return floor(x / y); no gradient."""
     x, y = _promote([_operand(x), _operand(y)])
@@ -364,6 +365,7 @@ def _where(cond: Any, x: Any, y: Any) -> Any:
 _where.promotes = True
 
 
+@laned
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """Choose from input where the condition holds, else from other; no gradient (so no NaN) reaches the other side.
 
@@ -398,7 +400,7 @@ def _compare(name: str, symbol: str) -> Any:
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Compare elementwise ({name}); returns a bool tensor."
-    return op
+    return laned(op)
 
 
 eq, ne = _compare("eq", "equal"), _compare("ne", "not_equal")
@@ -417,7 +419,7 @@ def _test(name: str) -> Any:
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Test elementwise ({name}); returns a bool tensor."
-    return op
+    return laned(op)
 
 
 isnan, isinf, isfinite = _test("isnan"), _test("isinf"), _test("isfinite")
