@@ -350,7 +350,7 @@ def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
 
     try:
         agent = agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
-        if hasattr(agent, "check_length"):  # replay agents: a run that ends before learning starts
+        if hasattr(agent, "check_length"):  # a run that would end before learning starts
             agent.check_length(config.total_steps)
         return agent
     except (ValueError, TypeError, RuntimeError, ImportError, gymnasium.error.Error) as error:

@@ -43,12 +43,7 @@ def batched_linear(x: Any, weight: Any, bias: Any = None, more: Any = None, *, a
     """
     np_ = xp(x)
     rows = x if more is None else np_.concatenate((x, more), axis=-1)
-    if weight.ndim != 3 or rows.ndim not in (2, 3) or rows.shape[-1] != weight.shape[-1]:
-        raise ValueError("x must be [C, B, in] or [B, in] and weight [C, out, in], columns of more counted")
-    if rows.ndim == 3 and rows.shape[0] != weight.shape[0]:
-        raise ValueError("x and weight must have one number of layers")
-    if rows.dtype != weight.dtype:
-        raise TypeError("x and weight must have one dtype")
+    _check(rows, weight)
     shared, width = rows.ndim == 2, x.shape[-1]
     y = np_.empty((weight.shape[0], *rows.shape[-2:-1], weight.shape[1]), x.dtype)
     for c, out in enumerate(y):
@@ -61,30 +56,32 @@ def batched_linear(x: Any, weight: Any, bias: Any = None, more: Any = None, *, a
         want_x, want_weight, want_bias, want_more = (*needs, False, False)[:4]
         dw = _room(np_, weight, want_weight)
         db = _room(np_, bias, want_bias)
+        # Only the columns of x, of `more`, or of both are pulled back to.
         columns = slice(width if want_x is False else 0, width if want_more is False else None)
-        want_rows = want_x is not False or want_more is not False
-        dr: Any = None
+        parts: list[Any] = []
         for c in range(len(y)):
             gc = g[c] if activation is None else before_activation(np_, activation, y[c], g[c])
             if dw is not None:
                 _weight_grad(np_, gc, rows if shared else rows[c], dw[c])
             if db is not None:
                 column_sums(np_, gc, db[c])
-            if want_rows:
-                part = _input_grad(np_, gc, weight[c, :, columns])
-                if not shared:
-                    if dr is None:
-                        dr = np_.empty((len(y), *part.shape), part.dtype)
-                    dr[c] = part
-                elif dr is None:
-                    dr = part
-                else:
-                    dr += part
+            if want_x is not False or want_more is not False:
+                parts.append(_input_grad(np_, gc, weight[c, :, columns]))
+        dr: Any = (sum(parts[1:], parts[0]) if shared else np_.stack(parts)) if parts else None
         dx = None if want_x is False else dr[..., :width]
         dm = None if want_more is False else dr[..., 0 if want_x is False else width :]
         return (dx, dw, db, dm)[: len(needs)]
 
     return y, vjp
+
+
+def _check(rows: Any, weight: Any) -> None:
+    if weight.ndim != 3 or rows.ndim not in (2, 3) or rows.shape[-1] != weight.shape[-1]:
+        raise ValueError("x must be [C, B, in] or [B, in] and weight [C, out, in], columns of more counted")
+    if rows.ndim == 3 and rows.shape[0] != weight.shape[0]:
+        raise ValueError("x and weight must have one number of layers")
+    if rows.dtype != weight.dtype:
+        raise TypeError("x and weight must have one dtype")
 
 
 def _room(np_: Any, like: Any, want: Any) -> Any:
