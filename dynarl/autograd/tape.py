@@ -177,12 +177,37 @@ class _NoLane:
 lane_type: type = _NoLane
 lane_apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
 lane_rules: dict[str, Callable[..., Any]] = {}
+lane_draws: dict[str, Callable[..., Any]] | None = None
+"""While per-sample programs run: what draws random numbers for each sample by itself, by function name."""
 
 
-def bind_lane(kind: type, apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
-    """Tell the tape the class of per-sample tensors, and what applies an operation to them."""
-    global lane_type, lane_apply
-    lane_type, lane_apply = kind, apply
+lane_inside: Callable[[], bool] = bool
+
+
+def bind_lane(
+    kind: type, apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any], inside: Callable[[], bool]
+) -> None:
+    """Tell the tape the class of per-sample tensors, what applies an operation to them, and where one is inside."""
+    global lane_type, lane_apply, lane_inside
+    lane_type, lane_apply, lane_inside = kind, apply, inside
+
+
+def set_lane_draws(draws: dict[str, Callable[..., Any]] | None) -> None:
+    """Let functions decorated with `drawn` go by these while per-sample programs run."""
+    global lane_draws
+    lane_draws = draws
+
+
+def drawn(function: _F) -> _F:
+    """Let a function that draws from the default generator draw per sample inside a per-sample program."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if lane_draws is not None and lane_inside() and kwargs.get("generator") is None:
+            return lane_draws[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def laned(function: _F) -> _F:
@@ -196,6 +221,8 @@ def laned(function: _F) -> _F:
         return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]
+
+
 _new: Callable[[type], Any] = object.__new__
 
 

@@ -3,7 +3,21 @@
 from dynarl.batching.batched import Batched, batched
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.ragged import Ragged
+from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
 from dynarl.batching.scope import per_sample
 from dynarl.batching.trees import register_node
 
-__all__ = ["Batched", "PerSampleError", "Ragged", "batched", "per_sample", "register_node"]
+__all__ = [
+    "Batched",
+    "Draws",
+    "PerSampleError",
+    "Ragged",
+    "batched",
+    "bernoulli",
+    "categorical",
+    "normal",
+    "per_sample",
+    "rand",
+    "randn",
+    "register_node",
+]

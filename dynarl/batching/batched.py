@@ -15,9 +15,11 @@ from dynarl.batching import rules as rules
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import Ragged
+from dynarl.batching.random import Draws
+from dynarl.batching.rewrite import rewritten
 from dynarl.batching.run import Run, run_scope
-from dynarl.batching.scope import module_scopes
-from dynarl.batching.trees import flatten, join, map_leaves, unflatten
+from dynarl.batching.scope import forward_of, module_scopes
+from dynarl.batching.trees import join, map_leaves, unflatten
 from dynarl.nn import Module
 
 __all__ = ["Batched", "batched"]
@@ -29,21 +31,31 @@ class Batched:
     """A per-sample program that runs on batches; see `batched`."""
 
     def __init__(
-        self, program: Callable[..., Any], *, mode: str = "auto", max_cohorts: int | None = None, max_steps: int = 1_000_000
+        self,
+        program: Callable[..., Any],
+        *,
+        mode: str = "auto",
+        max_cohorts: int | None = None,
+        max_steps: int = 1_000_000,
     ) -> None:
         if mode not in _MODES:
             raise ValueError(f"batched: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
         if max_cohorts is not None and max_cohorts < 1:
             raise ValueError(f"batched: max_cohorts must be at least 1, got {max_cohorts}")
         self.program, self.mode, self.max_cohorts, self.max_steps = program, mode, max_cohorts, max_steps
-        self._forward = program.forward if isinstance(program, Module) and program._hooks is None else program
+        plain = isinstance(program, Module) and program._hooks is None
+        self._forward = forward_of(program) if plain else rewritten(program)
         self.last: Run | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program; every tensor, array and Ragged in the arguments has a leading axis of N samples."""
+    def __call__(self, *args: Any, draws: Draws | None = None, **kwargs: Any) -> Any:
+        """Run the program; every tensor, array and Ragged in the arguments has a leading axis of N samples.
+
+        `draws` keys the samples' random numbers; by default they follow the default generator's seed.
+        """
         leaves, structure = flatten_inputs((args, kwargs))
         size = _batch_size(leaves)
         run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, {id(x) for x in leaves})
+        run.draws = draws
         if self.mode == "loop":
             results = self._loop(leaves, structure, run)
         else:
@@ -66,8 +78,8 @@ class Batched:
         if run is None:
             return "nothing was run yet"
         lines = [
-            f"{run.root.size} samples: {run.cohorts} cohorts, {run.operations} batched operations, {run.replayed} replayed, "
-            f"{run.reads} values read"
+            f"{run.root.size} samples: {run.cohorts} cohorts, {run.operations} batched operations, "
+            f"{run.replayed} replayed, {run.reads} values read"
         ]
         for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
             shown = ", ".join("+".join(map(str, sizes)) for sizes in splits[:4]) + (", ..." if len(splits) > 4 else "")

@@ -14,6 +14,7 @@ import numpy as np
 from dynarl.autograd import Tensor, tape
 from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import inplace
+from dynarl.autograd.ops.indexing import getitem
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.rows import take_rows
 from dynarl.batching.run import concretize, state
@@ -132,7 +133,7 @@ class Lane:
     def __iter__(self) -> Any:
         if self.ndim == 0:
             raise TypeError("iter: a 0-dim tensor cannot be iterated")
-        return (self[i] for i in range(self.shape[0]))
+        return (getitem(self, i) for i in range(self.shape[0]))
 
     # -- without a batch axis these mean the same -------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class Lane:
 
     def clone(self) -> Lane:
         """Return a copy."""
-        return self * 1 if self.dtype.kind != "b" else self
+        return state.apply(_clone, (self,), {})
 
     def sample(self, index: int) -> Any:
         """Return the value of one sample of the batch as an array, to look at while debugging."""
@@ -180,6 +181,10 @@ class Lane:
 
 def _to(x: Tensor, *, dtype: Any) -> Tensor:
     return x.to(dtype=dtype)
+
+
+def _clone(x: Tensor) -> Tensor:
+    return x.clone()
 
 
 def _detach(x: Tensor) -> Tensor:
@@ -212,4 +217,4 @@ def _bind() -> None:
 
 
 _bind()
-tape.bind_lane(Lane, state.apply)
+tape.bind_lane(Lane, state.apply, lambda: state.context is not None)

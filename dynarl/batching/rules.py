@@ -133,7 +133,7 @@ def _getitem(operands: Operands, lanes: list[bool], n: int, static: dict[str, An
     return indexing.getitem(operands[0], (slice(None), *parts))
 
 
-_PROMOTING = [getattr(elementwise, name) for name in vars(elementwise) if getattr(vars(elementwise)[name], "promotes", False)]
+_PROMOTING = [op for op in vars(elementwise).values() if getattr(op, "promotes", False)]
 _AXIS = [
     reduction._sum, reduction._mean, reduction._var, reduction._extreme, reduction._norm2, reduction._cumsum,
     reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip, shape._roll,
@@ -247,7 +247,8 @@ def _getitem_lane(x: Any, index: Any) -> Any:
     if any(isinstance(p, slice) or p is None or p is Ellipsis for p in parts):
         index = tuple(concretize(p) if p.__class__ is Lane else p for p in parts)
         return _getitem_lane(x, index)
-    return state.apply(_pick, (x, *tensors), {"index": tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)})
+    holes = tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)
+    return state.apply(_pick, (x, *tensors), {"index": holes})
 
 
 def _gather(input: Any, dim: int, index: Any) -> Any:
@@ -268,7 +269,7 @@ state.rules[_gather_op] = _gather_rule
 
 def _one_hot(tensor: Any, num_classes: int = -1) -> Any:
     if num_classes == -1:
-        raise ValueError("one_hot: inside a per-sample program num_classes must be given: samples see different indices")
+        raise ValueError("one_hot: inside a per-sample program num_classes must be given: samples differ")
     return state.apply(_one_hot_op, (tensor,), {"num_classes": num_classes})
 
 

@@ -31,7 +31,7 @@ class Run:
         self.max_cohorts, self.max_steps, self.inputs = max_cohorts, max_steps, inputs
         self.cohorts = self.operations = self.replayed = self.reads = 0
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
-        self.draws = 0
+        self.draws: Any = None
 
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
@@ -122,7 +122,7 @@ class _State(threading.local):
         context = self.context
         if context is None:
             raise PerSampleError(
-                "a per-sample tensor was used after its call had ended; return it from the program instead of keeping it"
+                "a per-sample tensor was used after its call had ended; return it from the program to keep it"
             )
         if context.position < len(context.log):
             return context.recall(op)
@@ -164,7 +164,9 @@ def concretize(x: Any) -> Any:
     return context.narrow([(value, cohort.part(rows)) for value, rows in groups], VALUE)
 
 
-def run_scope(program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohort, run: Run) -> list[tuple[Cohort, Any]]:
+def run_scope(
+    program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohort, run: Run
+) -> list[tuple[Cohort, Any]]:
     """Run a program for a cohort and return (cohort, result) for each path that was taken."""
     outer = state.context
     stack: list[tuple[Cohort, list[Any]]] = [(cohort, [])]
@@ -177,7 +179,8 @@ def run_scope(program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohor
                 result = program(*args, **kwargs)
             except Exception as error:
                 if not getattr(error, "__notes__", None):
-                    error.add_note(f"in a per-sample program, for samples {_some(context.cohort.samples())} of the batch")
+                    samples = _some(context.cohort.samples())
+                    error.add_note(f"in a per-sample program, for samples {samples} of the batch")
                 raise
             if context.replaying():
                 context.recall(None)

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dynarl.autograd.tape import set_lane_draws
+from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import run_scope, state
 from dynarl.batching.trees import join
 from dynarl.nn import structure
@@ -43,17 +45,28 @@ def module_scopes() -> Iterator[None]:
     global _open
     _open += 1
     structure.scope = _call_module
+    set_lane_draws(FUNCTIONS)
     try:
         yield
     finally:
         _open -= 1
         if not _open:
             structure.scope = None
+            set_lane_draws(None)
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
-    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
+    function = forward_of(module) if module._hooks is None else functools.partial(_with_hooks, module)
     return call_scope(module, function, args, kwargs)
+
+
+def forward_of(module: Any) -> Callable[..., Any]:
+    """Return a module's forward with its plain `if` statements as join scopes."""
+    from dynarl.batching.rewrite import rewritten
+
+    if "forward" in module.__dict__:
+        return module.forward
+    return rewritten(type(module).forward).__get__(module)
 
 
 def _with_hooks(module: Any, *args: Any, **kwargs: Any) -> Any:

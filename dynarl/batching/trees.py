@@ -50,10 +50,35 @@ def _take_apart(tree: Any, leaves: list[Any]) -> Any:
     _know_distributions()
     if kind in _NODES:
         return _take_apart(tree, leaves)
-    raise TypeError(
-        f"a per-sample program may return tensors, numbers, None, strings, distributions, and tuples, lists and dicts "
-        f"of them, got {kind.__name__}; teach it by dynarl.batching.register_node"
-    )
+    return "constant", _Opaque(tree)
+
+
+class _Opaque:
+    """An object that is passed on as it is; two are equal when they are one."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Opaque) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _refuse_opaque(structure: Any) -> None:
+    if structure == "leaf":
+        return
+    kind, parts = structure
+    if kind == "constant":
+        if isinstance(parts, _Opaque):
+            raise TypeError(
+                "a per-sample program may return tensors, numbers, None, strings, distributions, and tuples, lists and "
+                f"dicts of them, got {type(parts.value).__name__}; teach it by dynarl.batching.register_node"
+            )
+        return
+    for part in parts:
+        _refuse_opaque(part[1] if kind is dict else part)
 
 
 def unflatten(structure: Any, leaves: Any) -> Any:
@@ -62,7 +87,7 @@ def unflatten(structure: Any, leaves: Any) -> Any:
         return next(leaves)
     kind, parts = structure
     if kind == "constant":
-        return parts
+        return parts.value if isinstance(parts, _Opaque) else parts
     if kind is dict:
         return {key: unflatten(part, leaves) for key, part in parts}
     built = [unflatten(part, leaves) for part in parts]
@@ -84,6 +109,8 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
     """
     flat = [(part, *flatten(tree)) for part, tree in results]
     first = flat[0][2]
+    if numbers:
+        _refuse_opaque(first)
     groups: dict[Any, list[Any]] = {}
     for part, leaves, structure in flat:
         if numbers and structure != first:

@@ -9,9 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dynarl.autograd import tape
-from dynarl.autograd import Tensor
-from dynarl.autograd import tape
+from dynarl.autograd import Tensor, tape
 from dynarl.autograd import device as device_class
 from dynarl.nn import structure
 from dynarl.nn.hooks import Hooks, RemovableHandle

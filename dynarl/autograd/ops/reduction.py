@@ -69,7 +69,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 
 def _signed(input: Any) -> Any:
     """PyTorch adds and multiplies every integer dtype in int64; NumPy would take uint8 to uint64."""
-    return input.long() if input.array.dtype.kind == "u" else input
+    return input.long() if input.dtype.kind == "u" else input
 
 
 @primitive(linear=True)
