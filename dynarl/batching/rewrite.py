@@ -50,8 +50,7 @@ _UNDEFINED = _Undefined()
 
 def _join(branch: Callable[..., Any], names: dict[str, Any], touched: tuple[str, ...]) -> Any:
     """Run a branch in a scope, or plainly where a scope would not be sound or of use."""
-    context = state.context
-    if context is None or context.cohort.size == 1:
+    if state.context is None:
         return branch()
     if any(isinstance(names.get(name), _CHANGEABLE) for name in touched):
         return branch()

@@ -122,7 +122,8 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
         groups.setdefault(_key(structure, leaves, flat, numbers), []).append((part, leaves, structure))
     joined = []
     for members in groups.values():
-        target = cohort if len(groups) == 1 else _union([part for part, _, _ in members], cohort)
+        whole = sum(part.size for part, _, _ in members) == cohort.size
+        target = cohort if whole else _union([part for part, _, _ in members], cohort)
         columns = zip(*(leaves for _, leaves, _ in members))
         parts = [part for part, _, _ in members]
         leaves = [_join_leaf(list(column), parts, target, numbers) for column in columns]

@@ -94,7 +94,7 @@ class Writer:
     def program(self) -> None:
         self.scope, self.loops = "top", 0
         kind = self.rng.choice(["vector", "pair", "dict", "numbers", "list"])
-        self.write(0, "def forward(net, x, seq, flag):")
+        self.write(0, "def forward(x, seq, flag):")
         self.write(1, "v0, v1, v2, s0, s1, n0, n1 = net.a(x), x * 0.5, net.p, x[0], x.sum(), 0, 1")
         self.block(1, self.rng.randint(3, 7), 3, kind, calls=True)
         self.write(1, f"return {self.result(kind)}")
@@ -187,7 +187,7 @@ class Writer:
         self.loops += 1
         turns = self.name("turns")
         self.write(d, f"{turns} = 0")
-        test = self.rng.choice([f"{turns} < {self.rng.randint(2, 5)} and {self.condition()}",
+        test = self.rng.choice([f"{turns} < {self.rng.randint(2, 5)} and ({self.condition()})",
                                 f"({self.condition()}) and {turns} < {self.rng.randint(2, 5)}"])  # fmt: skip
         self.write(d, f"while {test}:")
         self.write(d + 1, f"{turns} += 1")
@@ -265,6 +265,7 @@ class Writer:
                     self.write(d + 1, f"{out}['extra'] = v1")
                     self.write(d, f"v2 = {out}['h'] * len({out}) + {out}.get('extra', 0.5)")
                 return
+        self.do_vector(d)
 
     def do_recursion(self, d: int, *_: Any) -> None:
         self.write(d, f"{self.var('v')} = deeper(net, {self.var('v')}, {self.rng.randint(1, 3)})")
@@ -367,6 +368,7 @@ class Built:
         exec(compile(self.source, filename, "exec"), names)
         dynarl.manual_seed(seed)
         self.net, self.forward = Net(names), names["forward"]
+        names["net"] = self.net
         rng = np.random.default_rng(seed)
         self.x = rng.standard_normal((SAMPLES, WIDTH))
         self.sequences = [rng.standard_normal((n, WIDTH)) for n in rng.integers(1, 6, SAMPLES)]
@@ -380,12 +382,14 @@ class Built:
         why = ""
         if mode == "alone":
             samples = [
-                leaves(self.forward(self.net, x[i], [dynarl.tensor(e) for e in seq], bool(self.flag[i])))
+                leaves(self.forward(x[i], [dynarl.tensor(e) for e in seq], bool(self.flag[i])))
                 for i, seq in enumerate(self.sequences)
             ]
             outputs = [dynarl.stack(list(column)) for column in zip(*samples)]
         else:
-            program = batched(lambda x, seq, flag: self.forward(self.net, x, seq, flag), mode=mode)
+            # a lambda hides the source from the rewrite: then branches stay apart until a scope ends
+            hidden = mode == "auto"
+            program = batched(lambda *args: self.forward(*args), mode=mode) if hidden else batched(self.forward, mode=mode)
             outputs = leaves(program(x, Ragged(self.sequences), self.flag))
             why = program.explain()
         rng = np.random.default_rng(1)
