@@ -15,6 +15,7 @@ from dynarl import config as configuration
 from dynarl.checkpoint import CheckpointError
 from dynarl.config import ConfigError, RunConfig
 from dynarl.run_directory import CONFIG, RunDirectoryError
+from dynarl.seeds import run_seeds
 from dynarl.train import run, run_name
 
 __all__ = ["main"]
@@ -38,7 +39,8 @@ def main(
         for change in changes:
             print(f"resume: {change}", flush=True)
         continuation = functools.partial(_continuation, config.run)
-        summary = run(agent_cls, config.run, config.agent, command=continuation)
+        several = config.run.num_seeds > 1
+        summary = (run_seeds if several else run)(agent_cls, config.run, config.agent, command=continuation)
     except ConfigError as error:
         return _fail(error, 2)
     except (RunDirectoryError, CheckpointError, FloatingPointError) as error:

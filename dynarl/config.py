@@ -50,6 +50,8 @@ class RunConfig:
     directory: the newest run of this environment, algorithm and seed."""
     stop_at_return: float | None = None
     """Stop once the mean return of a deterministic evaluation reaches this. None: never."""
+    stop_without_improvement: int | None = None
+    """Stop after this many evaluations in a row without a new best mean return. None: never."""
     eval_every: int = 10_000
     """Steps between deterministic evaluations during training. 0: none."""
     periodic_eval_episodes: int = 10
@@ -65,6 +67,13 @@ class RunConfig:
     0: a record for every iteration."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run directory."""
+    histogram_every: int = 0
+    """Steps between TensorBoard histograms of the networks' parameters. 0: none."""
+    video_every: int = 0
+    """Steps between videos of a deterministic episode, in DIR/videos and TensorBoard. 0: none."""
+    num_seeds: int = 1
+    """Run this many seeds one after the other, from seed on, each in DIR/seed-N, and report mean, standard
+    deviation and interquartile mean over them."""
     progress: bool = True
     """Show a progress bar where the output is a terminal."""
 
@@ -81,6 +90,11 @@ class RunConfig:
             raise ValueError(
                 f"stop_at_return: {self.stop_at_return} needs evaluations, got eval_every {self.eval_every} "
                 f"and eval_episodes {self.eval_episodes}"
+            )
+        if self.stop_without_improvement is not None and (self.stop_without_improvement < 1 or self.eval_every == 0):
+            raise ValueError(
+                "stop_without_improvement: must be at least 1 and needs evaluations, got "
+                f"{self.stop_without_improvement} and eval_every {self.eval_every}"
             )
         module, colon, _ = self.env_id.partition(":")
         if colon and module not in self.allow_import:
@@ -99,6 +113,9 @@ _LEAST = {
     "checkpoint_every": 0,
     "keep_checkpoints": 1,
     "log_every": 0,
+    "histogram_every": 0,
+    "video_every": 0,
+    "num_seeds": 1,
 }
 _COMMAND_LINE_ONLY = ("allow_import", "resume")
 _NOT_REPEATED = ("run_dir", "resume", "allow_import")

@@ -202,6 +202,21 @@ class MetricLog:
         if self._tensorboard is not None:
             self._tensorboard.record(env_steps, values, histograms or {})
 
+    def hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """Tell TensorBoard's HPARAMS tab the values of a new run; a resumed one has told it before."""
+        if self._tensorboard is not None:
+            self._tensorboard.begin_session(values)
+
+    def video(self, env_steps: int, path: Path, name: str = "eval/video") -> None:
+        """Show the GIF at `path` in TensorBoard; a file of another kind is left out."""
+        if self._tensorboard is not None and path.suffix == ".gif":
+            self._tensorboard.video(name, path, env_steps)
+
+    def finished(self) -> None:
+        """Tell TensorBoard's HPARAMS tab that the run came to its end."""
+        if self._tensorboard is not None:
+            self._tensorboard.end_session()
+
     def position(self) -> dict[str, int]:
         """Bring all records to the disk and return where the log stands, for a checkpoint."""
         self._file.flush()
@@ -239,6 +254,25 @@ class _Events:
             # the name has the time in seconds only: two starts within one second would share a file
             filename_suffix=f".{before:04d}",
         )
+        self._is_new = not before
+
+    def begin_session(self, values: Mapping[str, Any]) -> None:
+        if self._is_new:
+            experiment, start, _ = _hparams({name: _scalar(value) for name, value in values.items()})
+            self._writer.file_writer.add_summary(experiment)
+            self._writer.file_writer.add_summary(start)
+
+    def end_session(self) -> None:
+        self._writer.file_writer.add_summary(_hparams({})[2])
+
+    def video(self, name: str, path: Path, env_steps: int) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        content = path.read_bytes()
+        width, height = (int.from_bytes(content[i : i + 2], "little") for i in (6, 8))  # the GIF's header
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), env_steps)
+        self._writer.flush()
 
     def record(
         self,
@@ -275,3 +309,20 @@ class _Events:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._writer.close()
+
+
+_SHOWN_BESIDE_HYPERPARAMETERS = ("eval/mean_reward", "rollout/ep_rew_mean")
+
+
+def _hparams(values: Mapping[str, Any]) -> Any:
+    """Return (experiment, session start, session end) for TensorBoard's HPARAMS tab.
+
+    tensorboardX's `add_hparams` writes the same into a subdirectory, which the tab shows as a second run.
+    """
+    from tensorboardX.summary import hparams
+
+    return hparams(dict(values), dict.fromkeys(_SHOWN_BESIDE_HYPERPARAMETERS))
+
+
+def _scalar(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -18,7 +18,16 @@ from typing import IO, Any
 from dynarl import checkpoint
 from dynarl.checkpoint import Checkpoint, CheckpointError
 
-__all__ = ["RunDirectory", "RunDirectoryError", "latest", "numbered", "refuse_under_ray"]
+__all__ = [
+    "RunDirectory",
+    "RunDirectoryError",
+    "best",
+    "latest",
+    "numbered",
+    "prune",
+    "read_summary",
+    "refuse_under_ray",
+]
 
 _NAME = re.compile(r"ckpt-(\d{12,})")
 LOCK, CONFIG, SUMMARY, CHECKPOINTS = ".lock", "config.yaml", "summary.json", "checkpoints"
@@ -26,9 +35,29 @@ LOCK, CONFIG, SUMMARY, CHECKPOINTS = ".lock", "config.yaml", "summary.json", "ch
 
 def numbered(run_dir: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     """Return (env_steps, path) of every checkpoint of a run, oldest first, unverified."""
-    directory = Path(run_dir) / CHECKPOINTS
+    return _numbered_in(Path(run_dir) / CHECKPOINTS)
+
+
+def _numbered_in(directory: Path) -> list[tuple[int, Path]]:
     names = directory.iterdir() if directory.is_dir() else ()
     return sorted((int(match[1]), path) for path in names if (match := _NAME.fullmatch(path.name)))
+
+
+def best(run_dir: str | os.PathLike[str]) -> Path | None:
+    """Return the checkpoint of a run with the highest `meta["score"]` (the newest of equals), None without any."""
+    return _best([path for _, path in numbered(run_dir)])
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Delete the numbered checkpoints in `directory` but the newest `keep` and the best.
+
+    The best is the one with the highest `meta["score"]` (the newest of equals); without a score, none is.
+    """
+    found = [path for _, path in _numbered_in(directory)]
+    kept = {*found[-keep:], _best(found)}
+    for old in found:
+        if old not in kept:
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp-del")), ignore_errors=True)
 
 
 def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
@@ -49,6 +78,12 @@ def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lamb
             "start a new run, or restore that directory"
         )
     return None
+
+
+def read_summary(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return a run's summary.json, None where the run has not come to its end."""
+    path = Path(run_dir) / SUMMARY
+    return dict(json.loads(path.read_text())) if path.is_file() else None
 
 
 def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:
@@ -133,11 +168,7 @@ class RunDirectory:
         path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"
         checkpoint.save(path, state, meta=meta)
         checkpoint.load(path)
-        found = [path for _, path in numbered(self.path)]
-        kept = set(found[-keep:]) | {_best(found), path}
-        for old in found:
-            if old not in kept:
-                shutil.rmtree(old.rename(old.with_name(f".{old.name}.tmp-del")), ignore_errors=True)
+        prune(self.checkpoints, keep)
         return path
 
     def set_aside_after(self, env_steps: int) -> None:

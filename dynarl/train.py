@@ -1,17 +1,28 @@
 """Train an agent: a run directory with curves, checkpoints and a summary, that can be stopped and resumed."""
 
+import dataclasses
 import functools
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dynarl import identity
+from dynarl.callbacks import (
+    SCORE,
+    Callback,
+    CallbackLike,
+    Callbacks,
+    Evaluate,
+    Every,
+    StopAtReturn,
+    StopOnNoImprovement,
+)
 from dynarl.checkpoint import Checkpoint, CheckpointError
 from dynarl.config import ConfigError, RunConfig, to_yaml
 from dynarl.metrics import Clock, MetricLog, Window
@@ -28,6 +39,7 @@ def run(
     config: RunConfig | None = None,
     agent_config: Any = None,
     *,
+    callbacks: Iterable[CallbackLike] | CallbackLike = (),
     command: Callable[[Path], str] = "run(..., RunConfig(run_dir={!r}, resume=True))".format,
 ) -> dict[str, Any]:
     """Train `agent_cls` as `config` and `agent_config` say and return the summary.
@@ -35,9 +47,11 @@ def run(
     The run directory gets config.yaml, metrics.jsonl, TensorBoard events, checkpoints and, at the end,
     summary.json, which holds what is returned: `env_id, algo, seed, env_steps, wall_time_s, train_time_s,
     env_steps_per_s, eval_mean, eval_std, eval_episodes, stopped_by, run_dir, checkpoint` and the other
-    counters. `stopped_by` is "total_steps", "stop_at_return", or the name of a signal: SIGINT and SIGTERM
-    end the iteration at hand, save a checkpoint and return (no evaluation, no summary.json). `command`
-    turns the run directory into what is printed as the way to continue.
+    counters. `stopped_by` is "total_steps", "stop_at_return", "stop_without_improvement", "callback", or the
+    name of a signal: SIGINT and SIGTERM end the iteration at hand, save a checkpoint and return (no
+    evaluation, no summary.json). `callbacks` are your own (see dynarl.callbacks): they run after the run's
+    evaluation and before it saves, which includes their state. `command` turns the run directory into what
+    is printed as the way to continue.
 
     Raises, before any work, RunDirectoryError for a directory that cannot be used, ConfigError for an
     agent or environment that cannot be made, CheckpointError if there is nothing good to resume from;
@@ -55,7 +69,7 @@ def run(
         checkpoint = latest(path, report=_warn) if config.resume else None
         agent = _make_agent(agent_cls, config, agent_config)
         agent.num_threads = None  # limited above, for the whole run
-        training = Training(agent, config, directory, command, started)
+        training = Training(agent, config, directory, command, started, Callbacks(callbacks))
         try:
             training.begin(checkpoint)
             return training.run()
@@ -73,6 +87,7 @@ class Training:
         directory: RunDirectory,
         command: Callable[[Path], str],
         started: float,
+        callbacks: Callbacks,
     ) -> None:
         self.agent, self.config, self.directory = agent, config, directory
         self.command = command
@@ -80,10 +95,26 @@ class Training:
         self.clock = Clock(started)
         self.stopped_by: str | None = None
         self.evaluation: Any = None  # the final one
-        self.deciding_seed = derive_seed(config.seed, "evaluations that decide")
-        self.best: float | None = None
         self.saved: tuple[int, Path] | None = None
-        self._steps_before = 0
+        # Evaluations that decide play other episodes than the final one: a run that ends because its result
+        # was good must not report that very result.
+        deciding = derive_seed(config.seed, "evaluations that decide")
+        self.evaluator = Evaluate(config.eval_every, episodes=config.periodic_eval_episodes, seed=deciding)
+        self.ends: dict[str, Callback] = {}
+        if config.stop_at_return is not None:
+            confirm = config.eval_episodes
+            self.ends["stop_at_return"] = StopAtReturn(config.stop_at_return, confirm_episodes=confirm, seed=deciding)
+        if config.stop_without_improvement is not None:
+            self.ends["stop_without_improvement"] = StopOnNoImprovement(config.stop_without_improvement)
+        self.kept: dict[str, Callback] = {"evaluate": self.evaluator, **self.ends, "callbacks": callbacks}
+        self.callbacks = callbacks
+        if config.video_every:
+            from dynarl.video import VideoRecorder
+
+            videos = VideoRecorder(config.video_every, directory.path / "videos", on_video=self._log_video)
+            self.callbacks = Callbacks([callbacks, videos])
+        self.log_due, self.save_due = Every(config.log_every or 1), Every(config.checkpoint_every)
+        self.histogram_due = Every(config.histogram_every)
         self._log: MetricLog | None = None
         self._bar: ProgressBar | None = None
 
@@ -99,10 +130,14 @@ class Training:
                 raise CheckpointError(f"checkpoint: {checkpoint.path} does not fit: {error!r}") from error
         (self.directory.path / "summary.json").unlink(missing_ok=True)
         self.directory.set_aside_after(int(agent.env_steps))
-        self.directory.write_config(_resolved(config, agent.config))
-        self._steps_before = int(agent.env_steps)
+        self.directory.write_config(resolved(config, agent.config))
+        steps = int(agent.env_steps)
+        for counter in (self.log_due, self.save_due, self.histogram_due):
+            counter.begin(steps)
+        self.evaluator.begin(agent)
         self._log = MetricLog(self.directory.path, tensorboard=config.tensorboard, resume_at=resume_at)
-        self._bar = ProgressBar(config.total_steps, self._steps_before, enabled=config.progress)
+        self._log.hyperparameters(_hyperparameters(config, agent))
+        self._bar = ProgressBar(config.total_steps, steps, enabled=config.progress)
         resumed = f" from env step {agent.env_steps:,}" if config.resume else ""
         self.say(
             f"{agent.algorithm} on {config.env_id}, seed {config.seed}{resumed}: up to "
@@ -115,7 +150,9 @@ class Training:
         self.agent.load_state_dict(checkpoint.state)
         self.window.load_state_dict(kept["window"])
         self.clock.load_state_dict(kept["time"])
-        self.best = kept["best"]
+        for name, state in kept["callbacks"].items():
+            if name in self.kept:
+                self.kept[name].load_state_dict(state)
         self.saved = (int(self.agent.env_steps), checkpoint.path)
         return dict(kept["log"])
 
@@ -127,7 +164,7 @@ class Training:
         with deferred_signals(self.stop):
             if left > 0:
                 with self.clock.phase("train"):
-                    self.agent.learn(left, on_iteration=self.on_iteration)
+                    self._learn(left)
             self.save()
             if self.window:
                 self.record()
@@ -145,23 +182,30 @@ class Training:
         self.say(f"{why}: saved {self.saved[1]}")
         self.say(f"continue with: {self.command(self.directory.path)}")
 
+    def _learn(self, steps: int) -> None:
+        self.callbacks.begin(self.agent)
+        try:
+            self.agent.learn(steps, on_iteration=self.on_iteration)
+        finally:
+            self.callbacks.end(self.agent)
+
     def on_iteration(self, metrics: Mapping[str, Any]) -> bool:
         """Log, evaluate and save where due; return False where the run is to end."""
         assert self._bar is not None
-        config, steps, before = self.config, int(self.agent.env_steps), self._steps_before
+        steps, metrics = int(self.agent.env_steps), dict(metrics)
         try:
             self.window.add(metrics)
         except FloatingPointError as error:
             raise self._broken(str(error)) from error
-        self._steps_before = steps
-        if _due(steps, before, config.log_every or 1):
+        if self.log_due.due(steps):
             self.record()
-        score = self.evaluate() if config.eval_every and _due(steps, before, config.eval_every) else None
-        better = score is not None and (self.best is None or score > self.best)
-        if better:
-            self.best = score
-        if better or (config.checkpoint_every and _due(steps, before, config.checkpoint_every)):
-            self.save(score)
+        self.evaluate(metrics)
+        with self.clock.phase("callbacks"):
+            if self.callbacks.on_iteration(self.agent, metrics) is False:
+                self.stopped_by = self.stopped_by or "callback"
+        due = self.save_due.due(steps)
+        if due or self.evaluator.improved:
+            self.save(metrics.get(SCORE))
         self._bar.update(steps, self.window.recent_return)
         return self.stopped_by is None
 
@@ -173,6 +217,8 @@ class Training:
         """Write one record of the window's means and of the counters."""
         assert self._log is not None
         means, histograms = self.window.take()
+        if self.histogram_due.due(int(self.agent.env_steps)):
+            histograms |= _parameters(self.agent)
         counters = {
             "iteration": int(self.agent.iteration),
             "grad_steps": int(self.agent.grad_steps),
@@ -185,27 +231,21 @@ class Training:
                 histograms,
             )
 
-    def evaluate(self) -> float:
-        """Evaluate deterministically; the end of the run is reached where the full evaluation confirms it.
-
-        The episodes are others than those of the final evaluation: a run that ends because its result was
-        good must not report that very result.
-        """
+    def evaluate(self, metrics: dict[str, Any]) -> None:
+        """Evaluate where due, log what was found, and see whether the run ends there."""
         assert self._log is not None
-        config, goal = self.config, self.config.stop_at_return
         with self.clock.phase("eval"):
-            found = self.agent.evaluate(config.periodic_eval_episodes, seed=self.deciding_seed)
-            if goal is not None and found.mean >= goal:
-                found = self.agent.evaluate(config.eval_episodes, seed=self.deciding_seed)
-                if found.mean >= goal:
-                    self.stopped_by = self.stopped_by or "stop_at_return"
-        values = {
-            "eval/mean_reward": float(found.mean),
-            "eval/std_reward": float(found.std),
-            "eval/mean_ep_length": float(np.mean(found.lengths)),
-        }
-        self._log.record(int(self.agent.env_steps), values)
-        return float(found.mean)
+            self.evaluator.on_iteration(self.agent, metrics)
+            for why, end in self.ends.items():
+                if end.on_iteration(self.agent, metrics) is False:
+                    self.stopped_by = self.stopped_by or why
+        if SCORE in metrics:
+            found = {name: value for name, value in metrics.items() if name.startswith("eval/")}
+            self._log.record(int(self.agent.env_steps), found)
+
+    def _log_video(self, agent: Any, path: Path) -> None:
+        assert self._log is not None
+        self._log.video(int(agent.env_steps), path)
 
     def save(self, score: float | None = None) -> None:
         """Save a checkpoint of this step, unless there is one or the state is broken."""
@@ -226,7 +266,7 @@ class Training:
                 "run": {
                     "window": self.window.state_dict(),
                     "time": self.clock.state_dict(),
-                    "best": self.best,
+                    "callbacks": {name: one.state_dict() for name, one in self.kept.items()},
                     "log": self._log.position(),
                 },
             }
@@ -246,6 +286,8 @@ class Training:
         if config.eval_episodes:
             with self.clock.phase("eval"):
                 self.evaluation = self.agent.evaluate(config.eval_episodes)
+        assert self._log is not None
+        self._log.finished()
         summary = self.summary()
         path = self.directory.write_summary(summary)
         self.say(_in_words(summary, config, path))
@@ -321,13 +363,24 @@ def _environment(config: RunConfig) -> Any:
     return functools.partial(gymnasium.make, config.env_id, **config.env_kwargs)
 
 
-def _resolved(config: RunConfig, agent_config: Any) -> str:
+def resolved(config: RunConfig, agent_config: Any) -> str:
+    """Return the YAML that starts the same run again."""
     return to_yaml(config) + to_yaml(agent_config)
 
 
-def _due(steps: int, before: int, every: int) -> bool:
-    """Say whether a multiple of `every` lies in (before, steps]."""
-    return steps // every > before // every
+def _hyperparameters(config: RunConfig, agent: Any) -> dict[str, Any]:
+    """Return what TensorBoard's HPARAMS tab compares runs by."""
+    own = {"algo": agent.algorithm, "env_id": config.env_id, "seed": config.seed, "total_steps": config.total_steps}
+    return own | dataclasses.asdict(agent.config)
+
+
+def _parameters(agent: Any) -> dict[str, Any]:
+    """Return {network/parameter: values} of the agent's networks."""
+    found = {}
+    for network, module in getattr(agent, "networks", dict)().items():
+        for name, parameter in module.named_parameters():
+            found[f"{network}/{name.replace('.', '/')}"] = parameter.detach().numpy()
+    return found
 
 
 def _first_nan(state: Any, path: str = "") -> str | None:

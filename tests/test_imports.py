@@ -33,6 +33,9 @@ MAY_IMPORT = {
         "config",
         "identity",
         "seeding",
+        "callbacks",
+        "run_directory",
+        "strict_yaml",
     },
 }
 LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "yaml", "safetensors", "pandas", "scipy"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
+from dynarl.agents.explain import Detail, Fact, explain, table
+from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.spaces import env_action_map, observation_layout
+from dynarl.nn import Module
 from dynarl.rollout import play
 
 __all__ = ["Agent", "Evaluation", "Stop"]
@@ -43,6 +46,10 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    sources: Mapping[str, str] = {}
+    """Where each field of the config comes from, for `explain`."""
+    facts: tuple[Fact, ...] = ()
+    """Implementation details that are no options, for `explain`."""
     num_threads: int | None = 1
     """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
@@ -55,9 +62,13 @@ class Agent:
             raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
         self.source, self.seed, self.device = env, seed, device
-        self.envs = make(env, _number_of(env, self.config.num_envs), seed=seed)
+        self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
         self.layout = observation_layout(self.observation_space)
+
+    def make_envs(self) -> Environments:
+        """Make the environments to learn in."""
+        return make(self.source, _number_of(self.source, self.config.num_envs), seed=self.seed)
 
     @property
     def env(self) -> Environments:
@@ -72,20 +83,42 @@ class Agent:
         """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
         raise TypeError(f"{type(self).__name__}: choose must be defined")
 
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
+    def check_length(self, total_steps: int) -> None:
+        """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
+        starts = getattr(self.config, "learning_starts", -1)
+        if total_steps <= starts:
+            raise ValueError(
+                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
+                "lower it or train for longer"
+            )
+
+    def learn(
+        self,
+        total_steps: int,
+        on_iteration: Stop | None = None,
+        *,
+        callbacks: Iterable[CallbackLike] | CallbackLike = (),
+    ) -> Self:
         """Train for `total_steps` environment steps more.
 
-        `on_iteration(metrics)` is called after each iteration; returning False ends the training. Schedules
-        run over all steps the agent will have made by then.
+        After each iteration `callbacks` run (see dynarl.callbacks), then `on_iteration(metrics)`; one that
+        returns False ends the training. Schedules run over all steps the agent will have made by then.
         """
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
-        with blas_threads(self.num_threads):
-            while self.env_steps < end:
-                metrics = self.collect_and_update(self.env_steps / end)
-                if on_iteration is not None and on_iteration(metrics) is False:
-                    break
+        self.check_length(end)
+        each = Callbacks(callbacks)
+        each.begin(self)
+        try:
+            with blas_threads(self.num_threads):
+                while self.env_steps < end:
+                    metrics = self.collect_and_update(self.env_steps / end)
+                    stop = each.on_iteration(self, metrics) is False
+                    if (on_iteration is not None and on_iteration(metrics) is False) or stop:
+                        break
+        finally:
+            each.end(self)
         return self
 
     def predict(
@@ -118,16 +151,40 @@ class Agent:
         """
         seed = self.seed if seed is None else seed
         envs = make(_evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
-
-        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
-            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
-
         try:
-            with blas_threads(self.num_threads):
-                returns, lengths = play(envs, act, episodes)
+            return self.play(envs, episodes, deterministic=deterministic)
         finally:
             envs.close()
+
+    def play(
+        self,
+        envs: Environments,
+        episodes: int,
+        *,
+        deterministic: bool = True,
+        watch: Callable[[], None] | None = None,
+    ) -> Evaluation:
+        """Play whole episodes in the given environments; `watch` is called before each step (to render)."""
+
+        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
+            if watch is not None:
+                watch()
+            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
+
+        with blas_threads(self.num_threads):
+            returns, lengths = play(envs, act, episodes)
         return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
+
+    def explain(self, *, show: bool = True) -> list[Detail]:
+        """Return every implementation detail with its value and its source, and print them."""
+        details = explain(self)
+        if show:
+            print(table(details, f"{type(self).__name__} on {_id_of(self.source) or 'an environment of yours'}"))
+        return details
+
+    def networks(self) -> dict[str, Module]:
+        """Return the agent's networks by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""

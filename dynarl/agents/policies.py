@@ -13,7 +13,7 @@ from gymnasium import spaces
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, no_grad, zeros
 from dynarl.autograd.ops.elementwise import exp
-from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal
+from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal, StateDependentNormal
 from dynarl.envs.spaces import flat_size
 
 __all__ = ["ActorCritic", "FeaturesFactory", "head_size", "mlp"]
@@ -62,7 +62,8 @@ class ActorCritic(nn.Module):
 
     Called with encoded observations [B, ...], it returns (distribution over [B], value [B]). Discrete
     actions are Categorical, Box actions Gaussian with a standard deviation that does not depend on the
-    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis.
+    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis. With `use_sde`, exploration noise
+    of Box actions is a function of the actor's last features (gSDE, arXiv:2005.05719): log_std is then [H, A].
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ActorCritic(nn.Module):
         activation: str = "tanh",
         orthogonal_init: bool = True,
         log_std_init: float = 0.0,
+        use_sde: bool = False,
         features: FeaturesFactory | None = None,
     ) -> None:
         super().__init__()
@@ -89,12 +91,20 @@ class ActorCritic(nn.Module):
         self.critic = mlp((size, *hidden_sizes, 1), activation, gain=gain, out_gain=1.0 if gain else None)
         self.log_std = None
         if isinstance(action_space, spaces.Box):
-            self.log_std = Parameter(zeros(outputs) + log_std_init)
+            shape = ((size, *hidden_sizes)[-1], outputs) if use_sde else (outputs,)
+            self.log_std = Parameter(zeros(*shape) + log_std_init)
+        elif use_sde:
+            raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {action_space}")
+        self.use_sde = use_sde
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor]:
         """Return the action distribution and the value [B] of encoded observations [B, ...]."""
         if self.features is not None:
             obs = self.features(obs)
+        if self.use_sde and self.log_std is not None:
+            features = self.actor[:-1](obs)
+            noisy = StateDependentNormal(self.actor[-1](features), features, self.log_std)
+            return noisy, self.critic(obs).reshape(-1)
         return self.distribution(self.actor(obs)), self.critic(obs).reshape(-1)
 
     def value(self, obs: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
+from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.checks import fraction, least_one, one_of, positive
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
@@ -93,7 +94,12 @@ class PPOConfig:
     orthogonal_init: bool = True
     """Orthogonal weights (gain sqrt 2, 0.01 for the policy's output, 1 for the value's), zero biases."""
     log_std_init: float = 0.0
-    """Initial log standard deviation of continuous actions."""
+    """Initial log standard deviation of continuous actions; with use_sde of the noise matrix's entries (about -2)."""
+    use_sde: bool = False
+    """Explore Box actions by noise that depends on the state and stays the same for a while (gSDE,
+    arXiv:2005.05719)."""
+    sde_sample_freq: int = -1
+    """Steps of an environment after which its noise is drawn anew. -1: once an iteration."""
     adam_eps: float = 1e-5
     """Epsilon of Adam (1e-5 as in the reference implementation, not 1e-8)."""
 
@@ -108,6 +114,11 @@ class PPOConfig:
         one_of("clip_range_schedule", ("constant", "linear"), config=self)
         if any(size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
+        if self.sde_sample_freq != -1 and (self.sde_sample_freq < 1 or not self.use_sde):
+            raise ValueError(
+                f"sde_sample_freq: must be at least 1 with use_sde, else -1, got {self.sde_sample_freq} and "
+                f"use_sde {self.use_sde}"
+            )
         if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
             raise ValueError(
                 f"kl_adaptive_lr: {self.kl_adaptive_lr} steers the learning rate itself, so "
@@ -127,6 +138,8 @@ class PPO(Agent):
     algorithm = "ppo"
     config_class = PPOConfig
     config: PPOConfig
+    sources = ppo_details.SOURCES
+    facts = ppo_details.FACTS
 
     def __init__(
         self,
@@ -155,6 +168,7 @@ class PPO(Agent):
                 activation=cfg.activation,
                 orthogonal_init=cfg.orthogonal_init,
                 log_std_init=cfg.log_std_init,
+                use_sde=cfg.use_sde,
                 features=features,
             )
         self.policy.to(device)
@@ -168,6 +182,9 @@ class PPO(Agent):
         self._parameters = list(self.policy.parameters())
         self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
         self.noise_kind, self.noise_size = self._noise_needed()
+        self.noise_period = 1
+        if cfg.use_sde:
+            self.noise_period = cfg.sde_sample_freq if cfg.sde_sample_freq > 0 else cfg.num_steps
         self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
         self._predictions = 0
 

@@ -174,7 +174,7 @@ class _NoLane:
     """Stands in until dynarl.batching brings the class of per-sample tensors."""
 
 
-lane_type: type = _NoLane
+lane_type: Any = _NoLane
 lane_apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
 lane_rules: dict[str, Callable[..., Any]] = {}
 lane_draws: dict[str, Callable[..., Any]] | None = None

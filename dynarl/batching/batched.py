@@ -22,7 +22,7 @@ from dynarl.batching.scope import forward_of, fresh, module_scopes
 from dynarl.batching.trees import join, map_leaves, unflatten
 from dynarl.nn import Module
 
-__all__ = ["Batched", "batched"]
+__all__ = ["Batched", "BatchedModule", "batched"]
 
 _MODES = ("auto", "eager", "loop")
 
@@ -89,9 +89,30 @@ class Batched:
         return "\n".join(lines)
 
 
+class BatchedModule(Module):
+    """A per-sample Module that runs on batches: its parameters are the program's, so optimisers and agents take it."""
+
+    _straight = True  # what splits inside is joined by the call itself
+    run: Batched
+
+    def __init__(self, program: Module, **options: Any) -> None:
+        super().__init__()
+        self.program = program
+        self.run = Batched(program, **options)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program on a batch; see `Batched.__call__`."""
+        return self.run(*args, **kwargs)
+
+    def explain(self) -> str:
+        """Say how the last call went; see `Batched.explain`."""
+        text: str = self.run.explain()
+        return text
+
+
 def batched(
     program: Callable[..., Any], *, mode: str = "auto", max_cohorts: int | None = None, max_steps: int = 1_000_000
-) -> Batched:
+) -> Any:
     """Run a program for ONE sample on N of them at once, as if it had been batched by hand.
 
     The program is ordinary Python on tensors without a batch axis: `if`, `while`, `break`, recursion, exceptions and
@@ -99,9 +120,11 @@ def batched(
     the same comes back with a leading axis of N. It must depend on its arguments and parameters alone.
 
     mode: "auto" and "eager" run cohorts of samples on the same path together, "loop" one sample after the other (the
-    reference semantics). max_cohorts and max_steps bound a program that splits or loops without end.
+    reference semantics). A Module stays a Module, with its parameters. max_cohorts and max_steps bound a program that
+    splits or loops without end.
     """
-    return Batched(program, mode=mode, max_cohorts=max_cohorts, max_steps=max_steps)
+    kind = BatchedModule if isinstance(program, Module) else Batched
+    return kind(program, mode=mode, max_cohorts=max_cohorts, max_steps=max_steps)  # type: ignore[arg-type]
 
 
 def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:

@@ -74,9 +74,8 @@ def _sets_first(branch: list[ast.stmt], name: str) -> bool:
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, function: ast.FunctionDef) -> None:
         self.count = 0
-        self.loads = [
-            part for part in ast.walk(function) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)
-        ]
+        names = [part for part in ast.walk(function) if isinstance(part, ast.Name)]
+        self.loads = [name for name in names if isinstance(name.ctx, ast.Load)]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node  # functions inside the program keep their own control flow

@@ -1,5 +1,6 @@
 """Gymnasium environments as arrays: making, stepping, resetting, seeding, normalising, saving them."""
 
+from dynarl.envs.check import Finding, check
 from dynarl.envs.known import register_known
 from dynarl.envs.make import EnvLike, make
 from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
@@ -11,6 +12,7 @@ from dynarl.envs.vector import VectorEnvironments
 __all__ = [
     "EnvLike",
     "Environments",
+    "Finding",
     "ObservationNormalizer",
     "RewardNormalizer",
     "RunningMeanStd",
@@ -18,6 +20,7 @@ __all__ = [
     "SyncEnvironments",
     "VectorEnvironments",
     "action_layout",
+    "check",
     "encode",
     "flat_size",
     "make",

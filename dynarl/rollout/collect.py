@@ -7,22 +7,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.autograd import philox
 from dynarl.envs.protocol import Environments
 from dynarl.envs.spaces import action_layout
 from dynarl.rollout.fragment import Fragment
+from dynarl.rollout.noise import NoiseStream
 
 __all__ = ["ActingPolicy", "Collector"]
-
-# Noise is drawn for at least this many steps at once; being counter-based it does not depend on that.
-_NOISE_STEPS = 512
 
 
 class ActingPolicy(Protocol):
     """What `Collector` asks of a policy; arrays are NumPy's, in and out.
 
     ``noise_kind`` is "uniform" ((0, 1)), "normal" or "none"; ``noise_size`` is K, the random numbers one
-    action takes (Discrete: 1 uniform by inversion or n; a Gaussian: one normal per dimension).
+    action takes (Discrete: 1 uniform by inversion or n; a Gaussian: one normal per dimension). Where a policy
+    has ``noise_period``, they change only every so many steps (state-dependent exploration).
     """
 
     noise_kind: str
@@ -57,8 +55,12 @@ class Collector:
         self.envs, self.policy, self.num_steps, self.seed = envs, policy, num_steps, seed
         self.step = 0
         self._started = False
-        self._noise: NDArray[np.float32] | None = None
-        self._noise_first = 0
+        self._noise: NoiseStream | None = None
+        if policy.noise_kind != "none":
+            self._noise = NoiseStream(
+                seed, "action", envs.env_ids, kind=policy.noise_kind, size=policy.noise_size,
+                period=getattr(policy, "noise_period", 1),
+            )  # fmt: skip
         self._fragment = self._allocate()
 
     def collect(self, policy_version: int = 0) -> Fragment:
@@ -148,18 +150,6 @@ class Collector:
             fragment[name] = np.zeros(lead, np.bool_)
         return fragment
 
-    def _noise_block(self) -> NDArray[np.float32] | None:
-        """The noise of this fragment's steps, [T, N, K]."""
-        policy = self.policy
-        if policy.noise_kind == "none":
-            return None
-        stop = self.step + self.num_steps
-        held = self._noise
-        if held is None or not self._noise_first <= self.step <= stop <= self._noise_first + len(held):
-            steps = max(self.num_steps, _NOISE_STEPS)
-            keys = (self.seed, "action", self.envs.env_ids, self.step, steps, policy.noise_size)
-            uniform = policy.noise_kind == "uniform"
-            held = philox.uniform(*keys, open=True) if uniform else philox.normal(*keys)
-            self._noise, self._noise_first = held, self.step
-        first = self.step - self._noise_first
-        return held[first : first + self.num_steps]
+    def _noise_block(self) -> list[NDArray[np.float32]] | None:
+        """The noise of this fragment's steps, [N, K] each."""
+        return None if self._noise is None else self._noise.block(self.step, self.num_steps)

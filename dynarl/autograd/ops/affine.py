@@ -105,12 +105,18 @@ def _layer(np_: Any, rows: Any, weight: Any, bias: Any, activation: str | None) 
     y = rows.dot(weight.T)  # dot and not @: for one row it is five times faster
     if bias is not None:
         y += bias
+    activate(np_, activation, y)
+    return y
+
+
+def activate(np_: Any, activation: str | None, y: Any) -> None:
+    """Apply an activation by name to a raw array [..., out] in place."""
     if activation is None:
-        return y
+        return
     if activation == "tanh":
         np_.tanh(y, out=y)
     elif activation == "relu":
-        np_.maximum(y, np_.zeros(y.shape[1:], y.dtype), out=y)  # with a number NumPy leaves its vector loop
+        np_.maximum(y, np_.zeros(y.shape[-1:], y.dtype), out=y)  # with a number NumPy leaves its vector loop
     elif activation == "sigmoid":
         y *= 0.5
         np_.tanh(y, out=y)
@@ -118,7 +124,6 @@ def _layer(np_: Any, rows: Any, weight: Any, bias: Any, activation: str | None) 
         y *= 0.5
     else:
         raise ValueError(f"activation must be one of None, 'tanh', 'relu', 'sigmoid', not {activation!r}")
-    return y
 
 
 def _pull(
@@ -134,7 +139,7 @@ def _pull(
 ) -> tuple[Any, Any, Any]:
     """Return the gradients of one layer's rows, weight and bias, each None where it is not wanted."""
     if activation is not None:
-        g = _before_activation(np_, activation, y, g)
+        g = before_activation(np_, activation, y, g)
     dw = db = None
     if want_weight is not False:
         dw = g.T.dot(rows) if want_weight is True else np_.dot(g.T, rows, out=want_weight)
@@ -144,7 +149,8 @@ def _pull(
     return g.dot(weight) if want_x else None, dw, db
 
 
-def _before_activation(np_: Any, activation: str, y: Any, g: Any) -> Any:
+def before_activation(np_: Any, activation: str, y: Any, g: Any) -> Any:
+    """Return the gradient before an activation of its output y, from the gradient g behind it (raw arrays)."""
     if activation == "relu":
         return g * (y > 0)
     if activation == "tanh":

@@ -1,0 +1,66 @@
+"""Q networks of SAC: an ensemble evaluated as one batched network."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dynarl import nn
+from dynarl.autograd import Parameter, Tensor, empty
+from dynarl.autograd.ops.batched import batched_linear
+from dynarl.autograd.tape import wrap
+
+__all__ = ["Critics"]
+
+FUSED = ("relu", "tanh")
+
+
+class Critics(nn.Module):
+    """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
+
+    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]. Two
+    networks of 256 units take one product of [2, 256, 256] matrices where separate ones take two, and half of
+    everything around it. Weights and biases start as those of C separate `nn.Linear` layers, uniform in
+    ±1/sqrt(in).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        num_critics: int = 2,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if num_critics < 1:
+            raise ValueError(f"num_critics: must be at least 1, got {num_critics}")
+        if activation not in FUSED:
+            raise ValueError(f"activation: must be one of {list(FUSED)}, got {activation!r}")
+        self.num_critics, self.activation = num_critics, activation
+        sizes = (inputs, *hidden_sizes, outputs)
+        self.depth = len(sizes) - 1
+        for i, (n, m) in enumerate(itertools.pairwise(sizes)):
+            bound = 1.0 / math.sqrt(n)
+            for name, shape in ((f"weight_{i}", (num_critics, m, n)), (f"bias_{i}", (num_critics, m))):
+                parameter = Parameter(empty(shape))
+                nn.init.uniform_(parameter, -bound, bound)
+                self.register_parameter(name, parameter)
+
+    def forward(self, obs: Tensor, action: Any = None, *, frozen: bool = False) -> Tensor:
+        """Return Q [C, B, outputs] of obs [B, F] and, where they are inputs, actions [B, A].
+
+        Parameters that are `frozen` get no gradient, and none is computed for them.
+        """
+        x: Any = obs
+        for i in range(self.depth):
+            weight, bias = getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")
+            if frozen:
+                weight, bias = wrap(weight.array), wrap(bias.array)
+            activation = self.activation if i < self.depth - 1 else None
+            more = (action,) if i == 0 and action is not None else ()
+            x = batched_linear(x, weight, bias, *more, activation=activation)
+        return x

@@ -1,0 +1,354 @@
+"""Deep Q-learning (Mnih et al., Nature 518, 2015) and the parts of Rainbow (arXiv:1710.02298), each a flag.
+
+for each environment step:
+    with probability epsilon act at random, else a = argmax_a Q(s, a)
+    store (s, a, r, s') in the replay D
+    every train_freq steps, gradient_steps times:
+        draw a minibatch of D
+        y = r + gamma^k Q'(s', argmax_a Q'(s', a)), without the second term where s' terminated
+        Adam step on the mean Huber loss of Q(s, a) - y
+    every target_update_interval steps: Q' <- tau Q + (1 - tau) Q'
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dynarl import optim
+from dynarl.agents import schedules
+from dynarl.agents.agent import Agent
+from dynarl.agents.dqn_config import DQNConfig
+from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.q_networks import QNetwork
+from dynarl.agents.state import from_plain, to_plain
+from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
+from dynarl.autograd import no_grad, philox
+from dynarl.autograd.device import to_device, to_host, xp
+from dynarl.autograd.flat import flatten
+from dynarl.autograd.random import seeded
+from dynarl.autograd.tape import wrap
+from dynarl.envs import Environments, make
+from dynarl.envs.spaces import encode
+from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
+from dynarl.seeding import derive_seed
+
+__all__ = ["DQN", "DQNConfig"]
+
+# An iteration makes at least so many environment steps. Random numbers for acting are drawn so many steps ahead.
+_ITERATION_STEPS = 64
+_AHEAD = 512
+
+
+class DQN(Agent):
+    """Value-based agent for Discrete actions. See `DQNConfig` for its settings.
+
+    `features` puts a network of the user's before the Q-network, as in `ActorCritic`.
+    """
+
+    algorithm = "dqn"
+    config_class = DQNConfig
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        config: DQNConfig | None = None,
+        features: FeaturesFactory | None = None,
+        **overrides: Any,
+    ) -> None:
+        super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        cfg: DQNConfig = self.config
+        if not isinstance(self.action_space, spaces.Discrete):
+            self.envs.close()
+            raise ValueError(
+                f"DQN: supports Discrete actions, got {self.action_space}; SAC and PPO take Box actions, PPO also "
+                "MultiDiscrete and MultiBinary"
+            )
+        self.num_actions = int(self.action_space.n)
+        with seeded(derive_seed(seed, "init", bits=63)):
+            self.policy = QNetwork(
+                self.layout.space,
+                self.num_actions,
+                hidden_sizes=cfg.hidden_sizes,
+                activation=cfg.activation,
+                duelling=cfg.duelling,
+                noisy=cfg.noisy,
+                num_atoms={"none": 0, "c51": cfg.num_atoms, "qr": cfg.num_quantiles}[cfg.distributional],
+                features=features,
+            )
+        self.policy.to(device)
+        self.target = copy.deepcopy(self.policy)
+        self._parameters, self._target_parameters = list(self.policy.parameters()), list(self.target.parameters())
+        flatten(self._target_parameters)
+        self.optimizer = optim.Adam(self._parameters, lr=cfg.learning_rate, eps=cfg.adam_eps)
+        self.flatten_obs = features is None
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
+        self.replay = self._make_replay()
+        self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
+        self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
+        self._steps = 0  # of all environments together
+        self._predictions = 0
+        self._started = False
+        self._ahead: tuple[int, Any] = (-_AHEAD, None)
+        self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
+
+    def make_envs(self) -> Environments:
+        """Make the environments; one alone is four times as fast as itself than as a vector of one."""
+        if isinstance(self.source, str) and self.config.num_envs == 1:
+            return make(self.source, 1, seed=self.seed, vectorization="sync")
+        return super().make_envs()
+
+    # -- learning -------------------------------------------------------------------------------------------------
+
+    def update(self, batch: Batch, *, measured: bool = True) -> dict[str, float]:
+        """Make one gradient step on a batch [B] of the replay and return its metrics."""
+        if self.config.noisy:
+            self._draw_noise()
+        action, weight = to_device(batch.action, self.device), to_device(batch.weight, self.device)
+        td_target = self.td_target(batch)
+        output = self.policy(self.network_input(batch.obs))
+        loss = self.loss(output, action, td_target, weight)
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = optim.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.grad_steps += 1
+        if isinstance(self.replay, PrioritizedReplay):
+            td_error = self.td_error(output.array, action, td_target)
+            self.replay.update_priorities(batch.index, to_host(td_error))
+        if not measured:
+            return {}
+        value = self.expected(output.array)
+        return {
+            "train/loss": loss.item(),
+            "train/q_mean": float(value.max(axis=1).mean()),
+            "train/grad_norm": grad_norm.item(),
+        }
+
+    def td_target(self, batch: Batch) -> Any:
+        """Return y [B], the support's projected distribution [B, atoms], or quantiles [B, N] to learn."""
+        cfg = self.config
+        inputs = self.network_input(batch.next_obs)
+        reward, discount = to_device(batch.reward, self.device), to_device(batch.discount, self.device)
+        with no_grad():
+            next_q = self.target(inputs).array
+            # Double Q-learning (arXiv:1509.06461 eq. 4): the online network chooses, the target network values
+            chooser = self.policy(inputs).array if cfg.double else next_q
+        if cfg.distributional == "none" and not cfg.double:
+            return reward + discount * next_q.max(axis=1)  # Nature 518, Algorithm 1
+        greedy = self.expected(chooser).argmax(axis=1)
+        chosen = next_q[xp(next_q).arange(len(next_q)), greedy]
+        if cfg.distributional == "none":
+            return reward + discount * chosen
+        if cfg.distributional == "qr":
+            return reward[:, None] + discount[:, None] * chosen  # arXiv:1710.10044 eq. 13
+        return categorical_projection(
+            reward, discount, _softmax(chosen), v_min=cfg.v_min, v_max=cfg.v_max, num_atoms=cfg.num_atoms
+        )
+
+    def loss(self, output: Any, action: Any, td_target: Any, weight: Any) -> Any:
+        """Return the weighted mean loss of the network's output for the actions taken."""
+        if self.config.distributional == "c51":
+            return categorical_td_loss(output, action=action, target=td_target, weight=weight)
+        if self.config.distributional == "qr":
+            return quantile_td_loss(output, action=action, target=td_target, weight=weight)
+        return huber_td_loss(output, action=action, td_target=td_target, weight=weight)
+
+    def td_error(self, output: Any, action: Any, td_target: Any) -> Any:
+        """Return what priorities are made of, [B]: Q - y, or with C51 the KL divergence as in Rainbow."""
+        np_ = xp(output)
+        chosen = output[np_.arange(len(output)), action]
+        if self.config.distributional == "none":
+            return chosen - td_target
+        if self.config.distributional == "qr":
+            return chosen.mean(axis=1) - td_target.mean(axis=1)
+        ratio = np_.log(td_target + 1e-8) - np_.log(_softmax(chosen) + 1e-8)
+        return (td_target * ratio).sum(axis=1)
+
+    def expected(self, output: Any) -> Any:
+        """Return Q [B, A] of a network output as a raw array: itself, or the mean of each distribution."""
+        if self.config.distributional == "none":
+            return output
+        if self.config.distributional == "qr":
+            return output.mean(axis=2)
+        return _softmax(output) @ self._support
+
+    def update_target(self, times: int = 1) -> None:
+        """Move the target network towards the online one, `times` times with weight tau."""
+        polyak = 1.0 - (1.0 - self.config.tau) ** times
+        optim.polyak_update(self._parameters, self._target_parameters, polyak)
+
+    def collect_and_update(self, progress: float) -> dict[str, Any]:
+        """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""
+        cfg = self.config
+        every = cfg.train_freq * -(-_ITERATION_STEPS // cfg.train_freq)
+        stop = (self.env_steps // every + 1) * every
+        metrics: dict[str, Any] = {}
+        ended: list[Mapping[str, Any]] = []
+        while self.env_steps < stop:
+            before = self.env_steps
+            info = self.step()
+            if info:
+                ended.append(info)
+            copies = self.env_steps // cfg.target_update_interval - before // cfg.target_update_interval
+            if copies and self.grad_steps:
+                self.update_target(copies)
+            if self.env_steps > cfg.learning_starts:
+                updates = (self.env_steps // cfg.train_freq - before // cfg.train_freq) * cfg.gradient_steps
+                for i in range(updates, 0, -1):
+                    metrics = self.update(self.sample(), measured=i == 1 and self.env_steps >= stop)
+        self.iteration += 1
+        metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, cfg.learning_rate
+        metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
+        metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
+        return metrics
+
+    def sample(self) -> Batch:
+        """Draw a batch of the replay."""
+        cfg = self.config
+        if isinstance(self.replay, PrioritizedReplay):
+            beta = schedules.linear(cfg.per_beta, 1.0, cfg.per_beta_steps, self.env_steps)
+            return self.replay.sample(cfg.batch_size, self.rng, beta)
+        return self.replay.sample(cfg.batch_size, self.rng)
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def epsilon(self) -> float:
+        """The share of random actions now: all before learning starts, none with noisy networks after."""
+        cfg = self.config
+        if self.env_steps < cfg.learning_starts:
+            return 1.0
+        if cfg.noisy:
+            return 0.0
+        return schedules.linear(cfg.epsilon_initial, cfg.epsilon_final, cfg.epsilon_steps, self.env_steps)
+
+    def step(self) -> Mapping[str, Any]:
+        """Act once in every environment, store what happened, and return the info of episodes that ended."""
+        envs = self.envs
+        if not self._started:
+            envs.reset()
+            self._started = True
+        obs = envs.obs
+        action = self.act(obs)
+        next_obs, reward, terminated, truncated, valid, info = envs.step(action)
+        self.replay.add(obs, action, reward, terminated, truncated, next_obs, valid)
+        self._steps += 1
+        self.env_steps += int(np.count_nonzero(valid))
+        return info
+
+    def act(self, obs: NDArray[Any]) -> NDArray[np.int64]:
+        """Return exploring actions [N]; their randomness is keyed by environment and step."""
+        first, block = self._ahead
+        if not first <= self._steps < first + _AHEAD:
+            first = self._steps
+            block = philox.uniform(self.seed, "action", self.envs.env_ids, first, _AHEAD, 2)
+            self._ahead = first, block
+        if self.config.noisy:
+            self._draw_acting_noise()
+        return self.epsilon_greedy(obs, block[self._steps - first], self.epsilon)
+
+    def epsilon_greedy(self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: float) -> NDArray[np.int64]:
+        """Return actions [N] for observations [N, ...] and uniform numbers [N, 2]."""
+        explore = uniform[:, 0] < epsilon
+        count = np.count_nonzero(explore)
+        if count == 0:
+            return self.greedy(obs)
+        random = (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
+        return random if count == len(explore) else np.where(explore, random, self.greedy(obs))
+
+    def greedy(self, obs: NDArray[Any]) -> NDArray[np.int64]:
+        """Return argmax_a Q [N] of stored observations [N, ...]."""
+        with no_grad():
+            output = self.policy(self.network_input(obs)).array
+        return to_host(self.expected(output).argmax(axis=1))
+
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return greedy actions, of the mean weights if noisy; with `noise`, exploring ones as in training."""
+        if noise is None or self.config.noisy:
+            self.policy.set_noise(None if noise is None else noise[0], self.device)
+            return self.greedy(obs)
+        return self.epsilon_greedy(obs, noise, self.epsilon)
+
+    def network_input(self, obs: NDArray[Any]) -> Any:
+        """Return stored observations [B, ...] as the networks' input, encoded and on their device."""
+        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
+
+    def _draw_noise(self) -> None:
+        """New noise for both networks before an update (arXiv:1706.10295 section 3.1)."""
+        for network in (self.policy, self.target):
+            network.set_noise(self.rng.standard_normal(network.noise_size, np.float32), self.device)
+
+    def _draw_acting_noise(self) -> None:
+        first, block = self._noise_ahead
+        if not first <= self._steps < first + _ITERATION_STEPS:
+            first = self._steps
+            block = philox.normal(self.seed, "noisy", [0], first, _ITERATION_STEPS, self.policy.noise_size)
+            self._noise_ahead = first, block
+        self.policy.set_noise(block[self._steps - first, 0], self.device)
+
+    def _predict_noise(self, rows: int) -> NDArray[np.float32]:
+        self._predictions += 1
+        if self.config.noisy:
+            size = self.policy.noise_size
+            return philox.normal(self.seed, "predict", [0], self._predictions, 1, size)[0]
+        return philox.uniform(self.seed, "predict", np.arange(rows), self._predictions, 1, 2)[0]
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def _make_replay(self) -> ReplayBuffer:
+        cfg = self.config
+        layouts = (self.layout.shape, self.layout.dtype), ((), np.int64)
+        window = {"n_step": cfg.n_step, "gamma": cfg.gamma}
+        if cfg.prioritized:
+            return PrioritizedReplay(cfg.buffer_size, self.envs.num_envs, *layouts, **window, alpha=cfg.per_alpha)
+        return ReplayBuffer(cfg.buffer_size, self.envs.num_envs, *layouts, **window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes: networks, optimiser, replay, counters, environments, streams."""
+        return {
+            "policy": to_plain(self.policy.state_dict()),
+            "target": to_plain(self.target.state_dict()),
+            "optimizer": to_plain(self.optimizer.state_dict()),
+            "replay": self.replay.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "envs": self.envs.state_dict() if self._started else {},
+            "started": self._started,
+            "steps": self._steps,
+            "env_steps": self.env_steps,
+            "grad_steps": self.grad_steps,
+            "iteration": self.iteration,
+            "predictions": self._predictions,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(from_plain(state["optimizer"]))
+        self.replay.load_state_dict(state["replay"])
+        self.rng.bit_generator.state = state["rng"]
+        self._started = bool(state["started"])
+        if self._started:
+            self.envs.load_state_dict(state["envs"])
+            if not self.envs.exact_state:  # new episodes: what is open in the replay does not go on
+                self.replay.cut()
+        self._steps, self.env_steps = int(state["steps"]), int(state["env_steps"])
+        self.grad_steps, self.iteration = int(state["grad_steps"]), int(state["iteration"])
+        self._predictions = int(state["predictions"])
+
+
+def _softmax(x: Any) -> Any:
+    """Return the softmax over the last axis of a raw array."""
+    e = xp(x).exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)

@@ -1,0 +1,355 @@
+"""Soft Actor-Critic (arXiv:1812.05905), continuous, and discrete (arXiv:1910.07207).
+
+for each environment step:
+    a ~ pi(.|s); store (s, a, r, s')
+for each gradient step, on a batch of the replay:
+    y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s')),  a' ~ pi      eq. 2, 3
+    Q_i       <- Adam step on 1/2 mean((Q_i(s, a) - y)^2)                                    eq. 5
+    pi        <- Adam step on mean(alpha log pi(a~|s) - min_i Q_i(s, a~)),  a~ ~ pi          eq. 7, 9
+    log alpha <- Adam step on -log alpha (log pi(a~|s) + target entropy)                     eq. 18
+    Q'_i      <- tau Q_i + (1 - tau) Q'_i
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dynarl import nn, optim
+from dynarl.agents.agent import Agent
+from dynarl.agents.critics import Critics
+from dynarl.agents.sac_config import SACConfig
+from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
+from dynarl.agents.squashed import CategoricalActor, SquashedActor
+from dynarl.agents.state import from_plain, to_plain
+from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
+from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.ops.indexing import gather
+from dynarl.autograd.random import seeded
+from dynarl.autograd.tape import wrap
+from dynarl.envs.spaces import encode, flat_size
+from dynarl.rollout import Batch, NoiseStream, ReplayBuffer
+from dynarl.seeding import derive_seed
+
+__all__ = ["SAC", "SACConfig"]
+
+
+class SAC(Agent):
+    """SAC for bounded Box and for Discrete actions.
+
+    >>> agent = SAC("Pendulum-v1", seed=0, learning_rate=1e-3).learn(20_000)
+
+    The policy's actions live in [-1, 1]; they are scaled to the environment's bounds outside the density, so
+    that the target entropy -dim(A) means the same everywhere. Every field of `SACConfig` is an argument.
+    """
+
+    algorithm = "sac"
+    config_class = SACConfig
+    config: SACConfig
+
+    def __init__(
+        self, env: Any, *, seed: int = 0, device: str = "cpu", config: SACConfig | None = None, **overrides: Any
+    ) -> None:
+        super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        cfg, envs = self.config, self.envs
+        self.discrete = isinstance(self.action_space, spaces.Discrete)
+        self._check_actions()
+        self._make_networks()
+
+        self.actor_optimizer = optim.Adam(self.actor.parameters(), lr=cfg.learning_rate)
+        self.critic_optimizer = optim.Adam(self.critics.parameters(), lr=cfg.learning_rate)
+        self.log_alpha = Parameter(tensor(math.log(cfg.alpha_init if cfg.alpha is None else cfg.alpha), device=device))
+        self.alpha_optimizer = optim.Adam([self.log_alpha], lr=cfg.learning_rate) if cfg.alpha is None else None
+        self.target_entropy = self._target_entropy()
+
+        layout = self.layout
+        stored = np.dtype(np.float32) if layout.dtype.kind == "f" else layout.dtype
+        action = ((), np.int64) if self.discrete else ((self.actions,), np.float32)
+        self.replay = ReplayBuffer(
+            cfg.buffer_size, envs.num_envs, (layout.shape, stored), action, n_step=cfg.n_step, gamma=cfg.gamma
+        )
+        kind = "uniform" if self.discrete else "normal"
+        period = 1
+        if cfg.use_sde:
+            period = cfg.sde_sample_freq if cfg.sde_sample_freq > 0 else cfg.train_freq
+        self._noise = NoiseStream(seed, "action", envs.env_ids, kind=kind, size=self.actor.noise_size, period=period)
+        self._warmup = NoiseStream(
+            seed, "warmup", envs.env_ids, kind="uniform", size=1 if self.discrete else self.actions
+        )
+        self._update_key = derive_seed(seed, "update", bits=64)
+        self._step = self._owed = self._predictions = 0
+        self._started = False
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def network_input(self, obs: NDArray[Any]) -> Tensor:
+        """Return stored observations [B, ...] as the networks' input: encoded, float32 [B, F], on their device."""
+        encoded = encode(self.layout.space, obs)
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
+
+    def act(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return the policy's own actions, [N, A] in [-1, 1] or [N] from 0 on: the mode without noise."""
+        with no_grad():
+            inputs = self.network_input(obs)
+            if noise is None:
+                action = self.actor.mode(inputs)
+            else:
+                action = self.actor.explore(inputs, noise if self.device == "cpu" else to_device(noise, self.device))
+        return to_host(action.array if isinstance(action, Tensor) else action)
+
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+        """Return actions for stored observations as the environments take them."""
+        return self.env_action(self.act(obs, noise))
+
+    def env_action(self, action: NDArray[Any]) -> NDArray[Any]:
+        """Scale the policy's actions from [-1, 1] to the environment's bounds."""
+        if self.discrete:
+            return action
+        return (self._low + (action + 1.0) * self._half_range).reshape(len(action), *self._action_shape)
+
+    def _explore(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return actions to learn from: uniform over the action space at first, then the policy's."""
+        if self.env_steps >= self.config.learning_starts:
+            return self.act(obs, self._noise.at(self._step))
+        uniform = self._warmup.at(self._step)
+        if self.discrete:
+            return (uniform[:, 0] * self.actions).astype(np.int64)
+        return uniform * 2.0 - 1.0
+
+    # -- learning -------------------------------------------------------------------------------------------------
+
+    def collect_and_update(self, progress: float) -> dict[str, Any]:
+        """Make train_freq steps in every environment, then the gradient steps that these transitions pay for."""
+        cfg = self.config
+        returns, lengths = [np.empty(0)], [np.empty(0, np.int64)]
+        for _ in range(cfg.train_freq):
+            info = self.step_environments()
+            if info:
+                returns.append(info["episode_return"])
+                lengths.append(info["episode_length"])
+        found = []
+        if self.env_steps > cfg.learning_starts:
+            while self._owed >= cfg.train_freq:
+                self._owed -= cfg.train_freq
+                found.append(self.update(self.sample()))
+        self.iteration += 1
+        metrics: dict[str, Any] = {name: sum(f[name] for f in found) / len(found) for name in found[0]} if found else {}
+        metrics["episode/return"], metrics["episode/length"] = np.concatenate(returns), np.concatenate(lengths)
+        return metrics
+
+    def step_environments(self) -> Mapping[str, NDArray[Any]]:
+        """Act once in every environment, store what happened, and return the episodes that ended.
+
+        Each stored transition owes gradient_steps / train_freq updates from `learning_starts` on, however
+        many environments it came from.
+        """
+        envs = self.envs
+        if not self._started:
+            envs.reset()
+            self._started = True
+        obs = envs.obs
+        action = self._explore(obs)
+        step = envs.step(self.env_action(action))
+        self.replay.add(obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
+        valid = int(np.count_nonzero(step.valid))
+        self.env_steps += valid
+        self._step += 1
+        if self.env_steps > self.config.learning_starts:
+            self._owed += valid * self.config.gradient_steps
+        return step.info
+
+    def sample(self) -> Batch:
+        """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""
+        cfg = self.config
+        rng = np.random.Generator(np.random.Philox(key=self._update_key, counter=[0, 0, 0, self.grad_steps]))
+        batch = self.replay.sample(cfg.batch_size, rng)
+        if not self.discrete:
+            batch["noise"] = rng.standard_normal((2, cfg.batch_size, self.actions), np.float32)
+        if self.device != "cpu":
+            for name in ("action", "reward", "discount", *(("noise",) if "noise" in batch else ())):
+                batch[name] = to_device(batch[name], self.device)
+        return batch
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Make one gradient step on critics, actor and temperature (Algorithm 1) and return its metrics.
+
+        `batch` [B] has obs, action, reward, next_obs, discount (0 where the episode terminated), and noise
+        [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions).
+        """
+        cfg = self.config
+        obs, next_obs, alpha = self.network_input(batch.obs), self.network_input(batch.next_obs), self.alpha
+
+        # Critics: y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s'))   (eq. 2, 3, 5)
+        with no_grad():
+            next_action, next_log_prob = self.policy(next_obs, batch, 0)
+            next_value = self.soft_value(next_obs, next_action, next_log_prob, alpha)
+        q = self.q_of(obs, batch.action)
+        loss_of_critics = critic_loss(q, td_target=soft_td_target(batch.reward, batch.discount, next_value))
+        step(self.critic_optimizer, loss_of_critics)
+
+        # Actor: alpha log pi(a|s) - min_i Q_i(s, a), no gradient into the critics   (eq. 7, 9)
+        action, log_prob = self.policy(obs, batch, 1)
+        if action is None:
+            loss_of_actor = discrete_policy_loss(log_prob, self.critics(obs, frozen=True), alpha=alpha)
+        else:
+            q_of_policy = self.critics(obs, action, frozen=True).squeeze(-1)
+            loss_of_actor = policy_loss(q_of_policy, log_prob, alpha=alpha)
+        step(self.actor_optimizer, loss_of_actor)
+
+        # Temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18)
+        entropy = self.entropy(log_prob)
+        if self.alpha_optimizer is not None:
+            step(self.alpha_optimizer, self.log_alpha * (entropy - self.target_entropy))
+
+        # Target critics: Q' <- tau Q + (1 - tau) Q'
+        self.grad_steps += 1
+        if self.grad_steps % cfg.target_update_interval == 0:
+            optim.polyak_update(self._critic_parameters, self._target_parameters, cfg.tau)
+        return {
+            "train/critic_loss": loss_of_critics.item(),
+            "train/actor_loss": loss_of_actor.item(),
+            "train/alpha": alpha,
+            "train/entropy": entropy,
+            "train/q": float(q.array.mean()),
+        }
+
+    @property
+    def alpha(self) -> float:
+        """The temperature, the weight of the entropy beside the reward."""
+        return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
+
+    def policy(self, obs: Tensor, batch: Batch, which: int) -> tuple[Tensor | None, Tensor]:
+        """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K])."""
+        if self.discrete:
+            return None, self.actor(obs)
+        return self.actor(obs).sample(batch.noise[which])
+
+    def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
+        """Return V(s) = E[min_i Q'_i(s, a) - alpha log pi(a|s)] [B] by the target critics (eq. 3).
+
+        One sample of the action stands for the expectation; over Discrete actions it is summed.
+        """
+        if action is None:
+            logs = log_prob.array
+            smallest = self.target_critics(obs).array.min(axis=0)
+            return (np.exp(logs) * (smallest - alpha * logs)).sum(axis=-1)
+        smallest = self.target_critics(obs, action).array[..., 0].min(axis=0)
+        return smallest - alpha * log_prob.array
+
+    def q_of(self, obs: Tensor, action: Any) -> Tensor:
+        """Return Q_i(s, a) [C, B] of stored actions."""
+        if self.discrete:
+            index = np.broadcast_to(action[None, :, None], (self.config.num_critics, len(action), 1))
+            return gather(self.critics(obs), -1, wrap(index)).squeeze(-1)
+        return self.critics(obs, action).squeeze(-1)
+
+    def entropy(self, log_prob: Tensor) -> float:
+        """Return the policy's entropy in nats, estimated on a batch of log-probabilities [B] (or all, [B, K])."""
+        logs = log_prob.array
+        if self.discrete:
+            return -float((np.exp(logs) * logs).sum(axis=-1).mean())
+        return -float(logs.mean())
+
+    # -- construction ---------------------------------------------------------------------------------------------
+
+    def _check_actions(self) -> None:
+        space, cfg = self.action_space, self.config
+        if not isinstance(space, (spaces.Box, spaces.Discrete)):
+            raise ValueError(
+                f"SAC: supported action spaces are bounded Box and Discrete, got {space}; PPO takes others"
+            )
+        if isinstance(space, spaces.Discrete):
+            if cfg.use_sde:
+                raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {space}")
+            self.actions = int(space.n)
+            return
+        if not space.is_bounded("both"):
+            raise ValueError(
+                f"SAC: a Box of actions must be bounded, got {space}; "
+                "gymnasium.wrappers.RescaleAction or ClipAction with bounds of your choice makes it so"
+            )
+        self._action_shape = space.shape
+        self.actions = math.prod(space.shape)
+        self._low = space.low.astype(np.float32).reshape(-1)
+        self._half_range = (space.high.astype(np.float32).reshape(-1) - self._low) * np.float32(0.5)
+
+    def _target_entropy(self) -> float:
+        cfg = self.config
+        if cfg.target_entropy is not None:
+            return cfg.target_entropy
+        return cfg.target_entropy_scale * math.log(self.actions) if self.discrete else -float(self.actions)
+
+    def _make_networks(self) -> None:
+        cfg, features = self.config, flat_size(self.layout.space)
+        self.actor: CategoricalActor | SquashedActor
+        sizes: dict[str, Any] = {"hidden_sizes": cfg.hidden_sizes, "activation": cfg.activation}
+        with seeded(derive_seed(self.seed, "init", bits=63)):
+            if self.discrete:
+                self.actor = CategoricalActor(features, self.actions, **sizes)
+            else:
+                self.actor = SquashedActor(
+                    features, self.actions, **sizes, log_std_min=cfg.log_std_min, log_std_max=cfg.log_std_max,
+                    use_sde=cfg.use_sde, log_std_init=cfg.log_std_init, clip_mean=cfg.sde_clip_mean,
+                )  # fmt: skip
+            inputs, outputs = (features, self.actions) if self.discrete else (features + self.actions, 1)
+            self.critics = Critics(inputs, outputs, num_critics=cfg.num_critics, **sizes)
+            self.target_critics = Critics(inputs, outputs, num_critics=cfg.num_critics, **sizes)
+        networks: tuple[nn.Module, ...] = (self.actor, self.critics, self.target_critics)
+        for network in networks:
+            network.to(self.device)
+        self.target_critics.load_state_dict(self.critics.state_dict())
+        self._critic_parameters = list(self.critics.parameters())
+        self._target_parameters = list(self.target_critics.parameters())
+        flatten(self._target_parameters)
+
+    def _predict_noise(self, rows: int) -> NDArray[np.float32]:
+        keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.actor.noise_size)
+        self._predictions += 1
+        return (philox.uniform(*keys, open=True) if self.discrete else philox.normal(*keys))[0]
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    _networks = ("actor", "critics", "target_critics")
+    _optimizers = ("actor_optimizer", "critic_optimizer", "alpha_optimizer")
+    _counters = ("env_steps", "grad_steps", "iteration", "_step", "_owed", "_predictions")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes: networks, optimisers, temperature, replay, counters, environments."""
+        return {
+            **{name: to_plain(getattr(self, name).state_dict()) for name in self._networks},
+            **{name: to_plain(o.state_dict()) for name in self._optimizers if (o := getattr(self, name)) is not None},
+            "log_alpha": np.array(to_host(self.log_alpha.array)),
+            "replay": self.replay.state_dict(),
+            "envs": self.envs.state_dict() if self._started else {},
+            **{name.lstrip("_"): getattr(self, name) for name in self._counters},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; environments that cannot be restored begin new episodes."""
+        for name in self._networks:
+            getattr(self, name).load_state_dict(state[name])
+        for name in self._optimizers:
+            if getattr(self, name) is not None and name in state:
+                getattr(self, name).load_state_dict(from_plain(state[name]))
+        if self.config.alpha is None:
+            self.log_alpha.array[...] = to_device(np.asarray(state["log_alpha"]), self.device)
+        self.replay.load_state_dict(state["replay"])
+        for name in self._counters:
+            setattr(self, name, int(state[name.lstrip("_")]))
+        self._started = bool(state["envs"])
+        if self._started:
+            self.envs.load_state_dict(state["envs"])
+            if not self.envs.exact_state:
+                self.replay.cut()
+
+
+def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
+    """Make one step down the gradient of a loss."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,55 @@
+"""The losses and targets of SAC (arXiv:1812.05905): pure functions of arrays and tensors that know no agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dynarl.autograd import primitive, xp
+
+__all__ = ["critic_loss", "discrete_policy_loss", "policy_loss", "soft_td_target"]
+
+
+def soft_td_target(reward: NDArray[Any], discount: NDArray[Any], next_soft_value: NDArray[Any]) -> NDArray[Any]:
+    """Return y = r + discount V(s'), arXiv:1812.05905 eq. 2 and 3; all arrays are [B].
+
+    `discount` is gamma^k for the k steps that `reward` sums, 0 where the episode terminated; `next_soft_value` is
+    min_i Q'_i(s', a') - alpha log pi(a'|s'), a' drawn from the current policy.
+    """
+    return reward + discount * next_soft_value
+
+
+@primitive
+def critic_loss(q: Any, *, td_target: Any) -> Any:
+    """Return sum_i 1/2 mean((Q_i - y)^2), arXiv:1812.05905 eq. 5: q [C, B], td_target [B]."""
+    error = q - td_target
+    scale = 1.0 / q.shape[-1]
+    return (error * error).sum() * (0.5 * scale), (lambda g: error * (g * scale),)
+
+
+@primitive
+def policy_loss(q: Any, log_prob: Any, *, alpha: float) -> Any:
+    """Return mean(alpha log pi(a|s) - min_i Q_i(s, a)), arXiv:1812.05905 eq. 7: q [C, B], log_prob [B].
+
+    The gradient of the minimum goes to the first of the smallest Q.
+    """
+    np_ = xp(q)
+    smallest = q.argmin(axis=0)
+    count = log_prob.shape[0]
+    first = np_.arange(q.shape[0]).reshape(-1, 1) == smallest
+    chosen = first.astype(q.dtype)
+    loss = (log_prob * alpha - (q * chosen).sum(axis=0)).sum() * (1.0 / count)
+    return loss, (lambda g: chosen * (g * (-1.0 / count)), lambda g: _spread(g * (alpha / count), log_prob))
+
+
+def _spread(g: Any, like: Any) -> Any:
+    return xp(like).broadcast_to(g, like.shape)
+
+
+def discrete_policy_loss(log_prob: Any, q: Any, *, alpha: float) -> Any:
+    """Return mean(sum_a pi(a|s) (alpha log pi(a|s) - min_i Q_i(s, a))), arXiv:1910.07207 eq. 12.
+
+    log_prob [B, K] of all actions, q [C, B, K] without history: an expectation, no sample.
+    """
+    return (log_prob.exp() * (log_prob * alpha - q.amin(0))).sum(-1).mean()

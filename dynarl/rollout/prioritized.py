@@ -1,0 +1,106 @@
+"""Prioritised experience replay (arXiv:1511.05952): transitions are drawn in proportion to their TD error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.rollout.fragment import Batch
+from dynarl.rollout.replay import Layout, ReplayBuffer
+from dynarl.rollout.sum_tree import SumTree
+
+__all__ = ["PrioritizedReplay"]
+
+
+class PrioritizedReplay(ReplayBuffer):
+    """A replay that draws transition i with probability p_i^alpha / sum_j p_j^alpha, p_i = |delta_i| + eps.
+
+    New transitions get the largest priority seen so far, so that each is likely to be drawn once. What is
+    no transition (a dummy row, the row at a write head) has priority 0 and is never drawn. Arguments as
+    `ReplayBuffer`; `alpha` 0 is uniform.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation: Layout,
+        action: Layout,
+        *,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        alpha: float = 0.6,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(capacity, num_envs, observation, action, n_step=n_step, gamma=gamma)
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"PrioritizedReplay: alpha must lie in [0, 1], got {alpha}")
+        if not eps > 0.0:
+            raise ValueError(
+                f"PrioritizedReplay: eps must be positive, got {eps}: a priority of 0 is never drawn again"
+            )
+        self.alpha, self.eps = alpha, eps
+        self._tree = SumTree(self.size)
+        self._largest = 1.0  # of the priorities, to the power of alpha
+        self._new: list[Any] = []  # indices written since the tree was last brought up to date
+
+    def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Batch:
+        """Draw transitions by priority, one from each of `batch_size` equal parts of the total.
+
+        `weight` is (N P(i))^-beta, divided by the largest of the batch (section 3.4). The rest is as in
+        `ReplayBuffer.sample`.
+        """
+        total = len(self)
+        if total == 0:
+            raise RuntimeError("sample: the replay holds no transition yet")
+        self._refresh()
+        tree = self._tree
+        part = tree.total / batch_size
+        value = (rng.random(batch_size) + np.arange(batch_size)) * part
+        index = tree.find(value)
+        # (N p / total)^-beta / max: N and total drop out
+        priority = tree.priorities.take(index)
+        weight = (priority / priority.min()) ** -beta
+        return self.gather(index, weight.astype(np.float32))
+
+    def update_priorities(self, index: NDArray[np.int64], td_error: NDArray[Any]) -> None:
+        """Set the priorities of transitions `index` [B], of the batch just drawn, to (|td_error| + eps)^alpha.
+
+        Raises FloatingPointError for an error that is not finite: it would spoil every sum above it.
+        """
+        priority = (np.abs(td_error, dtype=np.float64) + self.eps) ** self.alpha
+        largest = float(priority.max())
+        if not np.isfinite(largest):
+            raise FloatingPointError("update_priorities: a TD error is not finite")
+        self._refresh()
+        held = self._tree.priorities.take(index) > 0.0  # not dropped by steps stored since the draw
+        if not held.all():
+            index, priority = index[held], priority[held]
+        self._tree.set(index, priority)
+        self._largest = max(self._largest, largest)
+
+    def _wrote(self, index: Any) -> None:
+        self._new.append(index)
+
+    def _refresh(self) -> None:
+        """Bring the tree up to date with what was written: new rows at the largest priority, heads at 0."""
+        if self._new:
+            parts = [np.arange(i.start, i.stop) if isinstance(i, slice) else i for i in self._new]
+            self._new = []
+            self._tree.set(parts[0] if len(parts) == 1 else np.concatenate(parts), self._largest)
+            self._tree.set(self._head * self.num_envs + self._envs, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The transitions and their priorities."""
+        self._refresh()
+        return {**super().state_dict(), "priorities": self._tree.priorities.copy(), "largest": self._largest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        super().load_state_dict(state)
+        self._new = []
+        self._tree.set(np.arange(self.size), np.asarray(state["priorities"]))
+        self._largest = float(state["largest"])

@@ -1,0 +1,317 @@
+"""Replay: rings of transitions, sampled uniformly, with n-step returns that know where episodes end.
+
+Every observation is stored once: the successor of a transition is the next row of the same environment,
+and only where an episode ended does its last observation go to a side table. Each environment has its
+own ring of R rows and its own write head; the row at the head holds the newest successor and is no
+transition yet. A transition is named by its flat index, row * N + environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.rollout.fragment import Batch
+
+__all__ = ["ReplayBuffer"]
+
+Layout = tuple[tuple[int, ...], Any]
+
+
+class ReplayBuffer:
+    """The newest `capacity` transitions of `num_envs` environments, `capacity // num_envs` of each.
+
+    `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to
+    `n_step` steps: the sum of rewards discounted by `gamma` stops where the episode terminated or was
+    truncated and where the write head is, and the bootstrap is discounted by gamma**k of the k steps
+    that were really made.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation: Layout,
+        action: Layout,
+        *,
+        n_step: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        name = type(self).__name__
+        if num_envs < 1:
+            raise ValueError(f"{name}: num_envs must be at least 1, got {num_envs}")
+        if capacity < num_envs:
+            raise ValueError(f"{name}: capacity {capacity} holds no transition of each of {num_envs} environments")
+        if not 1 <= n_step <= capacity // num_envs:
+            raise ValueError(
+                f"{name}: n_step must lie between 1 and the {capacity // num_envs} transitions kept of each "
+                f"environment, got {n_step}"
+            )
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"{name}: gamma must lie in [0, 1], got {gamma}")
+        self.num_envs, self.n_step, self.gamma = num_envs, n_step, gamma
+        self.rows = capacity // num_envs + 1
+        self.size = size = self.rows * num_envs
+        self._obs = _allocate(name, (size, *observation[0]), observation[1])
+        self._action = _allocate(name, (size, *action[0]), action[1])
+        self._reward = np.zeros(size, np.float32)
+        self._terminated = np.zeros(size, np.bool_)
+        self._ended = np.zeros(size, np.bool_)
+        self._final = np.full(size, -1, np.int64)  # where an ended transition's successor is in the side table
+        self._finals = FinalObservations(self._obs.shape[1:], self._obs.dtype)
+        self._head = np.zeros(num_envs, np.int64)  # the row written next
+        self._count = np.zeros(num_envs, np.int64)  # transitions held
+        self._envs = np.arange(num_envs)
+        self._lockstep = True  # all heads and counts are equal: no dummy row was ever skipped
+        self._powers = (gamma ** np.arange(n_step)).astype(np.float32)
+        self._discounts = (gamma ** np.arange(n_step + 1)).astype(np.float32)
+        self._ones = np.ones(0, np.float32)
+
+    def __len__(self) -> int:
+        """How many transitions can be sampled."""
+        return int(self._count.sum())
+
+    @property
+    def capacity(self) -> int:
+        """How many transitions can be held."""
+        return (self.rows - 1) * self.num_envs
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays when full."""
+        kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
+        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+        next_obs: NDArray[Any],
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Store one step of all environments, [N, ...]; `next_obs` is the state reached before any reset.
+
+        Rows where `valid` is False, dummies of a vector environment's reset, are not stored.
+        """
+        which = None if valid is None or valid.all() else np.flatnonzero(valid)
+        if which is not None:
+            self._lockstep = self._lockstep and self.num_envs == 1
+            obs, action, reward, next_obs = obs[which], action[which], reward[which], next_obs[which]
+            terminated, truncated = terminated[which], truncated[which]
+            if len(which) == 0:
+                return
+        ended = terminated | truncated
+        if which is None and self._lockstep:
+            head = int(self._head[0])
+            start, after = head * self.num_envs, (head + 1) % self.rows * self.num_envs
+            index: Any = slice(start, start + self.num_envs)
+            following: Any = slice(after, after + self.num_envs)
+            self._head += 1
+            if head + 1 == self.rows:
+                self._head[:] = 0
+            if self._count[0] < self.rows - 1:
+                self._count += 1
+        else:
+            envs = self._envs if which is None else which
+            index = self._head[envs] * self.num_envs + envs
+            self._head[envs] = (self._head[envs] + 1) % self.rows
+            following = self._head[envs] * self.num_envs + envs
+            self._count[envs] = np.minimum(self._count[envs] + 1, self.rows - 1)
+        self._finals.release(self._final[index])
+        self._obs[index], self._action[index], self._reward[index] = obs, action, reward
+        self._terminated[index], self._ended[index] = terminated, ended
+        self._final[index] = -1
+        # Where the episode ended this row is overwritten by the next one's first observation.
+        self._obs[following] = next_obs
+        if ended.any():
+            flat = np.arange(self.size)[index] if isinstance(index, slice) else index
+            self._final[flat[ended]] = self._finals.keep(next_obs[ended])
+        self._wrote(index)
+
+    def cut(self, envs: NDArray[Any] | None = None) -> None:
+        """End the open episodes of environments (indices or a mask; None: all) as truncated, where they are.
+
+        For when what comes next does not follow from the newest transition: environments that could not
+        be restored to the bit, or were reset from outside.
+        """
+        envs = self._envs if envs is None else self._envs[envs]
+        envs = envs[self._count[envs] > 0]
+        last = (self._head[envs] - 1) % self.rows * self.num_envs + envs
+        running = ~self._ended[last]
+        last, envs = last[running], envs[running]
+        if len(last):
+            self._ended[last] = True
+            self._final[last] = self._finals.keep(self._obs[self._head[envs] * self.num_envs + envs])
+
+    def _wrote(self, index: Any) -> None:
+        """Notice that transitions `index` (a slice or an array) were written."""
+
+    # -- sampling -------------------------------------------------------------------------------------------------
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
+        """Draw transitions uniformly, with replacement, and return them as a `Batch` of [B, ...].
+
+        `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them;
+        `discount`, gamma**k, 0 where the episode terminated; `index`, which transitions these are;
+        `weight`, all 1. Raises RuntimeError while nothing is stored.
+        """
+        total = len(self)
+        if total == 0:
+            raise RuntimeError("sample: the replay holds no transition yet")
+        drawn = rng.integers(0, total, batch_size)
+        if len(self._ones) != batch_size:
+            self._ones = np.ones(batch_size, np.float32)
+            self._ones.flags.writeable = False
+        return self.gather(self._locate(drawn), self._ones)
+
+    def gather(self, index: NDArray[np.int64], weight: NDArray[Any]) -> Batch:
+        """Return the transitions with the given flat indices [B], as `sample` does."""
+        if self.n_step == 1:
+            reward, last, discount = self._reward.take(index), index, self._discounts[1]
+        else:
+            reward, last, steps = self._window(index)
+            discount = self._discounts.take(steps)
+        return Batch(
+            obs=self._obs.take(index, axis=0),
+            action=self._action.take(index, axis=0),
+            reward=reward,
+            next_obs=self._successor(last),
+            discount=discount * ~self._terminated.take(last),
+            index=index,
+            weight=weight,
+        )
+
+    def _locate(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn numbers below `len(self)` into flat indices: environment by environment, oldest first."""
+        if self._lockstep:
+            first = int(self._head[0] - self._count[0])
+            if first == 0:
+                return drawn
+            # All environments hold the same rows: counted row by row.
+            return (drawn + first * self.num_envs) % self.size
+        stop = np.cumsum(self._count)
+        env = np.searchsorted(stop, drawn, side="right")
+        row = (drawn - stop[env] + self._head[env]) % self.rows  # from head - count on
+        return row * self.num_envs + env
+
+    def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""
+        n = self.n_step
+        path = (index[:, None] + np.arange(n) * self.num_envs) % self.size  # [B, n]
+        row, env = np.divmod(index, self.num_envs)
+        available = (self._head[env] - row) % self.rows  # up to the write head, at least 1
+        stops = self._ended.take(path)
+        stops[:, -1] = True
+        steps = np.minimum(stops.argmax(axis=1) + 1, available)
+        kept = np.arange(n) < steps[:, None]
+        reward = (self._reward.take(path) * kept) @ self._powers
+        last = path[np.arange(len(index)), steps - 1]
+        return reward, last, steps
+
+    def _successor(self, last: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the states that transitions `last` led to."""
+        following = last + self.num_envs
+        following[following >= self.size] -= self.size
+        next_obs = self._obs.take(following, axis=0)
+        final = self._final.take(last)
+        ended = np.flatnonzero(final >= 0)
+        if len(ended):
+            next_obs[ended] = self._finals.obs[final[ended]]
+        return next_obs
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All transitions, heads and counts; rows never written are left out. The arrays are copies."""
+        used = self.size if (self._count == self.rows - 1).any() else (int(self._head.max()) + 1) * self.num_envs
+        return {
+            "rows": self.rows,
+            "num_envs": self.num_envs,
+            "head": self._head.copy(),
+            "count": self._count.copy(),
+            "lockstep": self._lockstep,
+            **{name: getattr(self, f"_{name}")[:used].copy() for name in _FIELDS},
+            "finals": self._finals.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; raises ValueError for another capacity, number of environments or layout."""
+        name = type(self).__name__
+        if (int(state["rows"]), int(state["num_envs"])) != (self.rows, self.num_envs):
+            raise ValueError(
+                f"{name}: the state is of {state['num_envs']} environments with {int(state['rows']) - 1} transitions "
+                f"each, this replay of {self.num_envs} with {self.rows - 1}"
+            )
+        for field in _FIELDS:
+            mine, saved = getattr(self, f"_{field}"), state[field]
+            if saved.shape[1:] != mine.shape[1:] or saved.dtype != mine.dtype:
+                raise ValueError(
+                    f"{name}: {field} of the state is {saved.dtype} {list(saved.shape[1:])} each, "
+                    f"this replay's {mine.dtype} {list(mine.shape[1:])}"
+                )
+        for field in _FIELDS:
+            getattr(self, f"_{field}")[: len(state[field])] = state[field]
+        self._final[len(state["final"]) :] = -1
+        self._head[:], self._count[:] = state["head"], state["count"]
+        self._lockstep = bool(state["lockstep"])
+        self._finals.load_state_dict(state["finals"])
+
+
+_FIELDS = ("obs", "action", "reward", "terminated", "ended", "final")
+
+
+class FinalObservations:
+    """The last observations of episodes, in slots that are used again; grows by doubling."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.obs = np.zeros((16, *shape), dtype)
+        self._free = np.arange(16)[::-1].copy()
+        self._left = 16
+
+    def keep(self, obs: NDArray[Any]) -> NDArray[np.int64]:
+        """Store observations [K, ...] and return their slots [K]."""
+        while self._left < len(obs):
+            old = len(self.obs)
+            self.obs = np.concatenate((self.obs, np.zeros_like(self.obs)))
+            self._free = np.concatenate((self._free[: self._left], np.arange(2 * old - 1, old - 1, -1)))
+            self._free.resize(2 * old, refcheck=False)
+            self._left += old
+        self._left -= len(obs)
+        slots = self._free[self._left : self._left + len(obs)].copy()
+        self.obs[slots] = obs
+        return slots
+
+    def release(self, slots: NDArray[np.int64]) -> None:
+        """Give slots back; -1 are none."""
+        if slots.max() >= 0:
+            used = slots[slots >= 0]
+            self._free[self._left : self._left + len(used)] = used
+            self._left += len(used)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Observations and free slots."""
+        return {"obs": self.obs.copy(), "free": self._free.copy(), "left": self._left}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.obs, self._free = np.array(state["obs"]), np.array(state["free"])
+        self._left = int(state["left"])
+
+
+def _allocate(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    try:
+        return np.zeros(shape, dtype)
+    except MemoryError as error:
+        size = np.dtype(dtype).itemsize * float(np.prod([float(n) for n in shape]))
+        raise MemoryError(
+            f"{name}: {shape[0]:,} rows of {list(shape[1:])} {np.dtype(dtype)} take {size / 2**30:,.1f} GiB; "
+            "lower the capacity"
+        ) from error

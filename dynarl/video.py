@@ -1,0 +1,127 @@
+"""Videos of an agent's episodes: GIF files, which TensorBoard shows too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.callbacks import Callback, Every
+from dynarl.envs import make
+
+__all__ = ["VideoRecorder", "record_video", "write_gif"]
+
+_MAX_FRAMES = 2_000
+
+
+def record_video(
+    agent: Any,
+    path: str | os.PathLike[str],
+    *,
+    env: Any = None,
+    episodes: int = 1,
+    seed: int | None = None,
+    max_frames: int = _MAX_FRAMES,
+) -> Path:
+    """Write a GIF of deterministic episodes of `agent` to `path` and return it.
+
+    The environment is made anew with render_mode="rgb_array", of `env` (an id or a function that takes
+    render_mode) or of what the agent was made of; seeds as in `Agent.evaluate`. Frames beyond `max_frames`
+    are left out. Raises ValueError where the environment cannot render, ImportError without Pillow.
+    """
+    _pillow()
+    single = _rendering(agent.source if env is None else env)
+    frames: list[NDArray[np.uint8]] = []
+
+    def watch() -> None:
+        if len(frames) < max_frames:
+            frames.append(_frame(single))
+
+    envs = make(single, 1, seed=agent.seed if seed is None else seed, purpose="evaluate")
+    try:
+        agent.play(envs, episodes, watch=watch)
+    finally:
+        envs.close()
+    return write_gif(path, frames, fps=int(single.metadata.get("render_fps") or 30))
+
+
+def write_gif(path: str | os.PathLike[str], frames: Sequence[NDArray[np.uint8]], *, fps: int) -> Path:
+    """Write frames [H, W, 3] uint8 as an animated GIF. A GIF counts in 1/100 s: fps beyond 50 are slowed down."""
+    if not frames:
+        raise ValueError("write_gif: there must be at least one frame, got 0")
+    image = _pillow()
+    first, *rest = [image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=max(20, round(1000 / fps)), loop=0)
+    return path
+
+
+class VideoRecorder(Callback):
+    """Record a deterministic episode every `every` environment steps as DIRECTORY/STEPS.gif."""
+
+    def __init__(
+        self,
+        every: int,
+        directory: str | os.PathLike[str],
+        *,
+        on_video: Callable[[Any, Path], None] | None = None,
+    ) -> None:
+        _pillow()
+        self.every, self.directory, self.on_video = Every(every), Path(directory), on_video
+
+    def begin(self, agent: Any) -> None:
+        """Count from the agent's steps."""
+        self.every.begin(int(agent.env_steps))
+
+    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
+        """Record where due."""
+        if self.every.due(int(agent.env_steps)):
+            path = record_video(agent, self.directory / f"{int(agent.env_steps):012d}.gif")
+            if self.on_video is not None:
+                self.on_video(agent, path)
+        return None
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("video: recording needs Pillow, which comes with: pip install 'dynarl[video]'") from error
+    return Image
+
+
+def _rendering(source: Any) -> gymnasium.Env[Any, Any]:
+    """Make one environment that renders frames, of an id, a function, or a ready environment's spec."""
+    if isinstance(source, (gymnasium.Env, gymnasium.vector.VectorEnv)):
+        if source.spec is None:
+            raise ValueError(f"video: {type(source).__name__} has no spec to make another from, give env=")
+        source = source.spec
+    try:
+        if callable(source):
+            env = source(render_mode="rgb_array")
+        else:
+            env = gymnasium.make(source, render_mode="rgb_array", disable_env_checker=True)
+    except TypeError as error:
+        raise ValueError(f"video: the environment must accept render_mode='rgb_array': {error}") from error
+    if not isinstance(env, gymnasium.Env):
+        raise ValueError(f"video: needs a single environment, got {type(env).__name__}")
+    if env.render_mode != "rgb_array":
+        raise ValueError(f"video: {env} must have render_mode 'rgb_array', got {env.render_mode!r}")
+    return env
+
+
+def _frame(env: gymnasium.Env[Any, Any]) -> NDArray[np.uint8]:
+    frame: Any = env.render()
+    frame = frame[-1] if isinstance(frame, list) and frame else frame
+    array = np.asarray(frame)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise ValueError(
+            f"video: render() of {env} must return uint8 frames [H, W, 3], got {array.dtype} of shape {array.shape}"
+        )
+    return array

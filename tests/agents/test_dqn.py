@@ -1,0 +1,327 @@
+"""DQN on environments with known values, its bookkeeping, and exact resume."""
+
+import dataclasses
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dynarl.agents import DQN, DQNConfig
+from dynarl.autograd import tensor
+from dynarl.envs import SyncEnvironments
+from dynarl.envs.known import Chain
+
+QUICK = {
+    "hidden_sizes": (16,),
+    "learning_rate": 1e-2,
+    "learning_starts": 50,
+    "train_freq": 2,
+    "target_update_interval": 20,
+    "epsilon_steps": 500,
+    "buffer_size": 1000,
+    "gamma": 0.5,
+}
+C51 = {"distributional": "c51", "num_atoms": 41, "v_min": -1.0, "v_max": 4.0}
+VARIANTS = {
+    "plain": {},
+    "double": {"double": True},
+    "duelling": {"duelling": True},
+    "prioritized": {"prioritized": True},
+    "n_step": {"n_step": 3},
+    "noisy": {"noisy": True},
+    "c51": C51,
+    "qr": {"distributional": "qr", "num_quantiles": 8},
+    "polyak": {"target_update_interval": 1, "tau": 0.05},
+    "vector": {"num_envs": 4},
+    "rainbow": {**C51, "double": True, "duelling": True, "prioritized": True, "n_step": 3, "noisy": True},
+    "qr_all": {
+        "distributional": "qr", "num_quantiles": 8, "double": True, "duelling": True, "prioritized": True,
+        "n_step": 2, "num_envs": 3,
+    },
+}  # fmt: skip
+# V of the first states with gamma 0.5
+ANSWERS = {
+    "ConstantReward": ([[1.0]], [2.0]),
+    "Truncated": ([[1.0, 0.0, 0.0, 0.0, 0.0]], [2.0]),
+    "Terminated": ([[1.0]], [1.0]),
+    "TwoStateChain": ([[1.0, 0.0], [0.0, 1.0]], [2.0, 2.0]),
+    "ObservationValue": ([[-1.0], [1.0]], [-1.0, 1.0]),
+}
+
+
+def values(agent, obs):
+    agent.policy.set_noise(None)
+    return agent.expected(agent.policy(agent.network_input(np.array(obs, np.float32))).array)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", ANSWERS)
+def test_values_against_closed_forms(name, variant):
+    """Every action has the state's value, whatever was done; 12 % off would be termination and truncation merged."""
+    obs, expected = ANSWERS[name]
+    agent = DQN(f"dynarl/{name}-v0", seed=1, **{**QUICK, **VARIANTS[variant]})
+    agent.learn(1500)
+    found = values(agent, obs)
+    np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], found.shape[1], 1), atol=0.06)
+
+
+@pytest.mark.parametrize("variant", ["plain", "rainbow", "qr_all"])
+def test_identity_is_learned(variant):
+    agent = DQN("dynarl/IdentityDiscrete-v0", seed=0, **{**QUICK, **VARIANTS[variant], "gamma": 0.2})
+    agent.learn(1500)
+    assert agent.evaluate(10).mean == 32.0
+
+
+def test_quantiles_are_those_of_the_returns():
+    """Half of the episodes pay -1, half 1, and the observation does not tell which."""
+
+    class Coin(gymnasium.Env):
+        observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), self.np_random.choice((-1.0, 1.0)), True, False, {}
+
+    agent = DQN(Coin, distributional="qr", num_quantiles=4, **{**QUICK, "batch_size": 64, "learning_rate": 3e-3})
+    agent.learn(2500)
+    quantiles = np.sort(agent.policy(tensor(np.zeros((1, 1), np.float32))).array[0, 0])
+    # With the Huber quantile loss (kappa 1) tau lies where (1 - tau) h'(1 + q) = tau h'(1 - q), inside +-1
+    tau = (np.arange(4) + 0.5) / 4
+    assert (np.diff(quantiles) > 0.2).all()
+    np.testing.assert_allclose(quantiles, 2 * tau - 1, atol=0.25)
+    agent = DQN(Coin, **C51, **{**QUICK, "batch_size": 64})
+    agent.learn(1500)
+    logits = agent.policy(tensor(np.zeros((1, 1), np.float32))).array[0, 0]
+    p = np.exp(logits - logits.max())
+    p /= p.sum()
+    support = np.linspace(-1, 4, 41)
+    assert p[support < -0.9].sum() == pytest.approx(0.5, abs=0.15)
+    assert p[abs(support - 1) < 0.2].sum() == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+@pytest.mark.parametrize(("train_freq", "gradient_steps"), [(4, 1), (1, 2), (32, 16)])
+def test_update_to_data_ratio_is_kept(num_envs, train_freq, gradient_steps):
+    settings = {**QUICK, "train_freq": train_freq, "gradient_steps": gradient_steps, "num_envs": num_envs}
+    agent = DQN("dynarl/Truncated-v0", **{**settings, "learning_starts": 96})
+    agent.learn(300)
+    made = agent.env_steps - 96
+    assert abs(agent.grad_steps - made * gradient_steps / train_freq) <= gradient_steps * (1 + num_envs / train_freq)
+
+
+def test_epsilon_follows_environment_steps():
+    agent = DQN("dynarl/Truncated-v0", num_envs=4, **{**QUICK, "epsilon_final": 0.1, "epsilon_steps": 200})
+    assert agent.epsilon == 1.0
+    agent.env_steps = 49
+    assert agent.epsilon == 1.0  # learning has not started
+    agent.env_steps = 100
+    assert agent.epsilon == pytest.approx(0.55)
+    agent.env_steps = 1000
+    assert agent.epsilon == 0.1
+    uniform = np.random.default_rng(0).random((4000, 2), np.float32)
+    obs = np.ones((4000, 5), np.float32)
+    greedy = agent.greedy(obs[:1])[0]
+    other = (agent.epsilon_greedy(obs, uniform, 0.5) != greedy).mean()
+    assert other == pytest.approx(0.25, abs=0.03)
+
+
+def test_noisy_agent_explores_by_noise_alone():
+    agent = DQN("dynarl/IdentityDiscrete-v0", noisy=True, **QUICK)
+    agent.env_steps = 100
+    assert agent.epsilon == 0.0
+    obs = np.zeros(1, np.int64)
+    agent.policy.set_noise(None)
+    before = agent.choose(obs, None)
+    assert (agent.choose(obs, None) == before).all()
+    outputs = []
+    for step in range(3):
+        agent._steps = step
+        agent.act(obs)
+        outputs.append(agent.policy(agent.network_input(obs)).array)
+    assert not np.array_equal(outputs[0], outputs[1])
+    action, state = agent.predict(np.int64(1), "kept", deterministic=False)
+    assert agent.action_space.contains(action) and state == "kept"
+
+
+def test_target_network_updates():
+    agent = DQN("dynarl/Truncated-v0", tau=0.25, **QUICK)
+    online, target = (np.concatenate([p.array.ravel() for p in n.parameters()]) for n in (agent.policy, agent.target))
+    np.testing.assert_array_equal(online, target)
+    for p in agent.policy.parameters():
+        p.array += 1.0
+    agent.update_target()
+    now = np.concatenate([p.array.ravel() for p in agent.target.parameters()])
+    np.testing.assert_allclose(now, online + 0.25, atol=1e-6)
+    agent.update_target(2)
+    now = np.concatenate([p.array.ravel() for p in agent.target.parameters()])
+    np.testing.assert_allclose(now, online + 1 - 0.75**3, atol=1e-6)
+    assert not {id(p) for g in agent.optimizer.param_groups for p in g["params"]} & {
+        id(p) for p in agent.target.parameters()
+    }
+
+
+def test_double_q_learning_lets_the_online_network_choose():
+    chooser, valuer = np.array([[1.0, 2.0, 0.0]]), np.array([[7.0, 5.0, 9.0]])
+    for double, expected in ((False, 1 + 0.5 * 9.0), (True, 1 + 0.5 * 5.0)):
+        agent = DQN("dynarl/IdentityDiscrete-v0", double=double, **{**QUICK, "hidden_sizes": ()})
+        for network, bias in ((agent.policy, chooser), (agent.target, valuer)):
+            weight, b = network.parameters()
+            weight.array[...], b.array[...] = 0.0, bias[0]
+        agent.step()
+        batch = agent.replay.gather(np.array([0]), np.ones(1, np.float32))
+        batch["reward"], batch["discount"] = np.ones(1, np.float32), np.full(1, 0.5, np.float32)
+        assert agent.td_target(batch) == pytest.approx(expected)
+
+
+def flat(tree, path=""):
+    if isinstance(tree, dict):
+        return {k: v for key, item in tree.items() for k, v in flat(item, f"{path}/{key}").items()}
+    if isinstance(tree, list):
+        return {k: v for i, item in enumerate(tree) for k, v in flat(item, f"{path}/{i}").items()}
+    return {path: tree}
+
+
+@pytest.mark.parametrize("variant", ["plain", "vector", "rainbow", "qr_all"])
+def test_resume_is_exact(tmp_path, variant):
+    settings = {**QUICK, **VARIANTS[variant], "buffer_size": 300, "target_update_interval": 30}
+    straight, first = (DQN("CartPole-v1", seed=3, **settings) for _ in range(2))
+    records = []
+    straight.learn(512, records.append)
+    first.learn(256)
+    second = DQN.load(first.save(tmp_path / "checkpoint"))
+    continued = []
+    second.learn(512 - second.env_steps, continued.append)
+    assert second.env_steps == straight.env_steps
+    ours, theirs = flat(straight.state_dict()), flat(second.state_dict())
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert records[-len(continued) :] == continued
+
+
+def test_resume_without_exact_environments_cuts_open_episodes():
+    class Opaque(Chain):
+        get_state = set_state = None
+
+        def __init__(self):
+            super().__init__((1.0,) * 50, "truncated")
+
+    def agent():
+        made = DQN(Opaque, **QUICK)
+        assert isinstance(made.envs, SyncEnvironments)
+        return made
+
+    first, second = agent(), agent()
+    first.envs.exact_state = second.envs.exact_state = False
+    first.learn(64)
+    second.load_state_dict(first.state_dict())
+    newest = (second.replay._head[0] - 1) % second.replay.rows
+    assert second.replay._ended[newest] and not second.replay._terminated[newest]
+    second.learn(64)
+
+
+def test_agents_of_one_seed_are_equal_and_of_two_differ():
+    found = []
+    for seed in (5, 5, 6):
+        agent = DQN("dynarl/IdentityDiscrete-v0", seed=seed, **QUICK)
+        agent.learn(128)
+        found.append(np.concatenate([p.array.ravel() for p in agent.policy.parameters()]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_training_is_indifferent_to_evaluation():
+    agents = [DQN("CartPole-v1", seed=2, **{**QUICK, **VARIANTS["rainbow"]}) for _ in range(2)]
+    agents[0].learn(128).learn(128)
+    agents[1].learn(128)
+    agents[1].evaluate(3)
+    agents[1].predict(np.zeros(4, np.float32), deterministic=True)
+    agents[1].learn(128)
+    for a, b in zip(*(list(agent.policy.parameters()) for agent in agents)):
+        np.testing.assert_array_equal(a.array, b.array)
+
+
+def test_dummy_rows_are_neither_counted_nor_stored():
+    class NextStep(gymnasium.vector.SyncVectorEnv):
+        pass
+
+    make = [lambda: Chain((1.0, 1.0, 1.0), "truncated", show_state=False)] * 2
+    agent = DQN(NextStep(make), **QUICK)
+    agent.learn(120)
+    assert agent.env_steps < agent._steps * 2
+    assert len(agent.replay) == agent.env_steps
+    kept = agent.replay.sample(300, np.random.default_rng(0))
+    np.testing.assert_array_equal(kept.reward, 1.0)  # a dummy row pays 0
+
+
+def test_features_of_the_user():
+    from dynarl import nn
+
+    agent = DQN("CartPole-v1", features=nn.Linear(4, 3), **QUICK)
+    assert agent.policy.features is not agent.target.features
+    agent.learn(128)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"n_step": 0}, "n_step: must be at least 1, got 0"),
+        ({"buffer_size": 31}, "buffer_size: 31 is smaller than a batch of 32"),
+        (
+            {"buffer_size": 32, "num_envs": 8, "n_step": 5},
+            "buffer_size: 32 is too small for windows of 5 steps in each",
+        ),
+        ({"train_freq": 0}, "train_freq: must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate: must be above 0, got 0.0"),
+        ({"tau": 1.5}, r"tau: must lie in \[0, 1\], got 1.5"),
+        ({"epsilon_final": -0.1}, r"epsilon_final: must lie in \[0, 1\], got -0.1"),
+        ({"v_min": 1.0, "v_max": 1.0}, "v_min: must be below v_max, got 1.0 and 1.0"),
+        ({"hidden_sizes": (4, 0)}, r"hidden_sizes: must be at least 1 each, got \(4, 0\)"),
+        ({"distributional": "iqn"}, "distributional: must be one of 'none', 'c51', 'qr', got 'iqn'"),
+        ({"activation": "sine"}, "activation: must be one of 'tanh', .* got 'sine'"),
+    ],
+)
+def test_impossible_settings(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        DQNConfig(**overrides)
+
+
+def test_config_is_frozen_and_explains_itself():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DQNConfig().gamma = 0.5
+    with pytest.raises(TypeError, match=r"DQN: \['gama'\] are no fields of DQNConfig"):
+        DQN("CartPole-v1", gama=0.9)
+
+
+def test_other_action_spaces_are_refused():
+    message = "DQN: supports Discrete actions, got Box.*; SAC and PPO take Box actions"
+    with pytest.raises(ValueError, match=message):
+        DQN("dynarl/IdentityBox-v0")
+    with pytest.raises(ValueError, match="PPO also MultiDiscrete and MultiBinary"):
+        DQN("dynarl/IdentityMultiDiscrete-v0")
+
+
+def test_learning_must_start_before_the_end():
+    agent = DQN("CartPole-v1", learning_starts=1000)
+    with pytest.raises(ValueError, match="learning_starts: 1000 is not reached in 500 steps"):
+        agent.learn(500)
+
+
+def test_cartpole_is_learned():
+    """The settings of configs/dqn/cartpole.yaml with a smaller network and 3-step returns: seconds instead of 20."""
+    agent = DQN(
+        "CartPole-v1", seed=0, hidden_sizes=(64, 64), n_step=3, learning_rate=2.3e-3, batch_size=64, train_freq=256,
+        gradient_steps=128, target_update_interval=10, epsilon_steps=8000, epsilon_final=0.04,
+    )  # fmt: skip
+    found = []
+
+    def check(_):
+        if agent.iteration % 8 == 0 and agent.env_steps > 8000:
+            found.append(agent.evaluate(10).mean)
+        return not found or found[-1] < 450
+
+    agent.learn(40_000, check)
+    assert max(found) >= 450
