@@ -121,7 +121,8 @@ class _State(threading.local):
     """The context of the program that runs in this thread, if one does."""
 
     context: Context | None = None
-    rules: dict[Any, Callable[..., Any]] = {}
+    rules: dict[Any, Callable[..., Any] | None] = {}
+    default: Callable[[Any], Callable[..., Any]]
     lane: Any = None
 
     def apply(self, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
@@ -136,7 +137,9 @@ class _State(threading.local):
         context.step()
         cohort, lane = context.cohort, self.lane
         operands = [a.at(cohort) if a.__class__ is lane else a for a in args]
-        rule = self.rules.get(op)
+        rule = self.rules.get(op, self)
+        if rule is self:
+            rule = self.rules[op] = self.default(op)
         if rule is None:
             out = op(*operands, **static)
         else:

@@ -3,7 +3,7 @@
     python -m tests.batching.fuzz --programs 2000 --first 0
 
 A program is Python source, so real `if`, `while`, `for`, `break`, `return`, `try` and calls are at work. Everything is
-float64: a predicate that differs between a batch and one sample would need a tie within 1e-15.
+float64, and predicates compare with odd numbers: a batch and one sample differ by 1e-15 and must not disagree on them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Writer:
             "pair": f"({v}, {s})",
             "dict": "{'h': " + f"{v}, 'more': ({w}, {s})" + "}",
             "number": f"({v}, {self.rng.choice(['n0', 'n1', 'n0 + n1', '0.5 * n0'])})",
-            "numbers": f"({v}, n0, n1 + 0.5, {self.rng.choice(['n0 > 2', 's0 > s1', 'bool(s0 > 0)'])})",
+            "numbers": f"({v}, n0, n1 + 0.5, {self.rng.choice(['n0 > 2', 's0 > s1 + 0.017', 'bool(s0 > 0.017)'])})",
             "maybe": self.rng.choice([f"({v}, None)", f"({v}, 'word')"]),
             "list": f"[{v}, {s}]",
         }[kind]
@@ -328,8 +328,8 @@ class Writer:
         v, s, n = self.var("v"), self.var("s"), self.var("n")
         one = self.rng.choice([
             f"{v}[{self.rng.randrange(WIDTH)}] > {self.number()}", f"{s} < {self.number()}", f"{v}.mean() > {self.number()}",
-            f"{n} % 2 == 0", f"{v}.sum() > {s}", f"({v} > {self.number()}).any()", f"({v} > -0.5).all()",
-            f"{n} > 1", f"net.h({v})[0] > {self.number()}", f"float({v}[0] > 0) > 0.5",
+            f"{n} % 2 == 0", f"{v}.sum() > {s} + 0.013", f"({v} > {self.number()}).any()", f"({v} > -0.5).all()",
+            f"{n} > 1", f"net.h({v})[0] > {self.number()}", f"float({v}[0] > 0.017) > 0.5",
         ])  # fmt: skip
         chance = self.rng.random()
         if chance < 0.12:
@@ -414,7 +414,10 @@ def check(seed: int, modes: tuple[str, ...] | None = None) -> Built:
     """Compare every mode of one program with its samples run alone; AssertionError shows the program."""
     built = Built(seed)
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        values, gradients, _ = built.run("alone")
+        try:
+            values, gradients, _ = built.run("alone")
+        except Exception:  # not a program that works on one sample
+            values, gradients = [np.array(np.nan)], []
         if not all(np.isfinite(a).all() and np.abs(a).max(initial=0) < 1e6 for a in values + gradients):
             built.used["skipped"] += 1
             return built
