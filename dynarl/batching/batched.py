@@ -18,7 +18,7 @@ from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws
 from dynarl.batching.rewrite import rewritten
 from dynarl.batching.run import Run, run_scope
-from dynarl.batching.scope import forward_of, module_scopes
+from dynarl.batching.scope import forward_of, fresh, module_scopes
 from dynarl.batching.trees import join, map_leaves, unflatten
 from dynarl.nn import Module
 
@@ -61,6 +61,8 @@ class Batched:
         else:
             given, named = unflatten(structure, iter([_hide(x, run.root) for x in leaves]))
             results = _guarded(self._forward, given, named, run.root, run)
+        if run.error is not None:
+            raise run.error
         ((tree, _),) = join(results, run.root, numbers=True)
         return map_leaves(lambda leaf: leaf.tensor if leaf.__class__ is Lane else leaf, tree)
 
@@ -78,7 +80,7 @@ class Batched:
         if run is None:
             return "nothing was run yet"
         lines = [
-            f"{run.root.size} samples: {run.cohorts} cohorts, {run.operations} batched operations, "
+            f"{run.root.size} samples: {run.cohorts + 1} cohorts, {run.operations} batched operations, "
             f"{run.replayed} replayed, {run.reads} values read"
         ]
         for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
@@ -179,6 +181,14 @@ def _hide(x: Any, root: Cohort) -> Any:
 def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> list[tuple[Cohort, Any]]:
     """Run a program and refuse shared random numbers, which would be one draw for all samples of a cohort."""
     before = _fingerprint()
+    if any(a.__class__ in (list, dict) for a in (*args, *kwargs.values())):
+        given = (args, kwargs)
+        inner, args, kwargs = program, (), {}
+
+        def program() -> Any:  # each path may change its own
+            own, named = fresh(given)
+            return inner(*own, **named)
+
     with module_scopes():
         results = run_scope(program, args, kwargs, cohort, run)
     if before != _fingerprint():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, tape
+from dynarl.autograd import Tensor, is_grad_enabled, tape
 from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import inplace
 from dynarl.autograd.ops.indexing import getitem
@@ -42,7 +42,7 @@ class Lane:
         if held is None:
             held = self._at = {}
         tensor = held.get(cohort)
-        if tensor is None:
+        if tensor is None or (tensor._node is None and self.tensor._node is not None and is_grad_enabled()):
             tensor = held[cohort] = take_rows(self.tensor, rows=cohort.rows_in(self.cohort))
         return tensor
 

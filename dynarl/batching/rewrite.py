@@ -50,8 +50,7 @@ _UNDEFINED = _Undefined()
 
 def _join(branch: Callable[..., Any], names: dict[str, Any], touched: tuple[str, ...]) -> Any:
     """Run a branch in a scope, or plainly where a scope would not be sound or of use."""
-    context = state.context
-    if context is None or context.cohort.size == 1:
+    if state.context is None:
         return branch()
     if any(isinstance(names.get(name), _CHANGEABLE) for name in touched):
         return branch()
@@ -114,9 +113,11 @@ class _Rewriter(ast.NodeTransformer):
         name = f"_dynarl_if_{self.count}"
         defaults = ", ".join(f"{out}=_dynarl_get(_dynarl_here, {out!r})" for out in outs)
         touched = tuple(n for n in loaded if not n.startswith("_dynarl"))
+        undone = {t.id for part in ast.walk(node) if isinstance(part, ast.Delete) for t in part.targets if isinstance(t, ast.Name)}
+        answer = "".join(f"_dynarl_get(locals(), {out!r}), " if out in undone else f"{out}, " for out in outs)
         source = (
             "_dynarl_here = locals()\n"
-            f"def {name}({defaults}):\n    pass\n    return ({''.join(f'{out}, ' for out in outs)})\n"
+            f"def {name}({defaults}):\n    pass\n    return ({answer})\n"
             f"({''.join(f'{out}, ' for out in outs)}) = _dynarl_join({name}, _dynarl_here, {touched!r})\n"
         )
         made = ast.parse(source).body

@@ -1,7 +1,7 @@
 """How each operation acts under the hidden batch axis: axes move by one, ranks are aligned behind it.
 
-An operation without a rule is applied as it stands, which is right for elementwise functions of one operand and for
-those of the last axes. A rule gets the operands, which of them are lanes, the number of rows, and the static arguments.
+Elementwise functions of one operand are applied as they stand (their rule is None); an operation that is not named here
+runs one sample after the other. A rule gets the operands, which of them are lanes, the number of rows, and the static arguments.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, reduction, shape
 from dynarl.autograd.tape import lane_rules, wrap
-from dynarl.batching.lane import Lane
-from dynarl.batching.run import concretize, state
+from dynarl.batching.lane import Lane, _clone, _detach, _to
+from dynarl.batching.run import state
 
 Operands = list[Any]
+_NUMBERS = (bool, int, float)
 
 
 def aligned(operands: Operands, lanes: list[bool]) -> Operands:
@@ -41,21 +43,77 @@ def _shift(axis: Any, ndim: int) -> Any:
     return axis + 1 if axis >= 0 else axis
 
 
+class _Sample:
+    """What decides promotion, of one sample: a number per sample counts as a number, whatever the batch is."""
+
+    def __init__(self, dtype: Any, ndim: int) -> None:
+        self.dtype, self.ndim = dtype, ndim
+
+
+def promoted(operands: Operands, lanes: list[bool]) -> Operands:
+    """Cast operands as they would be for one sample: a number per sample counts as 0-dim."""
+    if len({x.dtype for x in operands if x.__class__ not in _NUMBERS}) == 1:
+        return operands
+    dtype = result_type(
+        *(x if x.__class__ in _NUMBERS else _Sample(x.dtype, x.ndim - lane) for x, lane in zip(operands, lanes))
+    )
+    return [x if x.__class__ in _NUMBERS or x.dtype == dtype else x.to(dtype) for x in operands]
+
+
 def elementwise_rule(op: Any) -> Any:
     def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        return op(*aligned(operands, lanes), **static)
+        x, y = operands
+        if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
+            return op(x, y, **static)
+        if x.ndim - lanes[0] != y.ndim - lanes[1] or x.dtype is not y.dtype:
+            x, y = aligned(promoted(operands, lanes), lanes)
+        return op(x, y, **static)
 
     return rule
+
+
+def where_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    condition, *values = operands
+    values = promoted(values, lanes[1:])
+    condition, *values = aligned([condition, *values], lanes)
+    return elementwise.where(condition, *values)
 
 
 def axis_rule(op: Any) -> Any:
     def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
         (x,) = operands
-        if x.ndim == 1 and static["axis"] is None:  # one number per sample: nothing to reduce over
-            return op(x.reshape(n, 1), **{**static, "axis": (1,), "keepdims": False})
+        if x.ndim == 1:  # one number per sample counts as one dimension
+            return _of_number(op, x, n, static)
         return op(x, **{**static, "axis": _shift(static["axis"], x.ndim - 1)})
 
     return rule
+
+
+def _of_number(op: Any, x: Any, n: int, static: dict[str, Any]) -> Any:
+    axis = static["axis"]
+    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+        _shift(a, 0)
+    static = {**static, "axis": 1 if isinstance(axis, int) else (1,)}
+    return op(x.reshape(n, 1), **static).reshape(n)
+
+
+def by_row(op: Any) -> Any:
+    """Make the rule of an operation that has no other: one sample after the other, always right and never fast."""
+
+    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+        rows = [op(*(x[i] if lane else x for x, lane in zip(operands, lanes)), **static) for i in range(n)]
+        if len({tuple(row.shape) for row in rows}) > 1:
+            raise state_error(f"{op.__name__}: gives samples different shapes, which cannot be batched")
+        return shape.stack(rows)
+
+    return rule
+
+
+def _roll(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x,), axis = operands, static["axis"]
+    if axis is None:
+        return shape._roll(x.reshape(n, -1), shift=static["shift"], axis=1).reshape(x.shape)
+    return shape._roll(x, shift=static["shift"], axis=_shift(axis, x.ndim - 1))
 
 
 def _reshape(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
@@ -84,23 +142,19 @@ def _concatenate(operands: Operands, lanes: list[bool], n: int, static: dict[str
 def _matmul(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
     x, y = operands
     x_rank, y_rank = x.ndim - lanes[0], y.ndim - lanes[1]
-    if lanes[0] and not lanes[1]:
-        return linalg.matmul(x, y) if y_rank <= 2 else linalg.matmul(_lift(x, x_rank, y_rank), y)
-    if not lanes[0]:
-        if y_rank == 1 and x_rank <= 2:  # a shared matrix or vector times each sample's vector
-            return linalg.matmul(y, x.T if x_rank == 2 else x)
+    if x_rank == 0 or y_rank == 0:
+        raise ValueError("matmul: both operands must have at least one dimension, here one sample is a number")
+    if lanes[0] and not lanes[1] and y_rank <= 2:
         return linalg.matmul(x, y)
+    if lanes[1] and not lanes[0] and y_rank == 1 and x_rank <= 2:  # a shared matrix or vector times a sample's vector
+        return linalg.matmul(y, x.T if x_rank == 2 else x)
     if x_rank == 1 and y_rank == 1:
         return (x * y).sum(-1)
-    if y_rank == 1:
-        return linalg.matmul(x, y.unsqueeze(-1)).squeeze(-1)
-    if x_rank == 1:
-        return linalg.matmul(x.unsqueeze(1), y).squeeze(1)
-    return linalg.matmul(x, y)
-
-
-def _lift(x: Any, rank: int, to: int) -> Any:
-    return x.reshape(x.shape[0], *(1,) * (to - rank), *x.shape[1:])
+    rows = x.unsqueeze(-2) if x_rank == 1 else x
+    columns = y.unsqueeze(-1) if y_rank == 1 else y
+    out = linalg.matmul(*aligned([rows, columns], lanes))
+    out = out.squeeze(-2) if x_rank == 1 else out
+    return out.squeeze(-1) if y_rank == 1 else out
 
 
 def _einsum(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
@@ -136,12 +190,18 @@ def _getitem(operands: Operands, lanes: list[bool], n: int, static: dict[str, An
 _PROMOTING = [op for op in vars(elementwise).values() if getattr(op, "promotes", False)]
 _AXIS = [
     reduction._sum, reduction._mean, reduction._var, reduction._extreme, reduction._norm2, reduction._cumsum,
-    reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip, shape._roll,
+    reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip,
 ]  # fmt: skip
-state.rules = {
+_AS_IT_STANDS = [
+    *(op for op in (*vars(elementwise).values(), *vars(activation).values()) if hasattr(op, "body") and not op.promotes),
+    reduction._root, shape._triangle, _clone, _detach, _to,
+]  # fmt: skip
+state.rules.update({
+    **dict.fromkeys(_AS_IT_STANDS),
     **{op: elementwise_rule(op) for op in _PROMOTING},
     **{op: axis_rule(op) for op in _AXIS},
-    elementwise._where: elementwise_rule(elementwise._where),
+    elementwise._where: where_rule,
+    shape._roll: _roll,
     shape._reshape: _reshape,
     shape._transpose: _transpose,
     shape._broadcast_to: _broadcast,
@@ -151,8 +211,8 @@ state.rules = {
     affine.linear: _linear,
     affine.mlp: _linear,
     indexing._getitem: _getitem,
-}
-state.lane = Lane
+})  # fmt: skip
+type(state).lane, type(state).default = Lane, staticmethod(by_row)  # of every thread
 
 
 # -- functions that look at raw arrays: the same on the batch ---------------------------------------------------------
@@ -167,7 +227,7 @@ def on_rows(function: Any) -> Any:
     compute.__name__ = function.__name__
 
     def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        return compute(*aligned(operands, lanes), **static)
+        return compute(*aligned(promoted(operands, lanes), lanes), **static)
 
     state.rules[compute] = rule
     return lambda *args, **static: state.apply(compute, args, static)
@@ -237,6 +297,11 @@ def _getitem_lane(x: Any, index: Any) -> Any:
     parts = index if isinstance(index, tuple) else (index,)
     tensors = [p for p in parts if isinstance(p, (Lane, Tensor))]
     if not any(p.__class__ is Lane for p in tensors):
+        places = [k for k, p in enumerate(parts) if not isinstance(p, (slice, type(None), type(Ellipsis)))]
+        arrays = tensors or any(isinstance(p, (list, np.ndarray)) for p in parts)
+        if arrays and places[-1] - places[0] != len(places) - 1:  # NumPy would move the indexed dimension
+            holes = tuple(_HOLE if isinstance(p, Tensor) else p for p in parts)
+            return state.apply(_pick_by_row, (x, *tensors), {"index": holes})
         if tensors:
             index = tuple(p.array if isinstance(p, Tensor) else p for p in parts)
         return indexing._getitem(x, index=index)
@@ -244,11 +309,30 @@ def _getitem_lane(x: Any, index: Any) -> Any:
         raise state_error(
             "getitem: a mask would give each sample another shape; use where(), or a loop over the elements"
         )
-    if any(isinstance(p, slice) or p is None or p is Ellipsis for p in parts):
-        index = tuple(concretize(p) if p.__class__ is Lane else p for p in parts)
-        return _getitem_lane(x, index)
+    if any(not isinstance(p, (Lane, Tensor, int)) for p in parts):
+        return _mixed(x, parts, tensors)
     holes = tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)
     return state.apply(_pick, (x, *tensors), {"index": holes})
+
+
+def _mixed(x: Any, parts: tuple[Any, ...], tensors: list[Any]) -> Any:
+    """x[index] where lanes stand beside slices, lists or new axes."""
+    lead = next(i for i, p in enumerate(parts) if not isinstance(p, (Lane, Tensor, int)))
+    if any(isinstance(p, (Lane, Tensor, list, np.ndarray, int)) for p in parts[lead:]):
+        holes = tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)
+        return state.apply(_pick_by_row, (x, *tensors), {"index": holes})
+    picked = _getitem_lane(x, parts[:lead])
+    depth = max(p.ndim for p in tensors)
+    return indexing.getitem(picked, (*(slice(None),) * depth, *parts[lead:]))
+
+
+def _pick_by_row(x: Any, *picks: Any, index: Any) -> Any:
+    tensors = iter(picks)
+    return indexing.getitem(x, tuple(next(tensors) if part is _HOLE else part for part in index))
+
+
+_pick_by_row.__name__ = "getitem"
+_pick.__name__ = "getitem"
 
 
 def _gather(input: Any, dim: int, index: Any) -> Any:
@@ -287,7 +371,7 @@ def _where_op(condition: Any, input: Any, other: Any) -> Any:
     return elementwise.where(condition if isinstance(condition, Tensor) else wrap(np.asarray(condition)), input, other)
 
 
-state.rules[_where_op] = elementwise_rule(_where_op)
+state.rules[_where_op] = where_rule
 
 
 def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
@@ -297,7 +381,8 @@ def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
 def _install() -> None:
     names = (
         "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
-        "bitwise_xor", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide",
+        "bitwise_xor", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide",
+        "divide_whole", "isclose",
     )  # fmt: skip
     lane_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
     for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod"):

@@ -32,13 +32,20 @@ class Run:
         self.cohorts = self.operations = self.replayed = self.reads = 0
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
         self.draws: Any = None
+        self.error: PerSampleError | None = None
+        self.plain: set[Any] = set()
+
+    def stop(self, text: str) -> PerSampleError:
+        """Return the error that ends this call, even if the program should catch it."""
+        self.error = PerSampleError(text)
+        return self.error
 
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
         self.cohorts += 1
         if self.cohorts > self.max_cohorts:
             worst = max(self.splits, key=lambda line: len(self.splits[line]), default=None)
-            raise PerSampleError(
+            raise self.stop(
                 f"the program split into more than max_cohorts={self.max_cohorts} cohorts, most often at "
                 f"{line_of(worst)}; put the branch into a function decorated with @dynarl.per_sample, use where(), "
                 "or raise max_cohorts"
@@ -54,7 +61,6 @@ class Context:
         self.run, self.cohort, self.log, self.stack = run, cohort, log, stack
         self.position = 0
         self.steps = 0
-        run.count_cohort()
 
     def replaying(self) -> bool:
         """Tell whether what is asked for now was computed before the cohort split."""
@@ -64,7 +70,7 @@ class Context:
         """Return the next logged result; the program must ask for the same as it did the first time."""
         logged, value = self.log[self.position]
         if logged is not key:
-            raise PerSampleError(
+            raise self.run.stop(
                 f"the program did not repeat itself: replaying for another branch, {_named(key)} came at "
                 f"{line_of(user_line())} where {_named(logged)} was before. Per-sample programs must depend on their "
                 "arguments alone: no clocks, counters, outside state or random numbers but dynarl's per-sample ones"
@@ -84,6 +90,7 @@ class Context:
         before = list(self.log)
         self.run.splits.setdefault(user_line(), []).append(tuple(cohort.size for _, cohort in groups))
         for value, cohort in groups[1:]:
+            self.run.count_cohort()
             self.stack.append((cohort, [*before, (key, value)]))
         value, self.cohort = groups[0]
         self.log.append((key, value))
@@ -94,7 +101,7 @@ class Context:
         """Count an operation, and stop a program that never ends."""
         self.steps += 1
         if self.steps > self.run.max_steps:
-            raise PerSampleError(
+            raise self.run.stop(
                 f"the program made more than max_steps={self.run.max_steps} operations for samples "
                 f"{_some(self.cohort.samples())} and stands at {line_of(user_line())}: a loop that does not end? "
                 "Raise max_steps if it does"
@@ -114,7 +121,8 @@ class _State(threading.local):
     """The context of the program that runs in this thread, if one does."""
 
     context: Context | None = None
-    rules: dict[Any, Callable[..., Any]] = {}
+    rules: dict[Any, Callable[..., Any] | None] = {}
+    default: Callable[[Any], Callable[..., Any]]
     lane: Any = None
 
     def apply(self, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
@@ -129,7 +137,9 @@ class _State(threading.local):
         context.step()
         cohort, lane = context.cohort, self.lane
         operands = [a.at(cohort) if a.__class__ is lane else a for a in args]
-        rule = self.rules.get(op)
+        rule = self.rules.get(op, self)
+        if rule is self:
+            rule = self.rules[op] = self.default(op)
         if rule is None:
             out = op(*operands, **static)
         else:
@@ -164,10 +174,24 @@ def concretize(x: Any) -> Any:
     return context.narrow([(value, cohort.part(rows)) for value, rows in groups], VALUE)
 
 
+class Raised:
+    """In place of a result: what a scope raised for some of its samples, to be raised again in its caller."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.traceback = error, error.__traceback__
+
+    def again(self) -> Exception:
+        """Return the error with the traceback it had where it was raised."""
+        return self.error.with_traceback(self.traceback)
+
+
 def run_scope(
-    program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohort, run: Run
+    program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohort, run: Run, *, keep_errors: bool = False
 ) -> list[tuple[Cohort, Any]]:
-    """Run a program for a cohort and return (cohort, result) for each path that was taken."""
+    """Run a program for a cohort and return (cohort, result) for each path that was taken.
+
+    With `keep_errors` the result of a path that raised is `Raised`, for the caller may catch it for those samples.
+    """
     outer = state.context
     stack: list[tuple[Cohort, list[Any]]] = [(cohort, [])]
     results = []
@@ -181,8 +205,10 @@ def run_scope(
                 if not getattr(error, "__notes__", None):
                     samples = _some(context.cohort.samples())
                     error.add_note(f"in a per-sample program, for samples {samples} of the batch")
-                raise
-            if context.replaying():
+                if not keep_errors or isinstance(error, PerSampleError):
+                    raise
+                result = Raised(error)
+            if context.position < len(context.log):
                 context.recall(None)
             results.append((context.cohort, result))
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
+from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.lane import Lane
@@ -122,7 +123,8 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
         groups.setdefault(_key(structure, leaves, flat, numbers), []).append((part, leaves, structure))
     joined = []
     for members in groups.values():
-        target = cohort if len(groups) == 1 else _union([part for part, _, _ in members], cohort)
+        whole = sum(part.size for part, _, _ in members) == cohort.size
+        target = cohort if whole else _union([part for part, _, _ in members], cohort)
         columns = zip(*(leaves for _, leaves, _ in members))
         parts = [part for part, _, _ in members]
         leaves = [_join_leaf(list(column), parts, target, numbers) for column in columns]
@@ -135,15 +137,24 @@ def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool) -> A
     """What must be equal for two parts to be joined: structure and Python numbers that stay numbers."""
     if numbers:
         return None
-    fixed = tuple(
-        (type(leaf), leaf) if isinstance(leaf, _NUMBERS) and _all_numbers(i, structure, flat) else None
-        for i, leaf in enumerate(leaves)
-    )
-    return structure, fixed
+    return structure, tuple([_kind_of_leaf(leaf, i, structure, flat) for i, leaf in enumerate(leaves)])
 
 
-def _all_numbers(i: int, structure: Any, flat: list[Any]) -> bool:
-    return all(isinstance(leaves[i], _NUMBERS) for _, leaves, other in flat if other == structure)
+def _kind_of_leaf(leaf: Any, i: int, structure: Any, flat: list[Any]) -> Any:
+    if leaf.__class__ not in _NUMBERS:
+        return leaf.shape, leaf.dtype
+    column = [leaves[i] for _, leaves, other in flat if other == structure]
+    for like in column:  # a number joins one kind of tensor, if it can without losing anything: `halted = 0.0`
+        if like.__class__ not in _NUMBERS:
+            if _fits(leaf, like) and all(x.__class__ in _NUMBERS or (x.shape, x.dtype) == (like.shape, like.dtype) for x in column):
+                return like.shape, like.dtype
+            break
+    return leaf.__class__, leaf
+
+
+def _fits(number: Any, like: Any) -> bool:
+    kind = like.dtype.kind
+    return like.shape == () and (kind == "b" if number.__class__ is bool else kind == "f" or (kind == "i" and number.__class__ is int))
 
 
 def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
@@ -156,8 +167,8 @@ def _join_leaf(column: list[Any], parts: list[Cohort], target: Cohort, numbers: 
     first = column[0]
     if isinstance(first, _NUMBERS) and not numbers and all(leaf == first for leaf in column):
         return first
-    if all(leaf is first for leaf in column) and isinstance(first, Tensor) and not numbers:
-        return first
+    if not numbers and first.__class__ not in _NUMBERS and all(leaf is first for leaf in column):
+        return first  # what no path touched, or all share
     tensors = _as_rows(column, parts)
     if len(parts) == 1 and parts[0] is target:
         return Lane(tensors[0], target)
@@ -193,9 +204,9 @@ def _as_rows(column: list[Any], parts: list[Cohort]) -> list[Tensor]:
         elif isinstance(leaf, Tensor):
             tensors.append(leaf.expand((part.size, *leaf.shape)))
         else:
-            dtype = like.dtype if like is not None else _dtype_of(column)
+            dtype = result_type(like, leaf) if like is not None else _dtype_of(column)
             shape = like.shape if like is not None else ()
-            namespace = xp(like.at(part).array if like.__class__ is Lane else like.array) if like is not None else np
+            namespace = xp(like.tensor.array if like.__class__ is Lane else like.array) if like is not None else np
             tensors.append(wrap(namespace.full((part.size, *shape), leaf, dtype=dtype)))
     shapes = {tuple(t.shape[1:]) for t in tensors}
     if len(shapes) > 1:
@@ -203,6 +214,9 @@ def _as_rows(column: list[Any], parts: list[Cohort]) -> list[Tensor]:
             f"paths of the program return tensors of different shapes {sorted(shapes)} in the same place; "
             "pad them, or reduce them to one shape before they meet"
         )
+    if len({t.dtype for t in tensors}) > 1:
+        dtype = result_type(*(t.array for t in tensors))
+        tensors = [t.to(dtype) for t in tensors]
     return tensors
 
 

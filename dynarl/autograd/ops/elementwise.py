@@ -47,13 +47,24 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return floor_divide(x, y)
     if rounding_mode == "trunc":
-        quotient = _true_divide(x, y)
-        return trunc(quotient).to(result_type(_operand(x), _operand(y)))
+        return truncated_divide(x, y)
     if rounding_mode is not None:
         raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
     dtype = getattr(x, "dtype", None)
     if dtype is not None and dtype.kind == "f":
         return _true_divide(x, y)
+    return divide_whole(x, y)
+
+
+@laned
+def truncated_divide(x: Any, y: Any) -> Any:
+    """Return x / y rounded towards zero, in the operands' dtype."""
+    return trunc(_true_divide(x, y)).to(result_type(_operand(x), _operand(y)))
+
+
+@laned
+def divide_whole(x: Any, y: Any) -> Any:
+    """Return x / y for an x that is no floating tensor."""
     x, y = _operand(x), _operand(y) if not hasattr(y, "_node") else y
     raw = getattr(y, "array", y)
     if result_type(x, raw).kind != "f":
@@ -333,7 +344,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
         out = input if min is None else maximum(input, min)
         return out if max is None else minimum(out, max)
     if input.dtype.kind != "f" and (min.__class__ is float or max.__class__ is float):
-        input = input.to(result_type(input.array, 0.0))
+        input = input.to(result_type(input, 0.0))
     return _clamp(input, low=min, high=max)
 
 
@@ -436,6 +447,7 @@ def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None
     return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
+@laned
 def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Test |x - y| <= atol + rtol |y| elementwise."""
     a, b = _operand(x), _operand(y)
@@ -444,12 +456,12 @@ def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Tell whether all elements are close (see isclose)."""
-    return bool(isclose(x, y, rtol, atol, equal_nan).array.all())
+    return bool(isclose(x, y, rtol, atol, equal_nan).all())
 
 
 def equal(x: Any, y: Any) -> bool:
     """Tell whether two tensors have the same shape and elements."""
-    return bool(x.shape == y.shape and (x.array == y.array).all())
+    return bool(x.shape == y.shape and (x == y).all())
 
 
 @primitive(linear=True)
