@@ -37,10 +37,13 @@ from dynarl.nn.loss import (
 )
 from dynarl.nn.module import Module
 from dynarl.nn.parameter import Parameter
+from dynarl.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
     "SELU",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -48,11 +51,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "Hardtanh",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
