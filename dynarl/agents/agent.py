@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
+from dynarl.agents.stateful import Stateful
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import from_mapping
 from dynarl.envs import Environments, make
@@ -48,6 +49,8 @@ class Agent:
     envs: Environments
     sources: Mapping[str, str] = {}
     """Where each field of the config comes from, for `explain`."""
+    stateful: Stateful | None = None
+    """What runs a policy that has a state; None for policies without."""
     facts: tuple[Fact, ...] = ()
     """Implementation details that are no options, for `explain`."""
     num_threads: int | None = 1
@@ -118,16 +121,27 @@ class Agent:
         *,
         episode_start: Any = None,
         deterministic: bool = False,
+        reward: Any = None,
+        info: Any = None,
     ) -> tuple[NDArray[Any], Any]:
         """Return (action, state) for one observation or a batch, as the environment wants the action.
 
-        The state is passed through: this agent has none. Sampled actions draw from a stream of their own.
+        A policy with a state begins with None and then takes the state that the last call returned; where
+        `episode_start` is true its episode begins anew. One that looks at feedback takes the `reward` that the
+        last action earned (0 if not given) and its `info` fields by name. Other policies pass the state
+        through. Sampled actions draw from a stream of their own.
         """
         layout = self.layout
         single = _is_single(self.observation_space, obs, layout)
         batch = _stored(obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
-        action = env_action_map(self.action_space)(self.choose(batch, noise))
+        if self.stateful is None:
+            chosen = self.choose(batch, noise)
+        else:
+            chosen, state = self.stateful.choose(
+                batch, noise, state, episode_start=episode_start, reward=reward, info=info
+            )
+        action = env_action_map(self.action_space)(chosen)
         return (action[0] if single else action), state
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:
@@ -156,10 +170,22 @@ class Agent:
     ) -> Evaluation:
         """Play whole episodes in the given environments; `watch` is called before each step (to render)."""
 
-        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
+        state: Any = None
+        if self.stateful is not None:
+            envs.ask_info(self.stateful.info_fields)
+
+        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_], reward: NDArray[Any]) -> NDArray[Any]:
+            nonlocal state
             if watch is not None:
                 watch()
-            return self.choose(obs, None if deterministic else self._predict_noise(len(obs)))
+            noise = None if deterministic else self._predict_noise(len(obs))
+            if self.stateful is None:
+                return self.choose(obs, noise)
+            info = None if envs.info is None else envs.info.now
+            chosen, state = self.stateful.choose(
+                obs, noise, state, episode_start=episode_start, reward=reward, info=info
+            )
+            return chosen
 
         with blas_threads(self.num_threads):
             returns, lengths = play(envs, act, episodes)

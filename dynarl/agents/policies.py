@@ -16,7 +16,7 @@ from dynarl.autograd.ops.elementwise import exp
 from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal, StateDependentNormal
 from dynarl.envs.spaces import flat_size
 
-__all__ = ["ActorCritic", "FeaturesFactory", "head_size", "mlp"]
+__all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
@@ -84,7 +84,7 @@ class ActorCritic(nn.Module):
         self.features = None
         if features is not None:
             self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            size = _features_size(self.features, observation_space)
+            size = features_size(self.features, observation_space)
         gain = math.sqrt(2.0) if orthogonal_init else None
         outputs = head_size(action_space)
         self.actor = mlp((size, *hidden_sizes, outputs), activation, gain=gain, out_gain=0.01 if gain else None)
@@ -127,7 +127,8 @@ class ActorCritic(nn.Module):
         return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
 
 
-def _features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
+def features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
+    """Return F of a network that maps observations [B, ...] to [B, F]; raises ValueError if it does not."""
     shape = observation_space.shape if isinstance(observation_space, spaces.Box) else (flat_size(observation_space),)
     with no_grad():
         out = features(zeros(2, *(shape or ())))

@@ -35,6 +35,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
+    "PositionsOnly": (),
     "PassiveEnvChecker": (),  # what it has checked changes no result
     "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
     "RescaleAction": (),
