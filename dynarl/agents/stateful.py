@@ -45,7 +45,7 @@ class Stateful:
     def initial_state(self) -> Any:
         """Return the state of one environment before its first step, as arrays without batch axis."""
         with no_grad():
-            return map_state(lambda leaf: to_host(leaf.array), self.policy.initial_state())
+            return map_state(_host, self.policy.initial_state())
 
     def initial_states(self, rows: int) -> Any:
         """Return the state of `rows` environments before their first step."""
@@ -190,12 +190,6 @@ class Stateful:
     def _check(self) -> None:
         """Call the policy once and say what is wrong with what it returns."""
         obs, state, feedback = self._anything(2)
-        leaves: list[Any] = []
-        map_state(leaves.append, self.policy.initial_state())
-        for leaf in leaves:
-            if not isinstance(leaf, Tensor):
-                kind = type(leaf).__name__
-                raise TypeError(f"policy: initial_state() must return tensors in tuples and dicts, got {kind}")
         with no_grad():
             out = self.policy(self.agent.network_input(obs), map_state(self._tensor, state), feedback.map(self._tensor))
         if not isinstance(out, tuple) or len(out) != 3 or not hasattr(out[0], "sample_from"):
@@ -206,6 +200,13 @@ class Stateful:
         if tuple(out[1].shape) != (2,):
             raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {tuple(out[1].shape)}")
         map_state(_same_shape, state, out[2])
+
+
+def _host(leaf: Any) -> NDArray[Any]:
+    if not isinstance(leaf, Tensor):
+        kind = type(leaf).__name__
+        raise TypeError(f"policy: initial_state() must return tensors in tuples and dicts, got {kind}")
+    return to_host(leaf.array)
 
 
 def _same_shape(before: Any, after: Any) -> None:

@@ -107,7 +107,7 @@ def _offers_state(env: Any) -> bool:
 
 
 def _wrapper_fields(wrapper: Any) -> tuple[str, ...] | None:
-    if not type(wrapper).__module__.startswith("gymnasium.wrappers"):
+    if not type(wrapper).__module__.startswith(("gymnasium.wrappers", "dynarl.envs.")):
         return None
     return _WRAPPERS.get(type(wrapper).__name__)
 
