@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import networks, processes
+from benchmarks import networks, processes, recurrent
 from benchmarks.timing import QUICK, Effort, Report
 
-SECTIONS = ("mlp", "adam", "update", "act", "run", "import", "solved")
+SECTIONS = ("mlp", "adam", "update", "act", "recurrent", "run", "import", "solved")
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -81,6 +81,7 @@ def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:
         "adam": networks.adam_section,
         "update": networks.update_section,
         "act": networks.act_section,
+        "recurrent": recurrent.recurrent_section,
     }
     if section in networks_sections:
         networks_sections[section](report, libs)

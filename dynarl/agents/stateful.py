@@ -129,7 +129,8 @@ class Stateful:
         """Return the sequences of some environments: rows that count flat [B], the rest [T, n, ...]."""
         valid = batch.valid[:, env]
         found = Batch({name: batch[name][:, env][valid] for name in ("log_prob", "advantages", "returns", "value")})
-        found["input"], found["action"] = batch.input[:, env], batch.action[:, env]
+        found["input"] = batch.input[:, to_device(env, self.agent.device)]
+        found["action"] = batch.action[:, env]
         found["feedback"] = batch.feedback.map(lambda column: np.ascontiguousarray(column[:, env]))
         found["state"] = map_state(lambda leaf: leaf[env], batch.state)
         found["rows"] = None if valid.all() else np.flatnonzero(valid)
