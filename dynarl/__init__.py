@@ -58,14 +58,17 @@ clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
 swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
 del _bound, _module, _names, _name
 
-_LAZY = ("nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
+_BATCHING = ("batched", "per_sample", "Ragged", "categorical", "PerSampleError")
+_LAZY = ("batching", "nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"dynarl.{name}")
+    if name in _BATCHING:
+        return getattr(importlib.import_module("dynarl.batching"), name)
     raise AttributeError(f"module 'dynarl' has no attribute {name!r}: this torch name is not offered")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, *_BATCHING])

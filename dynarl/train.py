@@ -349,7 +349,10 @@ def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
     import gymnasium
 
     try:
-        return agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+        agent = agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+        if hasattr(agent, "check_length"):  # a run that would end before learning starts
+            agent.check_length(config.total_steps)
+        return agent
     except (ValueError, TypeError, RuntimeError, ImportError, gymnasium.error.Error) as error:
         raise ConfigError(f"{agent_cls.algorithm} on {config.env_id}: {error}") from error
 

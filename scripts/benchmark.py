@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import networks, processes, recurrent
+from benchmarks import networks, processes, recurrent, sac, value_based
 from benchmarks.timing import QUICK, Effort, Report
 
-SECTIONS = ("mlp", "adam", "update", "act", "recurrent", "run", "import", "solved")
+SECTIONS = ("mlp", "adam", "update", "act", "recurrent", "replay", "dqn", "sac", "run", "import", "solved")
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> Report:
     parser.add_argument("--quick", action="store_true", help="short rounds and runs: for a look, not for a claim")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--without-peers", action="store_true", help="leave out PyTorch and Stable-Baselines3")
+    parser.add_argument("--sbx-python", help="the Python of an environment with sbx-rl, for the section sac")
     options = parser.parse_args(arguments)
     wanted = [name.strip() for name in options.only.split(",")]
     unknown = [name for name in wanted if name not in SECTIONS]
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> Report:
     libs = libraries(peers=not options.without_peers)
     print(description(libs))
     for section in wanted:
-        run_section(section, report, libs)
+        run_section(section, report, libs, options.sbx_python)
     missed = report.missed()
     print("all goals met" if not missed else f"goals missed: {', '.join(missed)}")
     if options.json:
@@ -74,7 +75,7 @@ def description(libs: dict[str, Any]) -> str:
     )
 
 
-def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:
+def run_section(section: str, report: Report, libs: dict[str, Any], sbx_python: str | None = None) -> None:
     """Measure one section."""
     networks_sections = {
         "mlp": networks.mlp_section,
@@ -82,9 +83,13 @@ def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:
         "update": networks.update_section,
         "act": networks.act_section,
         "recurrent": recurrent.recurrent_section,
+        "replay": value_based.replay_section,
+        "dqn": value_based.dqn_section,
     }
     if section in networks_sections:
         networks_sections[section](report, libs)
+    elif section == "sac":
+        sac.section(report, libs, sbx_python)
     elif section == "run":
         contestants = {"dynarl": processes.dynarl_run}
         if "torch" in libs and find_spec("stable_baselines3"):

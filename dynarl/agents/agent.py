@@ -11,14 +11,16 @@ from typing import Any, NamedTuple, Self
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.agents.stateful import Stateful
 from dynarl.callbacks import CallbackLike, Callbacks
-from dynarl.config import from_mapping
+from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
+from dynarl.envs.masks import flat_mask
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
 from dynarl.rollout import play
@@ -47,6 +49,8 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
+    takes_masks = False
+    """Whether `choose` takes action masks as a third argument."""
     sources: Mapping[str, str] = {}
     """Where each field of the config comes from, for `explain`."""
     stateful: Stateful | None = None
@@ -82,9 +86,21 @@ class Agent:
         """Gather experience and learn from it once; `progress` in [0, 1) is how much of the run is done."""
         raise TypeError(f"{type(self).__name__}: collect_and_update must be defined")
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
-        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample."""
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *action_mask: Any) -> NDArray[Any]:
+        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample.
+
+        Agents that take masks get `action_mask` [N, M] where the environment has one.
+        """
         raise TypeError(f"{type(self).__name__}: choose must be defined")
+
+    def check_length(self, total_steps: int) -> None:
+        """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
+        starts = getattr(self.config, "learning_starts", -1)
+        if total_steps <= starts:
+            raise ConfigError(
+                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
+                "lower it or train for longer"
+            )
 
     def learn(
         self,
@@ -101,12 +117,14 @@ class Agent:
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
+        self.check_length(end)
         each = Callbacks(callbacks)
         each.begin(self)
         try:
             with blas_threads(self.num_threads):
                 while self.env_steps < end:
                     metrics = self.collect_and_update(self.env_steps / end)
+                    self._refuse_masks(self.envs)
                     stop = each.on_iteration(self, metrics) is False
                     if (on_iteration is not None and on_iteration(metrics) is False) or stop:
                         break
@@ -123,26 +141,45 @@ class Agent:
         deterministic: bool = False,
         reward: Any = None,
         info: Any = None,
-    ) -> tuple[NDArray[Any], Any]:
+        action_mask: Any = None,
+    ) -> tuple[Any, Any]:
         """Return (action, state) for one observation or a batch, as the environment wants the action.
 
         A policy with a state begins with None and then takes the state that the last call returned; where
         `episode_start` is true its episode begins anew. One that looks at feedback takes the `reward` that the
         last action earned (0 if not given) and its `info` fields by name. Other policies pass the state
-        through. Sampled actions draw from a stream of their own.
+        through. `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. Sampled
+        actions draw from a stream of their own.
         """
         layout = self.layout
         single = _is_single(self.observation_space, obs, layout)
-        batch = _stored(obs, layout, single)
+        batch = _stored(self.observation_space, obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
+        masks = self._masks(action_mask, single)
         if self.stateful is None:
-            chosen = self.choose(batch, noise)
+            chosen = self.choose(batch, noise, *masks)
         else:
             chosen, state = self.stateful.choose(
-                batch, noise, state, episode_start=episode_start, reward=reward, info=info
+                batch, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
             )
         action = env_action_map(self.action_space)(chosen)
         return (action[0] if single else action), state
+
+    def _masks(self, given: Any, single: bool) -> tuple[NDArray[np.bool_], ...]:
+        """Return the masks [N, M] as further arguments of `choose`."""
+        if given is None:
+            return ()
+        if not self.takes_masks:
+            raise ValueError(f"{type(self).__name__}: takes no action masks; PPO does")
+        masks = [given] if single else given
+        return (np.stack([flat_mask(self.action_space, mask, "predict") for mask in masks]),)
+
+    def _refuse_masks(self, envs: Environments) -> None:
+        if envs.action_mask is not None and not self.takes_masks:
+            raise ValueError(
+                f"{type(self).__name__}: the environment masks actions, which this agent would ignore; "
+                "PPO takes masks, or remove action_mask from the environment"
+            )
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:
         raise TypeError(f"{type(self).__name__}: _predict_noise must be defined")
@@ -178,12 +215,15 @@ class Agent:
             nonlocal state
             if watch is not None:
                 watch()
+            self._refuse_masks(envs)
             noise = None if deterministic else self._predict_noise(len(obs))
+            # only an agent that takes masks has the third argument
+            masks = () if envs.action_mask is None else (envs.action_mask,)
             if self.stateful is None:
-                return self.choose(obs, noise)
+                return self.choose(obs, noise, *masks)
             info = None if envs.info is None else envs.info.now
             chosen, state = self.stateful.choose(
-                obs, noise, state, episode_start=episode_start, reward=reward, info=info
+                obs, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
             )
             return chosen
 
@@ -281,12 +321,8 @@ def _evaluation_source(env: Any) -> Any:
 
 def _is_single(space: Any, obs: Any, layout: Any) -> bool:
     if layout.pack is not None:
-        part = obs
-        while isinstance(part, (dict, tuple, list)):
-            part, space = (
-                (next(iter(part.values())), space[next(iter(part))]) if isinstance(part, dict) else (part[0], space[0])
-            )
-        return np.ndim(part) == len(space.shape or ())
+        space, part = _first_leaf(space, obs)
+        return isinstance(part, str) if isinstance(space, spaces.Text) else np.ndim(part) == len(space.shape or ())
     shape = np.shape(obs)
     if shape == layout.shape:
         return True
@@ -295,16 +331,18 @@ def _is_single(space: Any, obs: Any, layout: Any) -> bool:
     raise ValueError(f"predict: obs must have shape {layout.shape} or [N, {layout.shape}], got {shape}")
 
 
-def _stored(obs: Any, layout: Any, single: bool) -> NDArray[Any]:
+def _stored(space: Any, obs: Any, layout: Any, single: bool) -> NDArray[Any]:
     if layout.pack is not None:
-        lead = () if single else (_rows(obs),)
-        packed = layout.pack(obs, lead)
+        lead = () if single else (len(_first_leaf(space, obs)[1]),)
+        packed: NDArray[Any] = layout.pack(obs, lead)
         return packed[None] if single else packed
     array = np.asarray(obs, dtype=layout.dtype)
     return array[None] if single else array
 
 
-def _rows(obs: Any) -> int:
-    while isinstance(obs, (dict, tuple, list)):
-        obs = next(iter(obs.values())) if isinstance(obs, dict) else obs[0]
-    return len(obs)
+def _first_leaf(space: Any, obs: Any) -> tuple[Any, Any]:
+    """Return a part of a nested space that holds numbers or text, and what the observation has there."""
+    while isinstance(space, spaces.Dict | spaces.Tuple):
+        key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
+        space, obs = space[key], obs[key]
+    return space, obs

@@ -20,10 +20,9 @@ FUSED = ("relu", "tanh")
 class Critics(nn.Module):
     """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
 
-    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]. Two
-    networks of 256 units take one product of [2, 256, 256] matrices where separate ones take two, and half of
-    everything around it. Weights and biases start as those of C separate `nn.Linear` layers, uniform in
-    ±1/sqrt(in).
+    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]: one
+    operation a layer, and one flat vector of parameters for Adam and Polyak, however many critics there are.
+    Weights and biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in).
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from dynarl import optim
 from dynarl.agents import schedules
-from dynarl.agents.agent import Agent, Stop
+from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
+from dynarl.agents.encoders import features_for
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.q_networks import QNetwork
 from dynarl.agents.state import from_plain, to_plain
@@ -74,6 +75,7 @@ class DQN(Agent):
             )
         self.num_actions = int(self.action_space.n)
         with seeded(derive_seed(seed, "init", bits=63)):
+            features = features or features_for(self.observation_space)
             self.policy = QNetwork(
                 self.layout.space,
                 self.num_actions,
@@ -186,19 +188,6 @@ class DQN(Agent):
         """Move the target network towards the online one, `times` times with weight tau."""
         polyak = 1.0 - (1.0 - self.config.tau) ** times
         optim.polyak_update(self._parameters, self._target_parameters, polyak)
-
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
-        """Train for `total_steps` environment steps more, see `Agent.learn`.
-
-        Raises ValueError if the training would end before the first update.
-        """
-        end = self.env_steps + total_steps
-        if total_steps >= 1 and self.config.learning_starts >= end:
-            raise ValueError(
-                f"learning_starts: {self.config.learning_starts} is not before the last of {end} steps, so nothing "
-                "would be learned; lower it or raise total_steps"
-            )
-        return super().learn(total_steps, on_iteration)
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""

@@ -12,13 +12,23 @@ from gymnasium import spaces
 
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, no_grad, zeros
-from dynarl.autograd.ops.elementwise import exp
-from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal, StateDependentNormal
-from dynarl.envs.spaces import flat_size
+from dynarl.autograd.ops.elementwise import exp, where
+from dynarl.distributions import (
+    Bernoulli,
+    Categorical,
+    Independent,
+    MultiCategorical,
+    Normal,
+    Product,
+    StateDependentNormal,
+)
+from dynarl.envs.spaces import action_leaves, flat_size
 
 __all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
+# Small enough that exp() of it is 0 and large enough that float32 sums with it stay finite.
+FORBIDDEN = -1e8
 FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
 
 
@@ -51,7 +61,12 @@ def head_size(action_space: spaces.Space[Any]) -> int:
             return int(np.sum(action_space.nvec))
         case spaces.Box() | spaces.MultiBinary():
             return math.prod(action_space.shape)
-    raise ValueError(f"action space: supported are Discrete, Box, MultiDiscrete and MultiBinary, got {action_space}")
+        case spaces.Dict() | spaces.Tuple():
+            return sum(head_size(leaf) for leaf in action_leaves(action_space))
+    raise ValueError(
+        "action space: supported are Discrete, Box, MultiDiscrete, MultiBinary and Dict or Tuple of those, "
+        f"got {action_space}"
+    )
 
 
 class ActorCritic(nn.Module):
@@ -62,7 +77,8 @@ class ActorCritic(nn.Module):
 
     Called with encoded observations [B, ...], it returns (distribution over [B], value [B]). Discrete
     actions are Categorical, Box actions Gaussian with a standard deviation that does not depend on the
-    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis. With `use_sde`, exploration noise
+    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis, Dict and Tuple actions a product
+    over their parts. With `use_sde`, exploration noise
     of Box actions is a function of the actor's last features (gSDE, arXiv:2005.05719): log_std is then [H, A].
     """
 
@@ -95,17 +111,25 @@ class ActorCritic(nn.Module):
             self.log_std = Parameter(zeros(*shape) + log_std_init)
         elif use_sde:
             raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {action_space}")
+        elif boxes := sum(head_size(leaf) for leaf in action_leaves(action_space) if isinstance(leaf, spaces.Box)):
+            self.log_std = Parameter(zeros(boxes) + log_std_init)
         self.use_sde = use_sde
 
-    def forward(self, obs: Tensor) -> tuple[Any, Tensor]:
-        """Return the action distribution and the value [B] of encoded observations [B, ...]."""
+    def forward(self, obs: Tensor, action_mask: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Return the action distribution and the value [B] of encoded observations [B, ...].
+
+        `action_mask` [B, M], True where allowed, gives all other actions probability 0 (arXiv:2006.14171).
+        """
         if self.features is not None:
             obs = self.features(obs)
         if self.use_sde and self.log_std is not None:
             features = self.actor[:-1](obs)
             noisy = StateDependentNormal(self.actor[-1](features), features, self.log_std)
             return noisy, self.critic(obs).reshape(-1)
-        return self.distribution(self.actor(obs)), self.critic(obs).reshape(-1)
+        head = self.actor(obs)
+        if action_mask is not None:
+            head = where(action_mask, head, FORBIDDEN)
+        return self.distribution(head), self.critic(obs).reshape(-1)
 
     def value(self, obs: Tensor) -> Tensor:
         """Return the value [B] alone."""
@@ -117,14 +141,29 @@ class ActorCritic(nn.Module):
     def distribution(self, head: Tensor) -> Any:
         """Return the distribution that the actor's output [B, head_size] parametrises."""
         space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return Categorical(logits=head, validate_args=False)
-        if isinstance(space, spaces.Box):
-            normal = Normal(head, exp(self.log_std), validate_args=False)
-            return Independent(normal, 1, validate_args=False)
-        if isinstance(space, spaces.MultiDiscrete):
-            return MultiCategorical(head, np.ravel(space.nvec).tolist(), validate_args=False)
-        return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
+        if not isinstance(space, spaces.Dict | spaces.Tuple):
+            return _distribution(space, head, self.log_std)
+        parts, start, first = [], 0, 0
+        for leaf in action_leaves(space):
+            size, log_std = head_size(leaf), None
+            if isinstance(leaf, spaces.Box):
+                assert self.log_std is not None
+                log_std = self.log_std[first : first + size]
+                first += size
+            parts.append(_distribution(leaf, head[:, start : start + size], log_std))
+            start += size
+        return Product(parts, validate_args=False)
+
+
+def _distribution(space: spaces.Space[Any], head: Tensor, log_std: Any) -> Any:
+    """Return the distribution over one space that `head` [B, head_size] parametrises."""
+    if isinstance(space, spaces.Discrete):
+        return Categorical(logits=head, validate_args=False)
+    if isinstance(space, spaces.Box):
+        return Independent(Normal(head, exp(log_std), validate_args=False), 1, validate_args=False)
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiCategorical(head, np.ravel(space.nvec).tolist(), validate_args=False)
+    return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
 
 
 def features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:

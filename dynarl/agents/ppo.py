@@ -24,6 +24,7 @@ from dynarl import nn, optim
 from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.encoders import ENCODERS, features_for
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
 from dynarl.agents.recurrent import RecurrentActorCritic
@@ -89,6 +90,9 @@ class PPOConfig:
     """Scale observations by their running mean and standard deviation, clipped to +-10."""
     normalize_reward: bool = False
     """Scale rewards by the running standard deviation of the discounted return, clipped to +-10."""
+    encoder: Literal["auto", "nature", "residual", "none"] = "auto"
+    """Network shared by actor and critic where observations hold images (or text, which is embedded): the
+    Nature CNN, or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of actor and critic."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
@@ -120,6 +124,7 @@ class PPOConfig:
             raise ValueError(f"recurrent: {self.recurrent!r} policies have no state-dependent exploration (use_sde)")
         fraction("gamma", "gae_lambda", config=self)
         one_of("activation", ACTIVATIONS, config=self)
+        one_of("encoder", ENCODERS, config=self)
         one_of("learning_rate_schedule", ("constant", "linear"), config=self)
         one_of("clip_range_schedule", ("constant", "linear"), config=self)
         if any(size < 1 for size in self.hidden_sizes):
@@ -137,7 +142,7 @@ class PPOConfig:
 
 
 class PPO(Agent):
-    """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete and MultiBinary actions.
+    """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete, MultiBinary and mixed (Dict, Tuple) actions.
 
     >>> agent = PPO("CartPole-v1", seed=0).learn(50_000)
 
@@ -148,6 +153,7 @@ class PPO(Agent):
     algorithm = "ppo"
     config_class = PPOConfig
     config: PPOConfig
+    takes_masks = True
     sources = ppo_details.SOURCES
     facts = ppo_details.FACTS
 
@@ -171,6 +177,8 @@ class PPO(Agent):
                 f"({cfg.num_steps} steps x {self.envs.num_envs} environments)"
             )
         with seeded(derive_seed(seed, "init", bits=63)):
+            if features is None and policy is None:
+                features = self._encoder()
             self.policy = policy or self._own_policy(features)
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
@@ -213,6 +221,16 @@ class PPO(Agent):
         memory: dict[str, Any] = {"recurrent": cfg.recurrent, "recurrent_hidden_size": cfg.recurrent_hidden_size}
         return RecurrentActorCritic(self.layout.space, self.action_space, **memory, **layers)
 
+    def _encoder(self) -> nn.Module | None:
+        """Return the network that images and text need before actor and critic."""
+        encoder = features_for(self.observation_space, self.config.encoder)
+        if encoder is not None and self.config.normalize_obs:
+            raise ValueError(
+                f"normalize_obs: images are scaled by 255 and text is embedded, got {self.observation_space}; "
+                "leave it off, or set encoder to 'none'"
+            )
+        return encoder
+
     # -- acting ---------------------------------------------------------------------------------------------------
 
     def network_input(self, obs: NDArray[Any]) -> Any:
@@ -223,11 +241,11 @@ class PPO(Agent):
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(
-        self, obs: NDArray[Any], noise: NDArray[np.float32] | None
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return (action [N, ...], log_prob [N], value [N]) for stored observations and noise [N, K]."""
         with no_grad():
-            distribution, value = self.policy(self.network_input(obs))
+            distribution, value = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
         return self.stored_action(action), to_host(log_prob.array), to_host(value.array)
@@ -239,12 +257,18 @@ class PPO(Agent):
             value = self.policy.value(inputs) if hasattr(self.policy, "value") else self.policy(inputs)[1]
         return to_host(value.array)
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+    def choose(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
         """Return actions for stored observations: the distribution's mode without noise, else a sample."""
         with no_grad():
-            distribution, _ = self.policy(self.network_input(obs))
+            distribution, _ = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
         return self.stored_action(action)
+
+    def _mask_input(self, action_mask: Any) -> tuple[Any, ...]:
+        """Return what the policy is called with besides the observation: the mask [B, M] where there is one."""
+        return () if action_mask is None else (wrap(to_device(action_mask, self.device)),)
 
     def stored_action(self, action: Any) -> NDArray[Any]:
         """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
@@ -327,7 +351,7 @@ class PPO(Agent):
         if self.stateful is not None:
             log_prob, value, entropy = self.stateful.evaluate(minibatch, with_entropy=with_entropy)
         else:
-            distribution, value = self.policy(wrap(minibatch.input))
+            distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
             log_prob = distribution.log_prob(wrap(minibatch.action))
         advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
@@ -349,7 +373,8 @@ class PPO(Agent):
         if self.stateful is not None:
             return self.stateful.batch(fragment)
         rows = fragment.flatten()
-        names = ("action", "log_prob", "advantages", "returns", "value")
+        names = ["action", "log_prob", "advantages", "returns", "value"]
+        names += ["action_mask"] if "action_mask" in rows else []
         batch = Batch({name: to_device(rows[name], self.device) for name in names})
         batch["input"] = self.network_input(rows.obs).array
         if self.action_shape:  # as the distribution samples them: one row of numbers each

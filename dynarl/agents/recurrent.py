@@ -8,8 +8,9 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.policies import ActorCritic, FeaturesFactory, features_size
+from dynarl.agents.policies import FORBIDDEN, ActorCritic, FeaturesFactory, features_size
 from dynarl.autograd import Tensor, zeros
+from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.ops.recurrent import gru_cell, lstm_cell
 from dynarl.envs.spaces import flat_size
 from dynarl.rollout import Feedback
@@ -70,7 +71,7 @@ class RecurrentActorCritic(nn.Module):
         x = obs if self.features is None else self.features(obs)
         actor, critic = (self._step(m, x, s) for m, s in zip((self.actor_memory, self.critic_memory), state))
         value = self.heads.critic(critic[0]).reshape(-1)
-        return self.heads.distribution(self.heads.actor(actor[0])), value, (actor, critic)
+        return self._distribution(self.heads.actor(actor[0]), feedback.action_mask), value, (actor, critic)
 
     def sequence(self, obs: Tensor, state: Any, feedback: Feedback) -> tuple[Any, Tensor]:
         """Return distribution and value over the T * N rows of encoded observations [T, N, ...]."""
@@ -84,7 +85,11 @@ class RecurrentActorCritic(nn.Module):
             hx = tuple(part.unsqueeze(0) for part in first)
             outputs.append(memory(x, hx if self.is_lstm else hx[0], reset=reset)[0].reshape(steps * rows, -1))
         actor, critic = outputs
-        return self.heads.distribution(self.heads.actor(actor)), self.heads.critic(critic).reshape(-1)
+        mask = None if feedback.action_mask is None else feedback.action_mask.reshape(steps * rows, -1)
+        return self._distribution(self.heads.actor(actor), mask), self.heads.critic(critic).reshape(-1)
+
+    def _distribution(self, head: Tensor, action_mask: Tensor | None) -> Any:
+        return self.heads.distribution(head if action_mask is None else where(action_mask, head, FORBIDDEN))
 
     def _step(self, memory: Any, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         weights = (memory.weight_ih_l0, memory.weight_hh_l0, memory.bias_ih_l0, memory.bias_hh_l0)

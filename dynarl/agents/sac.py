@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents.agent import Agent, Stop
+from dynarl.agents.agent import Agent
 from dynarl.agents.critics import Critics
 from dynarl.agents.sac_config import SACConfig
 from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
@@ -122,22 +122,6 @@ class SAC(Agent):
         return uniform * 2.0 - 1.0
 
     # -- learning -------------------------------------------------------------------------------------------------
-
-    def learn(self, total_steps: int, on_iteration: Stop | None = None) -> Self:
-        """Train for `total_steps` environment steps more; see `Agent.learn`.
-
-        Raises ValueError where all these steps would come before the first gradient step.
-        """
-        self.check_length(self.env_steps + total_steps)
-        return super().learn(total_steps, on_iteration)
-
-    def check_length(self, total_steps: int) -> None:
-        """Refuse a run of `total_steps` environment steps that would end before learning starts."""
-        if total_steps <= self.config.learning_starts:
-            raise ValueError(
-                f"learning_starts: {self.config.learning_starts} is not reached in {total_steps} steps, so nothing "
-                "would be learned; lower it or train for longer"
-            )
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Make train_freq steps in every environment, then the gradient steps that these transitions pay for."""

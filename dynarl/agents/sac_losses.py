@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dynarl.autograd import primitive, xp
+from dynarl.autograd.tape import wrap
 
 __all__ = ["critic_loss", "discrete_policy_loss", "policy_loss", "soft_td_target"]
 
@@ -28,23 +29,31 @@ def critic_loss(q: Any, *, td_target: Any) -> Any:
     return (error * error).sum() * (0.5 * scale), (lambda g: error * (g * scale),)
 
 
-@primitive
+def _policy_vjps(chosen: Any, log_prob: Any, alpha: float) -> Any:
+    count = log_prob.shape[0]
+    return (
+        lambda g: chosen * (g * (-1.0 / count)),
+        lambda g: xp(g).broadcast_to(g * (alpha / count), log_prob.shape),
+    )
+
+
+def _policy_lifted(q: Any, log_prob: Any, *, alpha: float) -> Any:
+    return _policy_vjps(wrap(_first_smallest(q.array)), log_prob, alpha)
+
+
+@primitive(lifted=_policy_lifted)
 def policy_loss(q: Any, log_prob: Any, *, alpha: float) -> Any:
     """Return mean(alpha log pi(a|s) - min_i Q_i(s, a)), arXiv:1812.05905 eq. 7: q [C, B], log_prob [B].
 
     The gradient of the minimum goes to the first of the smallest Q.
     """
-    np_ = xp(q)
-    smallest = q.argmin(axis=0)
-    count = log_prob.shape[0]
-    first = np_.arange(q.shape[0]).reshape(-1, 1) == smallest
-    chosen = first.astype(q.dtype)
-    loss = (log_prob * alpha - (q * chosen).sum(axis=0)).sum() * (1.0 / count)
-    return loss, (lambda g: chosen * (g * (-1.0 / count)), lambda g: _spread(g * (alpha / count), log_prob))
+    loss = (log_prob * alpha - q.min(axis=0)).sum() * (1.0 / log_prob.shape[0])
+    return loss, _policy_vjps(_first_smallest(q), log_prob, alpha)
 
 
-def _spread(g: Any, like: Any) -> Any:
-    return xp(like).broadcast_to(g, like.shape)
+def _first_smallest(q: Any) -> Any:
+    """Return 1 where Q [C, B] is the first smallest of its column, 0 elsewhere."""
+    return (xp(q).arange(q.shape[0])[:, None] == q.argmin(axis=0)).astype(q.dtype)
 
 
 def discrete_policy_loss(log_prob: Any, q: Any, *, alpha: float) -> Any:

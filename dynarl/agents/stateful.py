@@ -79,6 +79,7 @@ class Stateful:
         obs: NDArray[Any],
         noise: NDArray[np.float32] | None,
         carried: Carried | None,
+        action_mask: NDArray[np.bool_] | None = None,
         *,
         episode_start: Any = None,
         reward: Any = None,
@@ -106,7 +107,7 @@ class Stateful:
         for name in self.info_fields if info is not None else ():
             fields[name] = np.asarray(info[name], np.float32).reshape(rows)
         before = encode_action(agent.action_space, carried.action, start)
-        feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields)
+        feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields, action_mask)
         state = reset_rows(carried.state, start, self.initial_state())
         action, _, _, after = self.act(obs, noise, state, feedback)
         return action, Carried(after, action)

@@ -12,7 +12,7 @@ from dynarl.autograd.creation import _finish, _shape
 from dynarl.autograd.device import to_host
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tape import drawn, wrap
 from dynarl.autograd.tensor import Tensor
 
 __all__ = ["Generator", "default_generator", "manual_seed"]
@@ -102,6 +102,7 @@ def _gaussian(shape: tuple[int, ...], dtype: Any, generator: Any) -> np.ndarray[
     return np.asarray(stream(generator).standard_normal(shape, dtype=kind)).astype(dtype)
 
 
+@drawn
 def rand(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -109,6 +110,7 @@ def rand(
     return _finish(_uniform(_shape(size), dtype, generator), device, requires_grad)
 
 
+@drawn
 def randn(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -122,6 +124,7 @@ def _floating(dtype: Any, name: str) -> Any:
     return dtype
 
 
+@drawn
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw uniformly from [0, 1) with the shape, dtype and device of another tensor."""
     return rand(
@@ -129,6 +132,7 @@ def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Ten
     )
 
 
+@drawn
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw from the standard normal with the shape, dtype and device of another tensor."""
     return randn(
@@ -139,6 +143,7 @@ def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Te
     )
 
 
+@drawn
 def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Draw integers from [low, high): randint(high, size) or randint(low, high, size)."""
     if size is None:
@@ -149,11 +154,13 @@ def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = 
     return _finish(stream(generator).integers(low, high, tuple(size)).astype(dtype or np.int64), device, False)
 
 
+@drawn
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Return a random order of 0 ... n - 1."""
     return _finish(stream(generator).permutation(n).astype(dtype or np.int64), device, False)
 
 
+@drawn
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, device: Any = None) -> Tensor:
     """Draw from normal distributions with the given means and standard deviations."""
     if isinstance(std, (int, float)) and std < 0:
@@ -164,6 +171,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
     return randn(tuple(size), generator=generator, device=device) * std + mean
 
 
+@drawn
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Draw 0 or 1 with the probabilities of the tensor (or p everywhere)."""
     probabilities = to_host(input.array) if p is None else np.asarray(p)
@@ -173,6 +181,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     return _finish(np.asarray(draw).astype(input.dtype), input.device, False)
 
 
+@drawn
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
     """Draw class indices from rows of unnormalised weights: [rows, num_samples], or [num_samples] for one row."""
     weights = np.atleast_2d(to_host(input.array)).astype(np.float64)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
-from functools import partial
+from functools import partial, wraps
 from inspect import Parameter as SignatureParameter
 from inspect import signature
 from typing import Any, Protocol, TypeVar, overload
@@ -168,6 +168,61 @@ def detect_anomaly() -> Iterator[None]:
 
 
 _tensor: Any = object
+
+
+class _NoLane:
+    """Stands in until dynarl.batching brings the class of per-sample tensors."""
+
+
+lane_type: Any = _NoLane
+lane_apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
+lane_rules: dict[str, Callable[..., Any]] = {}
+lane_draws: dict[str, Callable[..., Any]] | None = None
+"""While per-sample programs run: what draws random numbers for each sample by itself, by function name."""
+
+
+lane_inside: Callable[[], bool] = bool
+
+
+def bind_lane(
+    kind: type, apply: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any], inside: Callable[[], bool]
+) -> None:
+    """Tell the tape the class of per-sample tensors, what applies an operation to them, and where one is inside."""
+    global lane_type, lane_apply, lane_inside
+    lane_type, lane_apply, lane_inside = kind, apply, inside
+
+
+def set_lane_draws(draws: dict[str, Callable[..., Any]] | None) -> None:
+    """Let functions decorated with `drawn` go by these while per-sample programs run."""
+    global lane_draws
+    lane_draws = draws
+
+
+def drawn(function: _F) -> _F:
+    """Let a function that draws from the default generator draw per sample inside a per-sample program."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if lane_draws is not None and lane_inside() and kwargs.get("generator") is None:
+            return lane_draws[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def laned(function: _F) -> _F:
+    """Let a function that looks at raw arrays go by its rule in `lane_rules` where it meets a per-sample tensor."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for a in args:
+            if a.__class__ is lane_type:
+                return lane_rules[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
 _new: Callable[[type], Any] = object.__new__
 
 
@@ -366,6 +421,8 @@ def primitive(
 def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
         if not isinstance(x, _tensor):
+            if x.__class__ is lane_type:
+                return lane_apply(op, (x,), static)  # type: ignore[misc]
             x = wrap(_operand(x))
         array = x.array
         if floats and array.dtype.kind != "f":
@@ -410,10 +467,14 @@ def _promoting(body: Callable[..., Any]) -> Any:
         a, b = x, y
         if isinstance(x, _tensor):
             a, edges[0] = x.array, x._node
+        elif x.__class__ is lane_type:
+            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             a = _operand(x)
         if isinstance(y, _tensor):
             b, edges[1] = y.array, y._node
+        elif y.__class__ is lane_type:
+            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             b = _operand(y)
         try:
@@ -448,6 +509,8 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
                 edges.append(edge)
                 if edge is not None:
                     needs = True
+            elif a.__class__ is lane_type:
+                return lane_apply(op if owner is None else owner(), args, static)  # type: ignore[misc]
             else:
                 arrays.append(None if a is None else _operand(a))
                 edges.append(None)

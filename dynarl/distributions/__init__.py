@@ -7,6 +7,7 @@ from dynarl.distributions.independent import Independent
 from dynarl.distributions.kl import kl_divergence, register_kl
 from dynarl.distributions.multi_categorical import MultiCategorical
 from dynarl.distributions.normal import Normal
+from dynarl.distributions.product import Product
 from dynarl.distributions.state_dependent import StateDependentNormal
 from dynarl.distributions.tanh_normal import TanhNormal
 from dynarl.distributions.uniform import Uniform
@@ -18,6 +19,7 @@ __all__ = [
     "Independent",
     "MultiCategorical",
     "Normal",
+    "Product",
     "StateDependentNormal",
     "TanhNormal",
     "Uniform",

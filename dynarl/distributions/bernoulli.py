@@ -32,9 +32,9 @@ class Bernoulli(Distribution):
             self._validate_args = validate_args
         if self._validate_args:
             if probs is None:
-                check_parameter(self, "logits", given.array, REAL)
+                check_parameter(self, "logits", given, REAL)
             else:
-                check_parameter(self, "probs", given.array, UNIT_INTERVAL)
+                check_parameter(self, "probs", given, UNIT_INTERVAL)
         if probs is None:
             self.logits = given
         else:

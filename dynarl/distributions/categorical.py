@@ -50,9 +50,9 @@ class Categorical(Distribution):
         self._from_logits = probs is None
         if self._validate_args:
             if probs is None:
-                check_parameter(self, "logits", given.array, REAL)
+                check_parameter(self, "logits", given, REAL)
             else:
-                check_parameter(self, "probs", given.array, NON_NEGATIVE_ROWS)
+                check_parameter(self, "probs", given, NON_NEGATIVE_ROWS)
         if probs is None:
             self._logits = logits
         else:

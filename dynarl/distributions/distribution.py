@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, get_default_dtype, no_grad, rand, randn, tensor
+from dynarl.autograd import Tensor, get_default_dtype, no_grad, rand, randn, tape, tensor
 from dynarl.autograd.ops.elementwise import exp, sqrt
 
 Shape = tuple[int, ...]
@@ -160,16 +160,21 @@ class Distribution:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
+def is_tensor(value: Any) -> bool:
+    """Tell whether a value is a tensor, of a batch or of one sample."""
+    return isinstance(value, Tensor) or value.__class__ is tape.lane_type
+
+
 def as_parameters(*values: Any) -> list[Tensor]:
     """Return tensors of one floating dtype for parameters given as numbers or tensors."""
-    like = next((v for v in values if isinstance(v, Tensor)), None)
+    like = next((v for v in values if is_tensor(v)), None)
     if like is None:
         return [tensor(v, dtype=get_default_dtype()) for v in values]
     for v in values:
-        if not isinstance(v, (Tensor, int, float, np.number)):
+        if not (is_tensor(v) or isinstance(v, (int, float, np.number))):
             raise ValueError(f"Input arguments must all be numbers or Tensors, got {type(v).__name__}")
     dtype = like.dtype if like.dtype.kind == "f" else get_default_dtype()
-    return [v if isinstance(v, Tensor) else tensor(v, dtype=dtype, device=like.device) for v in values]
+    return [v if is_tensor(v) else tensor(v, dtype=dtype, device=like.device) for v in values]
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape:

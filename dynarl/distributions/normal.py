@@ -13,7 +13,7 @@ from dynarl.autograd.ops.elementwise import square
 from dynarl.autograd.ops.probability import erfinv, normal_entropy, normal_log_prob
 from dynarl.autograd.tape import wrap
 from dynarl.distributions.checks import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
-from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape
+from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape, is_tensor
 
 
 class Normal(Distribution):
@@ -23,15 +23,15 @@ class Normal(Distribution):
     noise_kind = "normal"
 
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        if not (isinstance(loc, Tensor) and isinstance(scale, Tensor)):
+        if not (is_tensor(loc) and is_tensor(scale)):
             loc, scale = as_parameters(loc, scale)
         self._loc, self._scale = loc, scale
         self.batch_shape = broadcast_shape(tuple(loc.shape), tuple(scale.shape))
         if validate_args is not None:
             self._validate_args = validate_args
         if self._validate_args:
-            check_parameter(self, "loc", loc.array, REAL)
-            check_parameter(self, "scale", scale.array, POSITIVE)
+            check_parameter(self, "loc", loc, REAL)
+            check_parameter(self, "scale", scale, POSITIVE)
 
     def _full(self, parameter: Tensor) -> Tensor:
         return parameter if tuple(parameter.shape) == self.batch_shape else parameter.expand(self.batch_shape)

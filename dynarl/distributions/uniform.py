@@ -25,8 +25,8 @@ class Uniform(Distribution):
         if validate_args is not None:
             self._validate_args = validate_args
         if self._validate_args:
-            check_parameter(self, "low", low.array, REAL)
-            check_parameter(self, "high", high.array, REAL)
+            check_parameter(self, "low", low, REAL)
+            check_parameter(self, "high", high, REAL)
             if not bool((low.array < high.array).all()):
                 raise ValueError("Uniform is not defined when low>= high")
 

@@ -38,8 +38,8 @@ def check(env: Any, *, steps: int = 500, seed: int = 0, show: bool = True) -> li
     """Return what is wrong with an environment, errors first; with `show`, print it.
 
     ``env`` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment.
-    About ``steps`` steps are made, after resets with ``seed``, others, and none. An environment that was passed in is left in whatever state
-    that leads to; one made here is closed.
+    About ``steps`` steps are made, after resets with ``seed``, others, and none. An environment that was passed
+    in is left in whatever state that leads to; one made here is closed.
     """
     found: dict[tuple[str, str], Finding] = {}
 

@@ -11,6 +11,8 @@ Registered as ``dynarl/NAME-v0`` when `dynarl.envs` is imported. V below is the 
 | dynarl/ObservationValue-v0 | one step, obs is -1 or 1, reward is obs | V(obs) = obs |
 | dynarl/IdentityDiscrete-v0 (MultiDiscrete, MultiBinary) | 32 steps, truncated; act as observed | reward 1 |
 | dynarl/IdentityBox-v0 | the same with reward -(action - obs)^2 | reward 0 |
+| dynarl/IdentityMixed-v0, IdentityMixedTuple-v0 | Dict or Tuple, rewards summed | reward 1, 2 |
+| dynarl/MaskedBandit-v0 | one step, arm i pays i / n; the mask is the obs | V(obs) = (largest arm allowed) / n |
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["Chain", "Identity", "ObservationValue", "register_known"]
+__all__ = ["Chain", "Identity", "MaskedBandit", "ObservationValue", "register_known"]
 
 
 class Chain(gymnasium.Env[np.ndarray, Any]):
@@ -71,7 +73,8 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
 class Identity(gymnasium.Env[Any, Any]):
     """Observe a sample of ``action_space`` and be paid for acting as observed.
 
-    Truncated after ``length`` steps. The reward is 1 or 0, in a Box minus the squared distance.
+    Truncated after ``length`` steps. The reward is 1 or 0, in a Box minus the squared distance, in a Dict or
+    Tuple the sum over its parts.
     """
 
     def __init__(self, action_space: spaces.Space[Any], length: int = 32) -> None:
@@ -88,23 +91,38 @@ class Identity(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Compare with the target and draw the next."""
-        if isinstance(self.action_space, spaces.Box):
-            reward = -float(np.sum(np.square(action - self._target)))
-        else:
-            reward = float(np.array_equal(action, self._target))
+        reward = self._reward(self.action_space, action, self._target)
         self._count += 1
         return self._draw(), reward, False, self._count >= self.length, {}
 
     def get_state(self) -> dict[str, Any]:
         """Steps made and the target."""
-        return {"count": self._count, "target": np.array(self._target)}
+        return {"count": self._count, "target": _arrays(self._target)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from `get_state`."""
-        self._count, self._target = int(state["count"]), np.array(state["target"])
+        self._count, self._target = int(state["count"]), _arrays(state["target"])
+
+    def _reward(self, space: spaces.Space[Any], action: Any, target: Any) -> float:
+        match space:
+            case spaces.Dict():
+                return sum(self._reward(part, action[key], target[key]) for key, part in space.items())
+            case spaces.Tuple():
+                return sum(map(self._reward, space, action, target))
+            case spaces.Box():
+                return -float(np.sum(np.square(action - target)))
+        return float(np.array_equal(action, target))
 
     def _draw(self) -> Any:
-        match self.action_space:
+        self._target = self._sample(self.action_space)
+        return self._target
+
+    def _sample(self, space: spaces.Space[Any]) -> Any:
+        match space:
+            case spaces.Dict():
+                return {key: self._sample(part) for key, part in space.items()}
+            case spaces.Tuple():
+                return tuple(self._sample(part) for part in space)
             case spaces.Box() as box:
                 target: Any = self.np_random.uniform(box.low, box.high).astype(box.dtype)
             case spaces.Discrete() as discrete:
@@ -112,9 +130,15 @@ class Identity(gymnasium.Env[Any, Any]):
             case spaces.MultiDiscrete() as multi:
                 target = (multi.start + self.np_random.integers(multi.nvec)).astype(multi.dtype)
             case _:
-                target = self.np_random.integers(0, 2, self.action_space.shape, dtype=np.int8)
-        self._target = target
+                target = self.np_random.integers(0, 2, space.shape, dtype=np.int8)
         return target
+
+
+def _arrays(value: Any) -> Any:
+    """Return nested dicts and sequences of numbers as dicts and tuples of arrays of their own."""
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    return tuple(map(_arrays, value)) if isinstance(value, tuple | list) else np.array(value)
 
 
 class ObservationValue(gymnasium.Env[np.ndarray, Any]):
@@ -146,12 +170,76 @@ class ObservationValue(gymnasium.Env[np.ndarray, Any]):
         self._sign = float(state["sign"])
 
 
+class MaskedBandit(gymnasium.Env[np.ndarray, Any]):
+    """One step: arm i of n pays i / n, but some arms are forbidden; playing one of those is an error.
+
+    The observation is the mask as numbers. It is also given as ``info["action_mask"]``, or with
+    ``source="method"`` by ``action_masks()``. With ``components`` > 1 the action is MultiDiscrete, that many
+    bandits whose pay is averaged.
+    """
+
+    def __init__(self, arms: int = 4, components: int = 1, source: str = "info") -> None:
+        if source not in ("info", "method"):
+            raise ValueError(f"MaskedBandit: source must be 'info' or 'method', got {source!r}")
+        self.arms, self.components = arms, components
+        self.observation_space = spaces.Box(0.0, 1.0, (arms * components,), np.float32)
+        self.action_space: spaces.Space[Any] = spaces.Discrete(arms)
+        if components > 1:
+            self.action_space = spaces.MultiDiscrete([arms] * components)
+        if source == "method":
+            self.action_masks = self._flat
+        self._in_info = source == "info"
+        self._mask = np.ones((components, arms), np.bool_)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Forbid arms at random, but not all."""
+        super().reset(seed=seed)
+        self._mask = self.np_random.random((self.components, self.arms)) < 0.5
+        allowed = self.np_random.integers(self.arms, size=self.components)
+        self._mask[np.arange(self.components), allowed] = True
+        return self._obs(), self._info()
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Pay the arms; raises ValueError for a forbidden one."""
+        arms = np.atleast_1d(action)
+        if not self._mask[np.arange(self.components), arms].all():
+            raise ValueError(f"MaskedBandit: the action must be allowed by the mask {self._flat()}, got {action}")
+        return self._obs(), float(arms.mean()) / self.arms, True, False, self._info()
+
+    def best(self) -> float:
+        """What the best allowed arms pay."""
+        return float((self.arms - 1 - self._mask[:, ::-1].argmax(axis=1)).mean()) / self.arms
+
+    def get_state(self) -> dict[str, Any]:
+        """The mask."""
+        return {"mask": self._mask.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._mask = np.array(state["mask"])
+
+    def _flat(self) -> np.ndarray:
+        return self._mask.reshape(-1).copy()
+
+    def _obs(self) -> np.ndarray:
+        return self._flat().astype(np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": self._flat()} if self._in_info else {}
+
+
 def _identity(kind: str, length: int = 32) -> Identity:
     offered: dict[str, spaces.Space[Any]] = {
         "Discrete": spaces.Discrete(3),
         "Box": spaces.Box(-1.0, 1.0, (2,), np.float32),
         "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
         "MultiBinary": spaces.MultiBinary(3),
+        "Mixed": spaces.Dict(choice=spaces.Discrete(3), amount=spaces.Box(-1.0, 1.0, (2,), np.float32)),
+        "MixedTuple": spaces.Tuple(
+            (spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.MultiDiscrete([2, 3]), spaces.Discrete(2, start=1))
+        ),
     }
     return Identity(offered[kind], length)
 
@@ -165,8 +253,9 @@ def register_known() -> None:
         "Terminated": (Chain, {"rewards": (1.0,), "end": "terminated"}),
         "TwoStateChain": (Chain, {"rewards": (1.0, 2.0), "end": "terminated"}),
         "ObservationValue": (ObservationValue, {}),
+        "MaskedBandit": (MaskedBandit, {}),
     }
-    for kind in ("Discrete", "Box", "MultiDiscrete", "MultiBinary"):
+    for kind in ("Discrete", "Box", "MultiDiscrete", "MultiBinary", "Mixed", "MixedTuple"):
         known[f"Identity{kind}"] = (_identity, {"kind": kind})
     for name, (entry, kwargs) in known.items():
         if f"dynarl/{name}-v0" not in gymnasium.registry:

@@ -43,6 +43,10 @@ class Environments(Protocol):
     episode. `step` takes the policy's actions (see `dynarl.envs.spaces.action_layout`), clips or
     shifts them for the environment, and has already reset what ended, except where a vector
     environment insists on doing so in a step of its own (``Step.valid``).
+
+    ``action_mask`` [N, M] says which actions are allowed at ``obs`` (see `dynarl.envs.masks`), and
+    ``next_action_mask`` which were at the last step's ``next_obs``, before any reset. Both are None where
+    the environments have no masks, which is known after the first `reset`; they are the caller's to keep.
     """
 
     num_envs: int
@@ -52,6 +56,8 @@ class Environments(Protocol):
     episode_start: NDArray[np.bool_]
     env_ids: NDArray[np.int64]
     exact_state: bool
+    action_mask: NDArray[np.bool_] | None
+    next_action_mask: NDArray[np.bool_] | None
     info: InfoFields | None
     """The fields of `ask_info`; None where nobody asked."""
 
@@ -99,7 +105,7 @@ class Ledger:
     ) -> None:
         self.layout = observation_layout(observation_space)
         self.action_shape, self.action_dtype = action_layout(action_space)
-        self.map_action: Callable[[NDArray[Any]], NDArray[Any]] = env_action_map(action_space)
+        self.map_action: Callable[[NDArray[Any]], Any] = env_action_map(action_space)
         ids = np.arange(num_envs) if env_ids is None else np.asarray(env_ids)
         if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs or ids.min() < 0:
             raise ValueError(f"env_ids: must be {num_envs} different integers from 0 on, got {ids.tolist()}")
@@ -125,7 +131,7 @@ class Ledger:
         self.start[which] = self.step
         self.returns[which] = 0.0
 
-    def actions(self, action: Any) -> NDArray[Any]:
+    def actions(self, action: Any) -> Any:
         """Check the policy's actions [N, ...] and turn them into the environment's."""
         if self.step == 0 and self.episode[0] < 0:
             raise RuntimeError("step: call reset() before the first step")

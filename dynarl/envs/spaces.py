@@ -1,7 +1,8 @@
 """Observations and actions of gymnasium spaces as plain arrays.
 
 A policy sees arrays: an observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored as
-it is, one of a Dict or Tuple of those as one flat float32 vector. `encode` makes network input of both.
+it is, a Text as the ids of its characters, one of a Dict or Tuple of those as one flat float32 vector.
+`encode` makes network input of all. An action of a Dict or Tuple is one flat float32 vector too.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 __all__ = [
     "ObservationLayout",
     "action_layout",
+    "action_leaves",
     "encode",
     "env_action_map",
     "flat_size",
     "observation_layout",
+    "parts_of",
 ]
 
-_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of those"
-_ACTIONS = "Discrete, Box (floating point), MultiDiscrete and MultiBinary"
+_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text, and Dict or Tuple of those"
+_ACTIONS = "Discrete, Box (floating point), MultiDiscrete, MultiBinary, and Dict or Tuple of those"
 
 
 class ObservationLayout(NamedTuple):
@@ -48,6 +51,8 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
         return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead))
     if isinstance(space, spaces.Discrete):
         return ObservationLayout(space, (), np.dtype(np.int64), None)
+    if isinstance(space, spaces.Text):
+        return ObservationLayout(space, (size,), np.dtype(np.int32), lambda obs, lead: _ids(space, obs, lead))
     assert space.shape is not None and space.dtype is not None
     return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
 
@@ -55,8 +60,9 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
 def flat_size(space: Space[Any]) -> int:
     """Return the number of features `encode` makes of one observation.
 
-    Box: its elements; MultiBinary: its bits; Discrete and MultiDiscrete: one per value (one-hot); Dict
-    and Tuple: the sum over their parts. Raises ValueError for anything else, saying what is supported.
+    Box: its elements; MultiBinary: its bits; Discrete and MultiDiscrete: one per value (one-hot); Text: one
+    id per character it may have; Dict and Tuple: the sum over their parts. Raises ValueError for anything
+    else, saying what is supported.
     """
     match space:
         case spaces.Discrete():
@@ -65,8 +71,10 @@ def flat_size(space: Space[Any]) -> int:
             size = int(np.sum(space.nvec))
         case spaces.Box() | spaces.MultiBinary():
             size = prod(space.shape or ())
+        case spaces.Text():
+            size = int(space.max_length)
         case spaces.Dict() | spaces.Tuple():
-            size = sum(flat_size(part) for _, part in _parts(space))
+            size = sum(flat_size(part) for _, part in parts_of(space))
         case _:
             raise ValueError(f"observation space: supported are {_OBSERVATIONS}, got {space}")
     if size == 0:
@@ -82,6 +90,8 @@ def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.f
     shape of a Box or MultiBinary (images).
     """
     obs = np.asarray(obs)
+    if isinstance(space, spaces.Text):
+        return obs.astype(np.float32)
     if isinstance(space, spaces.Discrete):
         return _one_hot(obs[..., None], np.array([space.n]), np.array([space.start]))
     lead = obs.shape[: obs.ndim - len(space.shape or ())]
@@ -97,7 +107,8 @@ def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return shape and dtype in which the policy's actions are stored.
 
     Discrete: int64 scalars counted from 0; MultiDiscrete and MultiBinary: int64; Box: float32, before
-    any clipping. Raises ValueError for an unsupported space.
+    any clipping; Dict and Tuple: float32 [D], the numbers of all parts side by side. Raises ValueError for
+    an unsupported space.
     """
     match space:
         case spaces.Discrete():
@@ -106,16 +117,58 @@ def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
             return tuple(space.shape), np.dtype(np.int64)
         case spaces.Box() if np.issubdtype(space.dtype, np.floating) and prod(space.shape) > 0:
             return tuple(space.shape), np.dtype(np.float32)
+        case spaces.Dict() | spaces.Tuple() if action_leaves(space):
+            return (sum(_width(leaf) for leaf in action_leaves(space)),), np.dtype(np.float32)
     raise ValueError(f"action space: supported are {_ACTIONS}, got {space}")
 
 
-def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def action_leaves(space: Space[Any]) -> list[Space[Any]]:
+    """Return the parts of a nested Dict or Tuple action space that hold numbers, in the order of their columns."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return [leaf for _, part in parts_of(space) for leaf in action_leaves(part)]
+    return [space]
+
+
+def _width(leaf: Space[Any]) -> int:
+    return prod(action_layout(leaf)[0])
+
+
+def _mixed_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
+    """Return the function from [N, D] to a list of N nested actions."""
+    leaves = action_leaves(space)
+    layouts = [action_layout(leaf) for leaf in leaves]
+    maps = [env_action_map(leaf) for leaf in leaves]
+    ends = np.cumsum([prod(shape) for shape, _ in layouts])[:-1]
+
+    def build(part: Space[Any], columns: Any, row: int) -> Any:
+        if isinstance(part, spaces.Dict):
+            built = {key: build(inner, columns, row) for key, inner in parts_of(part)}
+            return {key: built[key] for key in part.spaces}
+        if isinstance(part, spaces.Tuple):
+            return tuple(build(inner, columns, row) for _, inner in parts_of(part))
+        return next(columns)[row]
+
+    def to_env(action: NDArray[Any]) -> list[Any]:
+        pieces = np.split(np.asarray(action), ends, axis=1)
+        columns = [
+            to_leaf(piece.astype(dtype).reshape(-1, *shape))
+            for to_leaf, piece, (shape, dtype) in zip(maps, pieces, layouts)
+        ]
+        return [build(space, iter(columns), row) for row in range(len(action))]
+
+    return to_env
+
+
+def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
     """Return the function from the policy's actions [N, ...] to the environment's.
 
-    Box actions are clipped to the bounds and cast; a Discrete or MultiDiscrete start is added. The
-    policy's array is never changed or handed on where an environment could write to it.
+    Box actions are clipped to the bounds and cast; a Discrete or MultiDiscrete start is added; of a Dict or
+    Tuple comes a list of N nested actions. The policy's array is never changed or handed on where an
+    environment could write to it.
     """
     action_layout(space)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return _mixed_action_map(space)
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
         dtype: Any = space.dtype
@@ -144,7 +197,7 @@ def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> N
     return out.reshape(*values.shape[:-1], -1)
 
 
-def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
+def parts_of(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
     """Keys and sub-spaces, those of a Dict by sorted key, however it was written down."""
     if isinstance(space, spaces.Dict):
         return sorted(space.spaces.items(), key=lambda item: str(item[0]))
@@ -154,9 +207,25 @@ def _parts(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]
 def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...]) -> NDArray[np.float32]:
     """A (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return np.concatenate([_pack(part, obs[key], lead) for key, part in _parts(space)], axis=-1)
+        return np.concatenate([_pack(part, obs[key], lead) for key, part in parts_of(space)], axis=-1)
+    if isinstance(space, spaces.Text):
+        return _ids(space, obs, lead).astype(np.float32)
     array = np.asarray(obs)
     shape = (*lead, *(space.shape or ()))
     if array.shape != shape:
         raise ValueError(f"a part of the observation must have shape {shape}, got {array.shape} for {space}")
     return encode(space, array).reshape(*lead, -1)
+
+
+def _ids(space: spaces.Text, text: Any, lead: tuple[int, ...]) -> NDArray[np.int32]:
+    """Text with leading shape ``lead`` ((), or (N,): a sequence) to int32 [*lead, max_length].
+
+    A character is its place in the space's character set, counted from 1; 0 fills up.
+    """
+    texts = list(text) if lead else [text]
+    out = np.zeros((len(texts), int(space.max_length)), np.int32)
+    for row, one in zip(out, texts):
+        if not isinstance(one, str) or not space.contains(one):
+            raise ValueError(f"a text must lie in {space}, got {one!r}")
+        row[: len(one)] = [space.character_index(c) + 1 for c in one]
+    return out if lead else out[0]

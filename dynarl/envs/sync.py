@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.envs.info import InfoFields
+from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.state import env_state, has_exact_state, load_env_state
 
@@ -44,7 +45,7 @@ class SyncEnvironments:
         )
         self.num_envs = len(self._envs)
         self.env_ids = self._ledger.env_ids
-        self.observation_space = self._ledger.layout.space
+        self.observation_space = first.observation_space
         self.action_space = first.action_space
         self.exact_state = all(has_exact_state(env) for env in self._envs)
         self.spec = first.spec
@@ -54,6 +55,9 @@ class SyncEnvironments:
         self._scalar_actions = self._ledger.action_shape == ()
         self.info: InfoFields | None = None
         self.obs: NDArray[Any] = self._empty()
+        self._masks = MaskSource(self.action_space, self.num_envs, has_method=first.has_wrapper_attr(METHOD))
+        self.action_mask: NDArray[np.bool_] | None = None
+        self.next_action_mask: NDArray[np.bool_] | None = None
 
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
@@ -62,6 +66,7 @@ class SyncEnvironments:
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
         obs = self._empty()
+        self.action_mask = self._masks.empty()
         self._begin(range(self.num_envs), obs)
         self.obs, self.episode_start = obs, np.ones(self.num_envs, np.bool_)
         return obs
@@ -82,6 +87,7 @@ class SyncEnvironments:
         dtype, shape, ndarray, i, fields = layout.dtype, layout.shape, np.ndarray, 0, self.info
         if fields is not None:
             fields.begin_step()
+        mask = self._masks.empty()
         try:
             for i, env in enumerate(self._envs):
                 obs, reward, terminated, truncated, info = env.step(each[i])
@@ -94,6 +100,8 @@ class SyncEnvironments:
                 rewards.append(reward)
                 terminations.append(terminated)
                 truncations.append(truncated)
+                if mask is not None and not terminated:  # nothing is done in a terminal state
+                    mask[i] = self._masks.one(env, info, ledger.where(i))
         except Exception as error:
             error.add_note(self._note(i))
             raise
@@ -103,9 +111,11 @@ class SyncEnvironments:
             self._flags(terminations, "terminated"),
             self._flags(truncations, "truncated"),
         )
+        self.action_mask = self.next_action_mask = mask
         if ended is None:
             self.obs, self.episode_start = next_obs, self._running
         else:
+            self.action_mask = None if mask is None else mask.copy()
             self.obs = next_obs.copy()
             self.episode_start = transition.terminated | transition.truncated
             self._begin(ended.tolist(), self.obs)
@@ -126,6 +136,8 @@ class SyncEnvironments:
         }
         if self.info is not None:
             state["info"] = self.info.state_dict()
+        if self.action_mask is not None:
+            state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
             state["envs"] = {str(i): env_state(env) for i, env in enumerate(self._envs)}
         return state
@@ -141,12 +153,14 @@ class SyncEnvironments:
             self.reset()
             return
         for i, env in enumerate(self._envs):
-            env.reset(seed=self._ledger.episode_seed(i))
+            _, info = env.reset(seed=self._ledger.episode_seed(i))
+            self._masks.settle(info)
             load_env_state(env, state["envs"][str(i)])
         self.obs = np.array(state["obs"])
         self.episode_start = np.array(state["episode_start"])
         if self.info is not None:
             self.info.load_state_dict(state["info"])
+        self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
 
     def _begin(self, which: Any, obs: NDArray[Any]) -> None:
         """Reset the environments ``which`` and write their first observations into ``obs``."""
@@ -158,6 +172,11 @@ class SyncEnvironments:
                 if self.info is not None:
                     self.info.reset(i, info, ledger.where)
                 obs[i] = ledger.coerce(first, (), f"{ledger.where(i)}, reset")
+                if i == 0 and ledger.step == 0:
+                    self._masks.settle(info)
+                    self.action_mask = self._masks.empty() if self.action_mask is None else self.action_mask
+                if self.action_mask is not None:
+                    self.action_mask[i] = self._masks.one(self._envs[i], info, f"{ledger.where(i)}, reset")
             except Exception as error:
                 error.add_note(self._note(i))
                 raise

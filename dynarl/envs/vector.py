@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
 from dynarl.envs.info import InfoFields
+from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
@@ -47,7 +49,7 @@ class VectorEnvironments:
         )
         self.num_envs: int = env.num_envs
         self.env_ids = self._ledger.env_ids
-        self.observation_space = self._ledger.layout.space
+        self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
         self.exact_state = has_exact_vector_state(env)
         self.spec = env.spec
@@ -62,6 +64,10 @@ class VectorEnvironments:
         layout = self._ledger.layout
         self._shape = (self.num_envs, *layout.shape)
         self.obs: NDArray[Any] = np.empty(self._shape, layout.dtype)
+        self._call_masks = _mask_caller(env)
+        self._masks = MaskSource(self.action_space, self.num_envs, has_method=self._call_masks is not None)
+        self.action_mask: NDArray[np.bool_] | None = None
+        self.next_action_mask: NDArray[np.bool_] | None = None
 
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
@@ -70,10 +76,12 @@ class VectorEnvironments:
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
         self._ledger.begin(slice(None))
-        obs, info = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
+        obs, infos = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
         self.obs = self._own(obs, ", reset")
+        self._masks.settle(infos)
+        self.action_mask = self._read_masks(infos, ", reset")
         self._ledger.check_obs(self.obs)
-        self._fields_of_reset(range(self.num_envs), info)
+        self._fields_of_reset(range(self.num_envs), infos)
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._resetting = None
         return self.obs
@@ -86,6 +94,9 @@ class VectorEnvironments:
         """
         ledger = self._ledger
         actions = ledger.actions(action)
+        if isinstance(actions, list):  # nested ones, which a vector environment takes as nested arrays
+            memory: Any = create_empty_array(self.action_space, self.num_envs)
+            actions = concatenate(self.action_space, actions, memory)
         try:
             obs, reward, terminated, truncated, infos = self._env.step(actions)
         except Exception as error:
@@ -97,11 +108,13 @@ class VectorEnvironments:
         truncated = self._flags(truncated, "truncated")
         if self.info is not None:
             self._fields_of_step(infos, terminated | truncated)
+        self.action_mask = self.next_action_mask = self._read_masks(infos, default=self._masks.empty())
         if self._mode is AutoresetMode.NEXT_STEP:
             return self._step_of_next_step(obs, reward, terminated, truncated)
         next_obs = obs
         if self._mode is AutoresetMode.SAME_STEP and (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             next_obs = self._true_successor(obs, terminated | truncated, infos)
+            self.next_action_mask = self._final_masks(truncated & ~terminated, infos)
         step, ended = ledger.record(next_obs, reward, terminated, truncated)
         if ended is None:
             self.obs, self.episode_start = obs, self._running
@@ -110,13 +123,14 @@ class VectorEnvironments:
         self.episode_start = terminated | truncated
         self.obs = obs
         if self._mode is AutoresetMode.DISABLED:
-            first, info = self._env.reset(
+            first, infos = self._env.reset(
                 seed=self._seeds(self.episode_start), options={"reset_mask": self.episode_start.copy()}
             )
             first = self._own(first, ", reset")
+            self.action_mask = self._read_masks(infos, ", reset", default=self.action_mask)
             self.obs = next_obs.copy()
             self.obs[ended] = first[ended]
-            self._fields_of_reset(ended.tolist(), info)
+            self._fields_of_reset(ended.tolist(), infos)
         elif self._mode is AutoresetMode.SAME_STEP:
             self._fields_of_reset(ended.tolist(), infos)
         ledger.check_obs(self.obs)
@@ -137,6 +151,8 @@ class VectorEnvironments:
         }
         if self.info is not None:
             state["info"] = self.info.state_dict()
+        if self.action_mask is not None:
+            state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
             state["env"] = vector_state(self._env)
         return state
@@ -148,7 +164,9 @@ class VectorEnvironments:
             self.reset()
             return
         everywhere = np.ones(self.num_envs, np.bool_)
-        self._env.reset(seed=self._seeds(everywhere))
+        _, infos = self._env.reset(seed=self._seeds(everywhere))
+        self._masks.settle(infos)
+        self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
         self.obs = np.array(state["obs"])
         load_vector_state(self._env, state["env"], self.obs)
         self.episode_start = np.array(state["episode_start"])
@@ -208,6 +226,34 @@ class VectorEnvironments:
             next_obs[i] = self._ledger.coerce(final[i], (), f"{self._ledger.where(i)}, final_obs")
         return next_obs
 
+    def _read_masks(
+        self, infos: Any, when: str = "", default: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_] | None:
+        """Return the masks [N, M] after a reset or step; ``default`` where nothing is said of an environment."""
+        where = self._ledger.where() + when
+        if self._call_masks is not None:
+            return self._masks.all(self._call_masks(), where)
+        if self._masks.kind is None:
+            return None
+        given = infos.get(KEY)
+        if given is None and default is None:
+            raise ValueError(f"{where}: infos has no {KEY!r}, as the first reset's did; give it at every step")
+        said = infos.get("_" + KEY, np.ones(self.num_envs, np.bool_))
+        if default is not None:  # said of some environments only, where others were reset
+            given = [given[i] if given is not None and said[i] else None for i in range(self.num_envs)]
+        return self._masks.all(given, where, default)
+
+    def _final_masks(self, bootstrapped: NDArray[np.bool_], infos: Any) -> NDArray[np.bool_] | None:
+        """Return the masks at the true successors: SAME_STEP keeps those of ended episodes in ``final_info``."""
+        masks = self.action_mask
+        if masks is None:
+            return None
+        masks = masks.copy()
+        given = (infos.get("final_info") or {}).get(KEY)
+        for i in np.flatnonzero(bootstrapped).tolist():
+            masks[i] = True if given is None else flat_mask(self.action_space, given[i], self._ledger.where(i))
+        return masks
+
     def _seeds(self, which: NDArray[np.bool_]) -> Any:
         """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
         ledger = self._ledger
@@ -244,6 +290,18 @@ class VectorEnvironments:
             f"{self._ledger.where()}: {field} must be {kind} of shape ({self.num_envs},), "
             f"got {array.dtype} of shape {array.shape}"
         )
+
+
+def _mask_caller(env: VectorEnv[Any, Any, Any]) -> Any:
+    """Return a function that asks the environments for their masks, None where they have no such method."""
+    inner = env.unwrapped
+    if isinstance(inner, SyncVectorEnv):
+        known = all(one.has_wrapper_attr(METHOD) for one in inner.envs)
+        return (lambda: inner.call(METHOD)) if known else None
+    if isinstance(inner, AsyncVectorEnv):
+        return None  # asking another process for a method it may not have would kill it: use infos
+    method = getattr(inner, METHOD, None)
+    return method if callable(method) else None
 
 
 def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:

@@ -22,6 +22,7 @@ from dynarl.nn.activation import (
     Tanh,
 )
 from dynarl.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from dynarl.nn.conv import AvgPool2d, Conv2d, MaxPool2d
 from dynarl.nn.layers import Dropout, Embedding, Flatten, LayerNorm, RMSNorm, Unflatten
 from dynarl.nn.linear import Identity, Linear
 from dynarl.nn.loss import (
@@ -45,8 +46,10 @@ __all__ = [
     "GRU",
     "LSTM",
     "SELU",
+    "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
@@ -64,6 +67,7 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool2d",
     "Mish",
     "Module",
     "ModuleDict",

@@ -11,6 +11,7 @@ from dynarl import autograd
 from dynarl.autograd.ops import activation as activations
 from dynarl.autograd.ops import affine, elementwise
 from dynarl.autograd.ops.activation import sigmoid
+from dynarl.autograd.ops.conv import avg_pool2d, conv2d, max_pool2d
 from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.normalization import layer_norm as _layer_norm
 from dynarl.nn.loss import (
@@ -26,8 +27,10 @@ from dynarl.nn.loss import (
 )
 
 __all__ = [
+    "avg_pool2d",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "conv2d",
     "cross_entropy",
     "dropout",
     "elu",
@@ -42,6 +45,7 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "max_pool2d",
     "mish",
     "mse_loss",
     "nll_loss",

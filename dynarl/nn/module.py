@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dynarl.autograd import Tensor
+from dynarl.autograd import Tensor, tape
 from dynarl.autograd import device as device_class
 from dynarl.nn import structure
 from dynarl.nn.hooks import Hooks, RemovableHandle
@@ -34,6 +34,11 @@ class Module:
     forward: Callable[..., Any] = _missing_forward
     _kinds: dict[str, str]
     _hooks: Hooks | None = None
+    _straight = False  # a class of this package: no branches on values, so no scope for per-sample programs
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._straight = cls.__module__.startswith("dynarl.nn.")
 
     def __init__(self) -> None:
         self.__dict__["_kinds"] = {}
@@ -41,6 +46,8 @@ class Module:
         self.training = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if structure.scope is not None and not self._straight:
+            return structure.scope(self, args, kwargs)
         if self._hooks is None:
             return self.forward(*args, **kwargs)
         return self._hooks.call(self, args, kwargs)
@@ -64,6 +71,11 @@ class Module:
                 structure.changed()
             elif name == "forward":
                 structure.changed()
+            elif value.__class__ is tape.lane_type:
+                raise RuntimeError(
+                    f"{type(self).__name__}.{name}: a per-sample tensor cannot be kept on a Module, it belongs to the "
+                    "samples of one call; return it as state and pass it in again"
+                )
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:

@@ -31,7 +31,8 @@ class ActingPolicy(Protocol):
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return action [N, ...], log_prob [N] and value [N] for obs [N, ...] and noise [N, K].
 
-        The action is the policy's own: unclipped, Discrete counted from 0.
+        The action is the policy's own: unclipped, Discrete counted from 0. Where the environments have
+        action masks, they are a third argument, [N, M].
         """
         ...
 
@@ -81,12 +82,18 @@ class Collector:
         finals: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
         infos: list[Any] = []
         noise = self._noise_block()
+        masks = self._mask_memory()
         obs, shared = envs.obs, None
         valid_[...] = True
         for t in range(self.num_steps):
             obs_[t] = obs
             start_[t] = envs.episode_start
-            action, log_prob_[t], value_[t] = act(obs, None if noise is None else noise[t])
+            numbers = None if noise is None else noise[t]
+            if masks is None:
+                action, log_prob_[t], value_[t] = act(obs, numbers)
+            else:
+                masks[t] = envs.action_mask
+                action, log_prob_[t], value_[t] = act(obs, numbers, masks[t])  # type: ignore[call-arg]
             action_[t] = action
             next_obs, reward_[t], terminated_[t], truncated_[t], valid, info = step(action)
             obs = envs.obs
@@ -153,6 +160,16 @@ class Collector:
         for name in ("terminated", "truncated", "episode_start"):
             fragment[name] = np.zeros(lead, np.bool_)
         return fragment
+
+    def _mask_memory(self) -> NDArray[np.bool_] | None:
+        """Return where the masks of this fragment's steps go, [T, N, M]; known once environments were reset."""
+        mask = self.envs.action_mask
+        if mask is None:
+            return None
+        if "action_mask" not in self._fragment:
+            self._fragment["action_mask"] = np.ones((self.num_steps, *mask.shape), np.bool_)
+        masks: NDArray[np.bool_] = self._fragment["action_mask"]
+        return masks
 
     def _noise_block(self) -> list[NDArray[np.float32]] | None:
         """The noise of this fragment's steps, [N, K] each."""

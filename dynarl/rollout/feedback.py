@@ -33,18 +33,22 @@ class Feedback(NamedTuple):
     ``action`` [N, A] float32, the policy's own previous action (Discrete and MultiDiscrete one-hot, others as
     numbers) and ``reward`` [N] float32, what it earned (as the environment gave it); both 0 at the start of
     an episode. ``episode_start`` [N] bool. ``info`` has the declared fields, float32 [N] each; at the start of
-    an episode they are what the reset's info said, or 0.
+    an episode they are what the reset's info said, or 0. ``action_mask`` [N, M] bool says which actions are
+    allowed now, None where the environment allows all: the policy's distribution must give the others
+    probability 0.
     """
 
     action: Any
     reward: Any
     episode_start: Any
     info: Mapping[str, Any]
+    action_mask: Any = None
 
     def map(self, function: Callable[[Any], Any]) -> Feedback:
         """Apply a function to every array."""
         info = {name: function(column) for name, column in self.info.items()}
-        return Feedback(function(self.action), function(self.reward), function(self.episode_start), info)
+        mask = None if self.action_mask is None else function(self.action_mask)
+        return Feedback(function(self.action), function(self.reward), function(self.episode_start), info, mask)
 
 
 def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -60,6 +64,8 @@ def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.boo
 
 def map_state(function: Callable[..., Any], state: Any, *others: Any) -> Any:
     """Apply a function to the leaves of states of one structure; raises ValueError where they differ."""
+    if state is None and all(other is None for other in others):
+        return None
     if isinstance(state, Mapping):
         if any(not isinstance(other, Mapping) or set(other) != set(state) for other in others):
             raise ValueError(_differ(state, others))

@@ -73,11 +73,13 @@ class StatefulCollector(Collector):
         finals: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
         infos: list[Any] = []
         self._ends = []
-        noise = self._noise_block()
+        noise, masks = self._noise_block(), self._mask_memory()
         for t in range(self.num_steps):
             obs, start = envs.obs, envs.episode_start
             fragment["obs"][t], fragment["episode_start"][t] = obs, start
-            feedback = self._feedback(start, None if envs.info is None else envs.info.now)
+            feedback = self._feedback(start, None if envs.info is None else envs.info.now, envs.action_mask)
+            if masks is not None:
+                masks[t] = envs.action_mask
             for name, column in feedback.info.items():
                 fragment["info/" + name][t] = column
             state = reset_rows(self._state, start, initial)
@@ -110,19 +112,21 @@ class StatefulCollector(Collector):
         self._action = np.array(state["before"]["action"])
         self._reward = np.array(state["before"]["reward"])
 
-    def _feedback(self, start: NDArray[np.bool_], info: Any) -> Feedback:
+    def _feedback(self, start: NDArray[np.bool_], info: Any, mask: Any) -> Feedback:
         action = encode_action(self.envs.action_space, self._action, start)
-        return Feedback(action, np.where(start, np.float32(0), self._reward), start, info or {})
+        return Feedback(action, np.where(start, np.float32(0), self._reward), start, info or {}, mask)
 
     def _end(self, env: NDArray[np.int64]) -> tuple[Any, Feedback]:
         """Return state and feedback of episodes that just ended, before anything was reset."""
         no_start = np.zeros(self.envs.num_envs, np.bool_)
-        feedback = self._feedback(no_start, None if self.envs.info is None else self.envs.info.reached)
+        info = None if self.envs.info is None else self.envs.info.reached
+        feedback = self._feedback(no_start, info, self.envs.next_action_mask)
         return map_state(lambda leaf: leaf[env], self._state), feedback.map(lambda column: column[env])
 
     def _values(self, obs: NDArray[Any], bootstrap: NDArray[np.bool_]) -> NDArray[Any]:
         start = self.envs.episode_start
-        cut = self._feedback(start, None if self.envs.info is None else self.envs.info.now)
+        info = None if self.envs.info is None else self.envs.info.now
+        cut = self._feedback(start, info, self.envs.action_mask)
         # At the cut an episode that just ended has its V from the rows before, whatever comes out here.
         state = reset_rows(self._state, start, self.policy.initial_state())
         if self._ends:
@@ -157,4 +161,5 @@ def sequence_feedback(fragment: Fragment, action_space: Any) -> Feedback:
     before = np.concatenate((fragment.first_action[None], fragment["action"][:-1]))
     reward = np.concatenate((fragment.first_reward[None], fragment["reward"][:-1]))
     info = {name.removeprefix("info/"): column for name, column in fragment.items() if name.startswith("info/")}
-    return Feedback(encode_action(action_space, before, start), np.where(start, np.float32(0), reward), start, info)
+    earned, mask = np.where(start, np.float32(0), reward), fragment.get("action_mask")
+    return Feedback(encode_action(action_space, before, start), earned, start, info, mask)

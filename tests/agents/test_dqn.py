@@ -1,11 +1,13 @@
 """DQN on environments with known values, its bookkeeping, and exact resume."""
 
 import dataclasses
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 
+from dynarl import cli
 from dynarl.agents import DQN, DQNConfig
 from dynarl.autograd import tensor
 from dynarl.envs import SyncEnvironments
@@ -306,8 +308,22 @@ def test_other_action_spaces_are_refused():
 
 def test_learning_must_start_before_the_end():
     agent = DQN("CartPole-v1", learning_starts=1000)
-    with pytest.raises(ValueError, match="learning_starts: 1000 is not before the last of 500 steps"):
+    with pytest.raises(ValueError, match="learning_starts: 1000 is not reached in 500 steps"):
         agent.learn(500)
+
+
+def test_the_script_says_so_too(tmp_path, capsys):
+    arguments = ["--total-steps", "500", "--learning-starts", "1000", "--run-dir", str(tmp_path / "run")]
+    assert cli.main(DQN, arguments) == 2
+    assert "learning_starts: 1000 is not reached in 500 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["acrobot", "cartpole", "lunarlander", "mountaincar"])
+def test_configs_are_understood(name, capsys):
+    path = Path(__file__).parents[2] / "configs" / "dqn" / f"{name}.yaml"
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(DQN, [str(path), "--help"])
+    assert "--target-update-interval" in capsys.readouterr().out
 
 
 def test_cartpole_is_learned():
@@ -325,3 +341,14 @@ def test_cartpole_is_learned():
 
     agent.learn(40_000, check)
     assert max(found) >= 450
+
+
+@pytest.mark.parametrize("variant", ["plain", "prioritized", "rainbow", "qr_all"])
+def test_on_the_device(device, variant):
+    agent = DQN("dynarl/TwoStateChain-v0", device=device, **{**QUICK, **VARIANTS[variant]})
+    agent.learn(128)
+    assert agent.grad_steps > 0
+    assert agent.evaluate(2).mean == 3.0
+    again = DQN("dynarl/TwoStateChain-v0", device=device, **{**QUICK, **VARIANTS[variant]})
+    again.load_state_dict(agent.state_dict())
+    again.learn(64)

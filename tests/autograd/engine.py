@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 import dynarl
-from dynarl.autograd.ops import activation, affine, indexing
+from dynarl.autograd.ops import activation, affine, conv, indexing
 from tests.autograd.case import Library
 
-# softplus, logsigmoid, linear and one_hot of nn.functional are the engine's
-ENGINE = Library(dynarl, activation, affine, indexing)
+# softplus, logsigmoid, linear, one_hot and conv2d of nn.functional are the engine's
+ENGINE = Library(dynarl, activation, affine, indexing, conv)
 
 
 def is_tensor(value: Any) -> bool:

@@ -7,6 +7,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import SyncEnvironments, VectorEnvironments, make
+from dynarl.envs.spaces import observation_layout
 
 
 def drive(envs, steps=60, seed=0):
@@ -197,7 +198,7 @@ def test_dict_observations_in_vector_environments(mode):
     functions = [lambda: Dictionary(gymnasium.make("CartPole-v1", max_episode_steps=5))] * 2
     vector = make(SyncVectorEnv(functions, autoreset_mode=mode), seed=1)
     single = make(functions[0], 2, seed=1)
-    assert vector.observation_space.shape == (6,)
+    assert observation_layout(vector.observation_space).shape == (6,)
     for one, other in zip(drive(vector, 4), drive(single, 4)):
         np.testing.assert_array_equal(one, other)
 

@@ -78,12 +78,26 @@ def test_dict_is_flattened_by_sorted_key():
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Text(3), spaces.Sequence(spaces.Discrete(2)), spaces.Dict({"x": spaces.Text(3)})],
+    [spaces.Sequence(spaces.Discrete(2)), spaces.Dict({"x": spaces.Graph(spaces.Discrete(2), None)})],
     ids=str,
 )
 def test_unsupported_observations(space):
     with pytest.raises(ValueError, match="observation space: supported are Box, Discrete, MultiDiscrete, Multi"):
         observation_layout(space)
+
+
+def test_text():
+    space = spaces.Text(4, charset="abc")
+    layout = observation_layout(space)
+    assert (layout.shape, layout.dtype) == ((4,), np.int32)
+    ids = {c: space.character_index(c) + 1 for c in "abc"}
+    assert sorted(ids.values()) == [1, 2, 3]
+    assert layout.pack("ca", ()).tolist() == [ids["c"], ids["a"], 0, 0]
+    assert layout.pack(("b", "abca"), (2,)).tolist() == [[ids["b"], 0, 0, 0], [ids[c] for c in "abca"]]
+    nested = observation_layout(spaces.Dict(word=space, n=spaces.Discrete(2)))
+    assert nested.pack({"word": "b", "n": 1}, ()).tolist() == [0, 1, ids["b"], 0, 0, 0]
+    with pytest.raises(ValueError, match=r"a text must lie in Text\(.*got 'xyz'"):
+        layout.pack("xyz", ())
 
 
 def test_empty_observation():
@@ -93,7 +107,7 @@ def test_empty_observation():
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Dict({"a": spaces.Discrete(2)}), spaces.Box(0, 5, (2,), np.int64), spaces.Text(2)],
+    [spaces.Dict({"a": spaces.Text(2)}), spaces.Tuple(()), spaces.Box(0, 5, (2,), np.int64), spaces.Text(2)],
     ids=str,
 )
 def test_unsupported_actions(space):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dynarl.envs import make
+from dynarl.envs import action_layout, make
 from dynarl.envs.state import has_exact_state
 
 KNOWN = [env_id for env_id in gymnasium.registry if env_id.startswith("dynarl/")]
@@ -36,9 +36,14 @@ CASES = {
 def actions(envs, steps, seed):
     rng = np.random.default_rng(seed)
     space = envs.action_space
-    shape = (envs.num_envs, *(space.shape or ()))
+    shape, dtype = action_layout(space)
     for _ in range(steps):
-        yield (rng.normal(size=shape).astype(np.float32) if hasattr(space, "low") else rng.integers(0, 2, shape))
+        if envs.action_mask is not None:
+            yield (envs.action_mask * rng.random(envs.action_mask.shape)).argmax(axis=1)
+        elif isinstance(space, gymnasium.spaces.Box):
+            yield rng.normal(size=(envs.num_envs, *shape)).astype(np.float32)
+        else:
+            yield rng.integers(0, 2, (envs.num_envs, *shape)).astype(dtype)
 
 
 def trace(envs, steps, seed):
@@ -53,6 +58,8 @@ def through_files(value):
     """JSON for scalars, bytes for arrays, as a checkpoint does."""
     if isinstance(value, dict):
         return {key: through_files(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [through_files(item) for item in value]
     if isinstance(value, np.ndarray):
         assert value.dtype != object
         return np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape).copy()

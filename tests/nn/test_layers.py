@@ -197,7 +197,7 @@ def test_all_is_what_is_offered():
         assert getattr(nn, name) is not None
     for name in F.__all__:
         assert callable(getattr(F, name))
-    assert not hasattr(nn, "Conv2d")
+    assert not hasattr(nn, "Conv3d")
 
 
 def test_utils_is_the_optimisers_clipping():

@@ -44,6 +44,12 @@ def compare_modules(ours, theirs, *inputs):
 
 
 LAYERS = [
+    ("Conv2d", (3, 4, 3), {}, (2, 3, 5, 6)),
+    ("Conv2d", (3, 4, (2, 3)), {"stride": 2, "padding": (1, 0), "bias": False}, (2, 3, 5, 6)),
+    ("Conv2d", (3, 4, 3), {"padding": "same", "dilation": 2}, (3, 5, 6)),
+    ("MaxPool2d", (2,), {}, (2, 3, 5, 6)),
+    ("MaxPool2d", (3, 2), {"padding": 1}, (2, 3, 5, 6)),
+    ("AvgPool2d", (2,), {}, (2, 3, 5, 6)),
     ("Linear", (3, 4), {}, (5, 3)),
     ("Linear", (3, 4), {"bias": False}, (2, 5, 3)),
     ("Linear", (3, 4), {}, (3,)),

@@ -144,8 +144,7 @@ def _pull(
     if want_weight is not False:
         dw = g.T.dot(rows) if want_weight is True else np_.dot(g.T, rows, out=want_weight)
     if want_bias is not False:
-        ones = _host_ones(len(g), g.dtype) if np_ is np else np_.ones(len(g), g.dtype)
-        db = np_.dot(ones, g, out=None if want_bias is True else want_bias)
+        db = column_sums(np_, g, None if want_bias is True else want_bias)
     return g.dot(weight) if want_x else None, dw, db
 
 
@@ -161,6 +160,12 @@ def before_activation(np_: Any, activation: str, y: Any, g: Any) -> Any:
         d *= y
     d *= g
     return d
+
+
+def column_sums(np_: Any, g: Any, out: Any = None) -> Any:
+    """Return the sums of a matrix's columns, the gradient of a bias."""
+    ones = _host_ones(len(g), g.dtype) if np_ is np else np_.ones(len(g), g.dtype)
+    return np_.dot(ones, g, out=out)
 
 
 @lru_cache(maxsize=16)

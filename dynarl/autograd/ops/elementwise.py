@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.tape import _operand, _promote, primitive, wrap
+from dynarl.autograd.tape import _operand, _promote, laned, primitive, wrap
 
 
 def _quiet(body: Any) -> Any:
@@ -47,13 +47,24 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return floor_divide(x, y)
     if rounding_mode == "trunc":
-        quotient = _true_divide(x, y)
-        return trunc(quotient).to(result_type(_operand(x), _operand(y)))
+        return truncated_divide(x, y)
     if rounding_mode is not None:
         raise ValueError(f"div: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
     dtype = getattr(x, "dtype", None)
     if dtype is not None and dtype.kind == "f":
         return _true_divide(x, y)
+    return divide_whole(x, y)
+
+
+@laned
+def truncated_divide(x: Any, y: Any) -> Any:
+    """Return x / y rounded towards zero, in the operands' dtype."""
+    return trunc(_true_divide(x, y)).to(result_type(_operand(x), _operand(y)))
+
+
+@laned
+def divide_whole(x: Any, y: Any) -> Any:
+    """Return x / y for an x that is no floating tensor."""
     x, y = _operand(x), _operand(y) if not hasattr(y, "_node") else y
     raw = getattr(y, "array", y)
     if result_type(x, raw).kind != "f":
@@ -303,6 +314,7 @@ def remainder(x: Any, y: Any) -> Any:
     return np_.remainder(x, y), (lambda g: g, lambda g: -g * np_.floor(x / y))
 
 
+@laned
 def floor_divide(x: Any, y: Any) -> Any:
     """Return floor(x / y); no gradient."""
     x, y = _promote([_operand(x), _operand(y)])
@@ -332,7 +344,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
         out = input if min is None else maximum(input, min)
         return out if max is None else minimum(out, max)
     if input.dtype.kind != "f" and (min.__class__ is float or max.__class__ is float):
-        input = input.to(result_type(input.array, 0.0))
+        input = input.to(result_type(input, 0.0))
     return _clamp(input, low=min, high=max)
 
 
@@ -364,6 +376,7 @@ def _where(cond: Any, x: Any, y: Any) -> Any:
 _where.promotes = True
 
 
+@laned
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """Choose from input where the condition holds, else from other; no gradient (so no NaN) reaches the other side.
 
@@ -398,7 +411,7 @@ def _compare(name: str, symbol: str) -> Any:
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Compare elementwise ({name}); returns a bool tensor."
-    return op
+    return laned(op)
 
 
 eq, ne = _compare("eq", "equal"), _compare("ne", "not_equal")
@@ -417,7 +430,7 @@ def _test(name: str) -> Any:
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Test elementwise ({name}); returns a bool tensor."
-    return op
+    return laned(op)
 
 
 isnan, isinf, isfinite = _test("isnan"), _test("isinf"), _test("isfinite")
@@ -434,6 +447,7 @@ def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None
     return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
+@laned
 def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Test |x - y| <= atol + rtol |y| elementwise."""
     a, b = _operand(x), _operand(y)
@@ -442,12 +456,12 @@ def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Tell whether all elements are close (see isclose)."""
-    return bool(isclose(x, y, rtol, atol, equal_nan).array.all())
+    return bool(isclose(x, y, rtol, atol, equal_nan).all())
 
 
 def equal(x: Any, y: Any) -> bool:
     """Tell whether two tensors have the same shape and elements."""
-    return bool(x.shape == y.shape and (x.array == y.array).all())
+    return bool(x.shape == y.shape and (x == y).all())
 
 
 @primitive(linear=True)

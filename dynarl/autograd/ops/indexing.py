@@ -10,7 +10,7 @@ import numpy as np
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops.views import check_inplace, follow, viewed
-from dynarl.autograd.tape import call, describe, mode, primitive, record, wrap
+from dynarl.autograd.tape import call, describe, laned, mode, primitive, record, wrap
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
 
@@ -82,6 +82,7 @@ def sum_at(values: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     return out.astype(values.dtype).reshape(shape)
 
 
+@laned
 def getitem(x: Any, index: Any) -> Any:
     """Return x[index] with NumPy's and PyTorch's indexing; slices share memory with x."""
     index = index if isinstance(index, _BASIC) else raw_index(index)
@@ -209,6 +210,7 @@ def _spread_along(x: Any, *, index: Any, axis: int, shape: tuple[int, ...]) -> A
     return sum_at(x, positions, shape), vjps
 
 
+@laned
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """Take elements along dim by an index of the same number of dimensions, broadcasting the others."""
     if dim is None:
@@ -227,6 +229,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     return _take_along(input, index=index, axis=axis)
 
 
+@laned
 def gather(input: Any, dim: int, index: Any) -> Any:
     """Return out[i][j] = input[index[i][j]][j] for dim 0, alike for others; index may be smaller in other dims."""
     array = getattr(index, "array", index)
@@ -314,6 +317,7 @@ def take(input: Any, index: Any) -> Any:
     return getitem(input.reshape(-1), index)
 
 
+@laned
 def masked_fill(input: Any, mask: Any, value: Any) -> Any:
     """Return input with `value` where the mask is true."""
     from dynarl.autograd.ops.elementwise import where
@@ -340,6 +344,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     return wrap(xp(input.array).stack(found, 1))
 
 
+@laned
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Return 0/1 int64 vectors [..., num_classes] of class indices."""
     array = tensor.array

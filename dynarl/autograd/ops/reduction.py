@@ -9,7 +9,7 @@ from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import int64
 from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
-from dynarl.autograd.tape import primitive, wrap
+from dynarl.autograd.tape import laned, primitive, wrap
 
 
 class _Found(NamedTuple):
@@ -69,7 +69,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 
 def _signed(input: Any) -> Any:
     """PyTorch adds and multiplies every integer dtype in int64; NumPy would take uint8 to uint64."""
-    return input.long() if input.array.dtype.kind == "u" else input
+    return input.long() if input.dtype.kind == "u" else input
 
 
 @primitive(linear=True)
@@ -183,11 +183,13 @@ def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elem
     return result(values, indices if keepdim or input.ndim == 0 else indices.squeeze(dim))
 
 
+@laned
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the index of the maximum, of the flattened tensor or along dim."""
     return _arg(input, dim, keepdim, "argmax")
 
 
+@laned
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the index of the minimum, of the flattened tensor or along dim."""
     return _arg(input, dim, keepdim, "argmin")
@@ -235,6 +237,7 @@ def cumprod(input: Any, dim: int) -> Any:
     return stack(running, dim)
 
 
+@laned
 def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Multiply all elements, or along dim."""
     input = _signed(input)
@@ -271,21 +274,25 @@ def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
     return y if keepdims else (y.reshape(()) if axis is None else y.squeeze(axis)), (vjp,)
 
 
+@laned
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Tell whether all elements are true."""
     return wrap(input.array.all(axis=axes_of(input, dim), keepdims=keepdim))
 
 
+@laned
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Tell whether any element is true."""
     return wrap(input.array.any(axis=axes_of(input, dim), keepdims=keepdim))
 
 
+@laned
 def count_nonzero(input: Any, dim: Any = None) -> Any:
     """Count elements that are not zero."""
     return wrap((input.array != 0).sum(axis=axes_of(input, dim)))
 
 
+@laned
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """Return the indices that sort along dim; equal elements keep their order."""
     array = input.array

@@ -1,7 +1,7 @@
 """The one table of cases every engine test runs over."""
 
 from tests.autograd.case import Case
-from tests.autograd.cases import arithmetic, compare, indexing, inplace, linalg, reductions, shapes, unary
+from tests.autograd.cases import arithmetic, compare, conv, indexing, inplace, linalg, reductions, shapes, unary
 
 CASES: list[Case] = [
     *unary.CASES,
@@ -12,6 +12,7 @@ CASES: list[Case] = [
     *shapes.CASES,
     *indexing.CASES,
     *inplace.CASES,
+    *conv.CASES,
 ]
 
 __all__ = ["CASES"]

@@ -1,0 +1,342 @@
+"""Convolution and pooling of images [B, C, H, W], by matrix products over unfolded windows (im2col).
+
+The result of `conv2d` lies in memory channels last, [B, H, W, C], and is seen as [B, C, H, W]: that is how the
+product comes out, and how the next layer unfolds fastest (runs of kernel width x channels numbers).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dynarl.autograd.device import xp
+from dynarl.autograd.ops.indexing import _spread, _spread_along
+from dynarl.autograd.ops.linalg import einsum
+from dynarl.autograd.tape import primitive
+
+Pair = tuple[int, int]
+
+
+class Windows(NamedTuple):
+    """Where a kernel of the given size stands: all pairs are (vertical, horizontal)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+
+    def out(self, height: int, width: int) -> Pair:
+        """Return how many positions there are in an image."""
+        sizes = []
+        for n, k, s, p, d in zip((height, width), self.kernel, self.stride, self.padding, self.dilation):
+            size = (n + 2 * p - d * (k - 1) - 1) // s + 1
+            if size < 1:
+                raise ValueError(f"the kernel {self.kernel} must fit into the image with its padding {self.padding}")
+            sizes.append(size)
+        return sizes[0], sizes[1]
+
+    def slices(self, out: Pair) -> list[tuple[int, int, slice, slice]]:
+        """Return (i, j, rows, columns): what element (i, j) of the kernel sees of the padded image."""
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        return [
+            (i, j, slice(i * dy, i * dy + sy * out[0], sy), slice(j * dx, j * dx + sx * out[1], sx))
+            for i in range(self.kernel[0])
+            for j in range(self.kernel[1])
+        ]
+
+    def positions(self, out: Pair, width: int) -> Any:
+        """Return the flat index [positions, kernel elements] of what each window sees of the padded image."""
+        y = np.arange(out[0])[:, None] * self.stride[0] + np.arange(self.kernel[0]) * self.dilation[0]
+        x = np.arange(out[1])[:, None] * self.stride[1] + np.arange(self.kernel[1]) * self.dilation[1]
+        return (y[:, None, :, None] * width + x[None, :, None, :]).reshape(out[0] * out[1], -1)
+
+
+def _check_image(x: Any) -> None:
+    if x.ndim != 4:
+        raise ValueError("images must be [B, C, H, W]")
+    if x.dtype.kind != "f":
+        raise TypeError("images must be floating point: convert them with .float() first")
+
+
+def _padded(x: Any, padding: Pair, fill: float = 0.0) -> Any:
+    """Return x [B, C, H, W] with a border, in the memory order that it has."""
+    py, px = padding
+    if not py and not px:
+        return x
+    b, c, h, w = x.shape
+    np_ = xp(x)
+    if _channels_last(x):
+        out = np_.full((b, h + 2 * py, w + 2 * px, c), fill, x.dtype).transpose(0, 3, 1, 2)
+    else:
+        out = np_.full((b, c, h + 2 * py, w + 2 * px), fill, x.dtype)
+    out[:, :, py : py + h, px : px + w] = x
+    return out
+
+
+def _channels_last(x: Any) -> bool:
+    return bool(x.shape[1] > 1 and x.strides[1] == x.itemsize)
+
+
+def _unfold(x: Any, windows: Windows, out: Pair, channels_last: bool) -> Any:
+    """Return the windows of x as rows: [B * positions, kernel * C], or [..., C * kernel] channels first."""
+    b, c = x.shape[:2]
+    (ky, kx), (sy, sx), (dy, dx) = windows.kernel, windows.stride, windows.dilation
+    if xp(x) is not np:
+        columns = xp(x).empty((b, *out, ky, kx, c) if channels_last else (b, *out, c, ky, kx), x.dtype)
+        for i, j, rows, cols in windows.slices(out):
+            seen = x[:, :, rows, cols].transpose(0, 2, 3, 1)
+            if channels_last:
+                columns[:, :, :, i, j] = seen
+            else:
+                columns[:, :, :, :, i, j] = seen
+        return columns.reshape(b * out[0] * out[1], -1)
+    sb, sc, sh, sw = x.strides
+    shape, strides = (b, *out, ky, kx, c), (sb, sh * sy, sw * sx, sh * dy, sw * dx, sc)
+    if not channels_last:
+        shape, strides = (b, *out, c, ky, kx), (sb, sh * sy, sw * sx, sc, sh * dy, sw * dx)
+    return np.lib.stride_tricks.as_strided(x, shape, strides).reshape(b * out[0] * out[1], -1)
+
+
+def _conv2d_lifted(x: Any, weight: Any, bias: Any = None, *, windows: Windows, activation: str | None = None) -> Any:
+    """The gradients of `conv2d` composed of ops that can be differentiated themselves."""
+    (b, c, h, w), (py, px) = x.shape, windows.padding
+    out = windows.out(h, w)
+    shape = (b, c, (h + 2 * py) * (w + 2 * px))
+    at = (slice(None), slice(None), xp(x.array).asarray(windows.positions(out, w + 2 * px)))
+    inner = (slice(None), slice(None), slice(py, py + h), slice(px, px + w))
+    padded = _spread(x, index=inner, shape=(b, c, h + 2 * py, w + 2 * px))
+    columns = padded.reshape(shape)[at]  # [B, C, positions, kernel]
+    flat = weight.reshape(weight.shape[0], c, -1)
+    y = einsum("ock,bclk->bol", flat, columns)
+    if bias is not None:
+        y = y + bias.reshape(1, -1, 1)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = g.reshape(y.shape)
+        if activation is not None:
+            g = g * (y > 0)
+        dw = einsum("bol,bclk->ock", g, columns).reshape(weight.shape)
+        folded = _spread(einsum("ock,bol->bclk", flat, g), index=at, shape=shape)
+        return folded.reshape(padded.shape)[inner], dw, g.sum((0, 2))
+
+    return vjp
+
+
+@primitive(lifted=_conv2d_lifted)
+def _conv2d(x: Any, weight: Any, bias: Any = None, *, windows: Windows, activation: str | None = None) -> Any:
+    """Correlate x [B, C, H, W] with weight [O, C, ky, kx], add bias [O] (or None), apply None or "relu"."""
+    _check_image(x)
+    if weight.ndim != 4 or x.shape[1] != weight.shape[1]:
+        raise ValueError("x must be [B, C, H, W] and weight [O, C, ky, kx] with the same C")
+    if x.dtype != weight.dtype:
+        raise TypeError("x and weight must have one dtype")
+    np_ = xp(x)
+    b, count = x.shape[0], weight.shape[0]
+    out = windows.out(*x.shape[2:])
+    padded = _padded(x, windows.padding)
+    last = _channels_last(padded)
+    rows = _unfold(padded, windows, out, last)
+    kernel = (weight.transpose(0, 2, 3, 1) if last else weight).reshape(count, -1)
+    y = rows.dot(kernel.T)
+    if bias is not None:
+        y += bias
+    if activation is not None:
+        np_.maximum(y, np_.zeros(count, y.dtype), out=y)
+
+    def vjp(g: Any, needs: Any) -> Any:
+        g = g.transpose(0, 2, 3, 1).reshape(-1, count)
+        if activation is not None:
+            g = g * (y > 0)
+        want_x, want_weight, *want_bias = needs
+        dx = dw = db = None
+        if want_weight is not False:
+            dw = _weight_gradient(g, rows, weight, want_weight, last)
+        if want_bias and want_bias[0] is not False:
+            db = np_.dot(np_.ones(len(g), g.dtype), g)
+        if want_x is not False:
+            dx = _fold(g.dot(kernel), padded, windows, out, last)
+            (py, px), (h, w) = windows.padding, x.shape[2:]
+            dx = dx[:, :, py : py + h, px : px + w]
+        return dx, dw, db
+
+    return y.reshape(b, *out, count).transpose(0, 3, 1, 2), vjp
+
+
+def _weight_gradient(g: Any, rows: Any, weight: Any, home: Any, last: bool) -> Any:
+    """Return g.T @ rows in the shape of the weight, in its home where there is one."""
+    count, c, ky, kx = weight.shape
+    if not last and home is not True:
+        xp(g).dot(g.T, rows, out=home.reshape(count, -1))
+        return home
+    dw = g.T.dot(rows)
+    dw = dw.reshape(count, ky, kx, c).transpose(0, 3, 1, 2) if last else dw.reshape(weight.shape)
+    if home is True:
+        return dw
+    home[...] = dw
+    return home
+
+
+def _fold(rows: Any, padded: Any, windows: Windows, out: Pair, last: bool) -> Any:
+    """Return the sum of all windows' rows at the places that they were taken from, like `padded`."""
+    b, c, h, w = padded.shape
+    ky, kx = windows.kernel
+    if last:
+        pieces = rows.reshape(b, *out, ky, kx, c)
+        image = xp(rows).zeros((b, h, w, c), rows.dtype)
+        for i, j, y, x in windows.slices(out):
+            image[:, y, x] += pieces[:, :, :, i, j]
+        return image.transpose(0, 3, 1, 2)
+    pieces = rows.reshape(b, *out, c, ky, kx)
+    image = xp(rows).zeros((b, c, h, w), rows.dtype)
+    for i, j, y, x in windows.slices(out):
+        image[:, :, y, x] += pieces[:, :, :, :, i, j].transpose(0, 3, 1, 2)
+    return image
+
+
+def _max_pool2d_lifted(x: Any, *, windows: Windows) -> Any:
+    (b, c, h, w), (py, px) = x.shape, windows.padding
+    out = windows.out(h, w)
+    padded = _padded(x.array, windows.padding, -np.inf)
+    np_ = xp(x.array)
+    seen = np_.asarray(windows.positions(out, w + 2 * px))
+    which = np_.ascontiguousarray(padded).reshape(b, c, -1)[:, :, seen].argmax(axis=-1)
+    index = np_.take_along_axis(seen[None, None], which[..., None], axis=-1)[..., 0]
+    shape = (b, c, (h + 2 * py) * (w + 2 * px))
+
+    def vjp(g: Any) -> Any:
+        image = _spread_along(g.reshape(b, c, -1), index=index, axis=-1, shape=shape)
+        return image.reshape(b, c, h + 2 * py, w + 2 * px)[:, :, py : py + h, px : px + w]
+
+    return (vjp,)
+
+
+@primitive(lifted=_max_pool2d_lifted)
+def _max_pool2d(x: Any, *, windows: Windows) -> Any:
+    """Return the largest element of every window; the gradient goes to the first of equals."""
+    _check_image(x)
+    np_ = xp(x)
+    out = windows.out(*x.shape[2:])
+    padded = _padded(x, windows.padding, -np.inf)
+    slices = windows.slices(out)
+    best = padded[:, :, slices[0][2], slices[0][3]].copy()
+    which = np_.zeros_like(best, dtype=np.uint16)
+    for k, (_, _, rows, columns) in enumerate(slices[1:], 1):
+        other = padded[:, :, rows, columns]
+        larger = (other > best) | (other != other)  # a NaN wins, as in PyTorch
+        np_.copyto(best, other, where=larger)
+        which[larger] = k
+
+    def vjp(g: Any) -> Any:
+        image = np_.zeros_like(padded)
+        for k, (_, _, rows, columns) in enumerate(slices):
+            image[:, :, rows, columns] += g * (which == k)
+        (py, px), (h, w) = windows.padding, x.shape[2:]
+        return image[:, :, py : py + h, px : px + w]
+
+    return best, (vjp,)
+
+
+def _avg_pool2d_lifted(x: Any, *, windows: Windows) -> Any:
+    (b, c, h, w), (py, px) = x.shape, windows.padding
+    out = windows.out(h, w)
+    seen = xp(x.array).asarray(windows.positions(out, w + 2 * px))
+    at, shape = (slice(None), slice(None), seen), (b, c, (h + 2 * py) * (w + 2 * px))
+
+    def vjp(g: Any) -> Any:
+        share = (g * (1.0 / seen.shape[1])).reshape(b, c, -1, 1).expand((b, c, *seen.shape))
+        image = _spread(share, index=at, shape=shape).reshape(b, c, h + 2 * py, w + 2 * px)
+        return image[:, :, py : py + h, px : px + w]
+
+    return (vjp,)
+
+
+@primitive(lifted=_avg_pool2d_lifted, linear=True)
+def _avg_pool2d(x: Any, *, windows: Windows) -> Any:
+    """Return the mean of every window; a border counts as zeros."""
+    _check_image(x)
+    out = windows.out(*x.shape[2:])
+    padded = _padded(x, windows.padding)
+    slices = windows.slices(out)
+    scale = 1.0 / len(slices)
+    total = padded[:, :, slices[0][2], slices[0][3]].copy()
+    for _, _, rows, columns in slices[1:]:
+        total += padded[:, :, rows, columns]
+    total *= scale
+
+    def vjp(g: Any) -> Any:
+        image = xp(padded).zeros_like(padded)
+        share = g * scale
+        for _, _, rows, columns in slices:
+            image[:, :, rows, columns] += share
+        (py, px), (h, w) = windows.padding, x.shape[2:]
+        return image[:, :, py : py + h, px : px + w]
+
+    return total, (vjp,)
+
+
+def _pair(value: Any, name: str, least: int) -> Pair:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+        raise ValueError(f"{name}: must be one or two whole numbers of at least {least}, got {value!r}")
+    return pair[0], pair[1]
+
+
+def windows_of(kernel_size: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Windows:
+    """Return where a kernel stands; each argument is a number or a pair, padding also "valid" or "same"."""
+    kernel, strides = _pair(kernel_size, "kernel_size", 1), _pair(stride, "stride", 1)
+    spread = _pair(dilation, "dilation", 1)
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, spread)]
+        if strides != (1, 1) or any(t % 2 for t in total):
+            raise ValueError(
+                f"padding: 'same' needs stride 1 and an odd kernel, got stride {strides} and kernel {kernel}; "
+                "give the padding in numbers"
+            )
+        padding = (total[0] // 2, total[1] // 2)
+    elif padding == "valid":
+        padding = 0
+    return Windows(kernel, strides, _pair(padding, "padding", 0), spread)
+
+
+def conv2d(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """Correlate images [B, C, H, W] (or [C, H, W]) with weight [O, C, ky, kx] and add bias [O]."""
+    if groups != 1:
+        raise ValueError(f"conv2d: groups must be 1, got {groups}; grouped convolutions are not offered")
+    windows = windows_of(tuple(weight.shape[2:]), stride, padding, dilation)
+    single = input.ndim == 3
+    y = _conv2d(input.unsqueeze(0) if single else input, weight, bias, windows=windows)
+    return y.squeeze(0) if single else y
+
+
+def conv2d_relu(input: Any, weight: Any, bias: Any, windows: Windows) -> Any:
+    """Return relu(conv2d(...)) in one step."""
+    return _conv2d(input, weight, bias, windows=windows, activation="relu")
+
+
+def max_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Any:
+    """Return the largest element of every window of images [B, C, H, W] (or [C, H, W])."""
+    return _pooled(_max_pool2d, input, _pool_windows("max_pool2d", kernel_size, stride, padding, dilation))
+
+
+def avg_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0) -> Any:
+    """Return the mean of every window of images [B, C, H, W] (or [C, H, W]); a border counts as zeros."""
+    return _pooled(_avg_pool2d, input, _pool_windows("avg_pool2d", kernel_size, stride, padding))
+
+
+def _pool_windows(name: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any = 1) -> Windows:
+    windows = windows_of(kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    if any(2 * p > k for p, k in zip(windows.padding, windows.kernel)):
+        raise ValueError(
+            f"{name}: padding must be at most half of the kernel, got {windows.padding} and {windows.kernel}"
+        )
+    return windows
+
+
+def _pooled(op: Any, input: Any, windows: Windows) -> Any:
+    return op(input.unsqueeze(0), windows=windows).squeeze(0) if input.ndim == 3 else op(input, windows=windows)
+
+
+__all__ = ["avg_pool2d", "conv2d", "conv2d_relu", "max_pool2d", "windows_of"]

@@ -1,0 +1,23 @@
+"""Automatic batching: programs written for one sample, run on many, forward and backward."""
+
+from dynarl.batching.batched import Batched, batched
+from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.ragged import Ragged
+from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
+from dynarl.batching.scope import per_sample
+from dynarl.batching.trees import register_node
+
+__all__ = [
+    "Batched",
+    "Draws",
+    "PerSampleError",
+    "Ragged",
+    "batched",
+    "bernoulli",
+    "categorical",
+    "normal",
+    "per_sample",
+    "rand",
+    "randn",
+    "register_node",
+]

@@ -1,0 +1,204 @@
+"""`batched(program)`: run a program written for one sample on a batch, forward and backward."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.memory import line_of
+from dynarl.autograd.tape import wrap
+from dynarl.batching import rules as rules
+from dynarl.batching.cohort import Cohort, PerSampleError
+from dynarl.batching.lane import Lane
+from dynarl.batching.ragged import Ragged
+from dynarl.batching.random import Draws
+from dynarl.batching.rewrite import rewritten
+from dynarl.batching.run import Run, run_scope
+from dynarl.batching.scope import forward_of, fresh, module_scopes
+from dynarl.batching.trees import join, map_leaves, unflatten
+from dynarl.nn import Module
+
+__all__ = ["Batched", "BatchedModule", "batched"]
+
+_MODES = ("auto", "eager", "loop")
+
+
+class Batched:
+    """A per-sample program that runs on batches; see `batched`."""
+
+    def __init__(
+        self,
+        program: Callable[..., Any],
+        *,
+        mode: str = "auto",
+        max_cohorts: int | None = None,
+        max_steps: int = 1_000_000,
+    ) -> None:
+        if mode not in _MODES:
+            raise ValueError(f"batched: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
+        if max_cohorts is not None and max_cohorts < 1:
+            raise ValueError(f"batched: max_cohorts must be at least 1, got {max_cohorts}")
+        self.program, self.mode, self.max_cohorts, self.max_steps = program, mode, max_cohorts, max_steps
+        plain = isinstance(program, Module) and program._hooks is None
+        self._forward = forward_of(program) if plain else rewritten(program)
+        self.last: Run | None = None
+
+    def __call__(self, *args: Any, draws: Draws | None = None, **kwargs: Any) -> Any:
+        """Run the program; every tensor, array and Ragged in the arguments has a leading axis of N samples.
+
+        `draws` keys the samples' random numbers; by default they follow the default generator's seed.
+        """
+        leaves, structure = flatten_inputs((args, kwargs))
+        size = _batch_size(leaves)
+        run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, {id(x) for x in leaves})
+        run.draws = draws
+        if self.mode == "loop":
+            results = self._loop(leaves, structure, run)
+        else:
+            given, named = unflatten(structure, iter([_hide(x, run.root) for x in leaves]))
+            results = _guarded(self._forward, given, named, run.root, run)
+        if run.error is not None:
+            raise run.error
+        ((tree, _),) = join(results, run.root, numbers=True)
+        return map_leaves(lambda leaf: leaf.tensor if leaf.__class__ is Lane else leaf, tree)
+
+    def _loop(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
+        """The reference semantics: one sample at a time."""
+        results = []
+        given, named = unflatten(structure, iter([_hide(x, run.root) for x in leaves]))
+        for i in range(run.root.size):
+            results += _guarded(self._forward, given, named, run.root.part(np.array([i])), run)
+        return results
+
+    def explain(self) -> str:
+        """Say how the last call went: cohorts, operations, replays, reads, and every line that split samples."""
+        run = self.last
+        if run is None:
+            return "nothing was run yet"
+        lines = [
+            f"{run.root.size} samples: {run.cohorts + 1} cohorts, {run.operations} batched operations, "
+            f"{run.replayed} replayed, {run.reads} values read"
+        ]
+        for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
+            shown = ", ".join("+".join(map(str, sizes)) for sizes in splits[:4]) + (", ..." if len(splits) > 4 else "")
+            lines.append(f"  {line_of(line)}: split {len(splits)} times, rows {shown}")
+        return "\n".join(lines)
+
+
+class BatchedModule(Module):
+    """A per-sample Module that runs on batches: its parameters are the program's, so optimisers and agents take it."""
+
+    _straight = True  # what splits inside is joined by the call itself
+    run: Batched
+
+    def __init__(self, program: Module, **options: Any) -> None:
+        super().__init__()
+        self.program = program
+        self.run = Batched(program, **options)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program on a batch; see `Batched.__call__`."""
+        return self.run(*args, **kwargs)
+
+    def explain(self) -> str:
+        """Say how the last call went; see `Batched.explain`."""
+        text: str = self.run.explain()
+        return text
+
+
+def batched(
+    program: Callable[..., Any], *, mode: str = "auto", max_cohorts: int | None = None, max_steps: int = 1_000_000
+) -> Any:
+    """Run a program for ONE sample on N of them at once, as if it had been batched by hand.
+
+    The program is ordinary Python on tensors without a batch axis: `if`, `while`, `break`, recursion, exceptions and
+    dispatch on values just work. It may return tensors, numbers, distributions, and tuples, lists and dicts of them;
+    the same comes back with a leading axis of N. It must depend on its arguments and parameters alone.
+
+    mode: "auto" and "eager" run cohorts of samples on the same path together, "loop" one sample after the other (the
+    reference semantics). A Module stays a Module, with its parameters. max_cohorts and max_steps bound a program that
+    splits or loops without end.
+    """
+    kind = BatchedModule if isinstance(program, Module) else Batched
+    return kind(program, mode=mode, max_cohorts=max_cohorts, max_steps=max_steps)  # type: ignore[arg-type]
+
+
+def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:
+    """Flatten arguments: Ragged and arrays are leaves, Python objects stay as they are."""
+    leaves: list[Any] = []
+
+    def visit(part: Any) -> Any:
+        if isinstance(part, (Tensor, Ragged)):
+            leaves.append(part)
+            return "leaf"
+        if isinstance(part, np.ndarray):
+            leaves.append(wrap(part))
+            return "leaf"
+        if isinstance(part, dict):
+            return dict, tuple((key, visit(value)) for key, value in part.items())
+        if isinstance(part, (tuple, list)):
+            return type(part), tuple(visit(value) for value in part)
+        if hasattr(part, "_batch_fields"):
+            fields = part._batch_fields()
+            return _Rebuilt(type(part)), tuple(visit(value) for value in fields)
+        return "constant", part
+
+    return leaves, visit(tree)
+
+
+class _Rebuilt:
+    """A class whose instances are taken apart into fields and built again of them."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.__name__ = kind.__name__
+
+    def __call__(self, parts: Any) -> Any:
+        return self.kind(*parts)
+
+
+def _batch_size(leaves: list[Any]) -> int:
+    sizes = {len(x) if isinstance(x, Ragged) else x.shape[0] if x.ndim else None for x in leaves}
+    if not leaves:
+        raise ValueError("batched: at least one argument must be a tensor, an array or a Ragged with N samples")
+    if len(sizes) != 1 or None in sizes:
+        shapes = [f"Ragged of {len(x)}" if isinstance(x, Ragged) else tuple(x.shape) for x in leaves]
+        raise ValueError(f"batched: all arguments must have the same leading axis of N samples, got {shapes}")
+    (size,) = sizes
+    if not size:
+        raise ValueError("batched: needs at least one sample, got none")
+    return int(size)
+
+
+def _hide(x: Any, root: Cohort) -> Any:
+    return x.per_sample(root) if isinstance(x, Ragged) else Lane(x, root)
+
+
+def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> list[tuple[Cohort, Any]]:
+    """Run a program and refuse shared random numbers, which would be one draw for all samples of a cohort."""
+    before = _fingerprint()
+    if any(a.__class__ in (list, dict) for a in (*args, *kwargs.values())):
+        given = (args, kwargs)
+        inner, args, kwargs = program, (), {}
+
+        def program() -> Any:  # each path may change its own
+            own, named = fresh(given)
+            return inner(*own, **named)
+
+    with module_scopes():
+        results = run_scope(program, args, kwargs, cohort, run)
+    if before != _fingerprint():
+        raise PerSampleError(
+            "the program drew from Python's or NumPy's global random numbers, one draw for all samples together; use "
+            "dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample by itself"
+        )
+    return results
+
+
+def _fingerprint() -> tuple[Any, ...]:
+    state = np.random.get_state(legacy=False)["state"]
+    return hash(random.getstate()), state["pos"], int(state["key"][0])

@@ -1,0 +1,66 @@
+"""Cohorts: samples that took the same path through a program so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Cohort", "PerSampleError"]
+
+
+class PerSampleError(RuntimeError):
+    """A per-sample program did what batching cannot follow; the message names the line and the way out."""
+
+
+class Cohort:
+    """A set of samples: the rows `selection` of its parent cohort (the root holds all samples of a call)."""
+
+    __slots__ = ("_rows", "parent", "root", "selection", "size")
+
+    def __init__(self, parent: Cohort | None, selection: NDArray[np.int64] | None, size: int) -> None:
+        self.parent, self.selection, self.size = parent, selection, size
+        self.root: Cohort = self if parent is None else parent.root
+        self._rows: dict[Cohort, NDArray[np.int64]] = {}
+
+    def rows_in(self, ancestor: Cohort) -> NDArray[np.int64]:
+        """Return where this cohort's samples stand in an ancestor's numbering."""
+        rows = self._rows.get(ancestor)
+        if rows is None:
+            parent = self.parent
+            if parent is None or self.selection is None:
+                raise PerSampleError(
+                    "a per-sample tensor was used outside the call or the branch it was computed in; "
+                    "return it from the program and pass it in as an argument next time"
+                )
+            rows = self.selection if parent is ancestor else parent.rows_in(ancestor)[self.selection]
+            self._rows[ancestor] = rows
+        return rows
+
+    def samples(self) -> NDArray[np.int64]:
+        """Return the indices of this cohort's samples in the batch."""
+        return np.arange(self.size) if self.parent is None else self.rows_in(self.root)
+
+    def part(self, selection: NDArray[Any]) -> Cohort:
+        """Return the sub-cohort of the given rows."""
+        return Cohort(self, selection, len(selection))
+
+
+def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:
+    """Return (value, rows) for each distinct value, the largest group first; None if all are equal."""
+    if values.dtype == np.bool_:
+        count = int(np.count_nonzero(values))
+        if count in (0, len(values)):
+            return None
+        groups: list[tuple[Any, NDArray[np.int64]]] = [(True, np.flatnonzero(values)), (False, np.flatnonzero(~values))]
+        return groups if 2 * count >= len(values) else groups[::-1]
+    first = values[0]
+    if (values == first).all():
+        return None
+    unique, inverse = np.unique(values, return_inverse=True)
+    if len(unique) == 1:
+        return None
+    groups = [(unique[i].item(), np.flatnonzero(inverse == i)) for i in range(len(unique))]
+    groups.sort(key=lambda group: -len(group[1]))
+    return groups

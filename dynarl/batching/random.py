@@ -1,0 +1,139 @@
+"""Random numbers inside per-sample programs: each sample draws for itself, whatever cohort it happens to be in.
+
+Draw number d of a sample is a function of (seed, stream, step, d) alone (Philox counters), so results do not depend on
+how samples were grouped, and a rollout's draws can be made again when learning from it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.autograd import philox
+from dynarl.autograd.device import to_device
+from dynarl.autograd.dtypes import get_default_dtype
+from dynarl.autograd.random import default_generator
+from dynarl.autograd.tape import lane_rules, wrap
+from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.lane import Lane
+from dynarl.batching.run import Context, state
+
+__all__ = ["Draws", "bernoulli", "categorical", "normal", "rand", "randn"]
+
+_DRAW = "a per-sample random draw"
+
+
+class Draws:
+    """The random streams of one batched call: a seed, and a stream and step number for each sample."""
+
+    def __init__(self, seed: int, streams: Any, steps: Any) -> None:
+        self.key = philox.key_of(seed, "per-sample")
+        self.streams = np.asarray(streams).astype(np.uint32)
+        self.steps = np.broadcast_to(np.asarray(steps).astype(np.uint32), self.streams.shape)
+        self.count = np.zeros(len(self.streams), np.uint32)
+
+    @classmethod
+    def fresh(cls, size: int) -> Draws:
+        """Return streams keyed by the default generator, as torch-like code expects of `manual_seed`."""
+        return cls(int(default_generator.numpy.integers(1 << 62)), np.arange(size), 0)
+
+    def bits(self, samples: NDArray[np.int64], size: int) -> NDArray[np.uint32]:
+        """Return the next `size` random words of each sample, [n, size]."""
+        blocks = -(-size // 4)
+        shape = (len(samples), blocks)
+        counter = np.empty((4, *shape), np.uint32)
+        counter[0] = np.arange(blocks, dtype=np.uint32)
+        for word, values in zip(counter[1:], (self.count, self.steps, self.streams)):
+            word[...] = values[samples][:, None]
+        self.count[samples] += 1
+        words = philox.philox(counter.reshape(4, -1), self.key)
+        return words.reshape(4, *shape).transpose(1, 2, 0).reshape(len(samples), -1)[:, :size]
+
+
+def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
+    context: Context | None = state.context
+    if context is None:
+        raise PerSampleError(f"{kind}: a per-sample draw outside a batched call")
+    if context.replaying():
+        return context.recall(_DRAW)
+    context.step()
+    cohort, run = context.cohort, context.run
+    if run.draws is None:
+        run.draws = Draws.fresh(run.root.size)
+    size = math.prod(shape)
+    words = run.draws.bits(cohort.samples(), size if kind == "uniform" else 2 * size)
+    values = (words >> np.uint32(8)).astype(np.float64) * 2.0**-24
+    if kind == "normal":  # Box and Muller, 1958
+        radius = np.sqrt(-2.0 * np.log(1.0 - values[:, :size]))
+        values = radius * np.cos(2.0 * np.pi * values[:, size:])
+    array = values.astype(dtype or get_default_dtype()).reshape(cohort.size, *shape)
+    lane = Lane(wrap(to_device(array, device)), cohort)
+    context.remember(_DRAW, lane)
+    return lane
+
+
+def _sizes(size: Any) -> tuple[int, ...]:
+    return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else tuple(int(s) for s in size)
+
+
+def rand(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> Lane:
+    """Draw uniformly from [0, 1), for each sample by itself."""
+    return _draw("uniform", _sizes(size), dtype, device)
+
+
+def randn(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> Lane:
+    """Draw from the standard normal distribution, for each sample by itself."""
+    return _draw("normal", _sizes(size), dtype, device)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **_: Any) -> Any:
+    """Draw from normal distributions, for each sample by itself."""
+    shape = np.broadcast_shapes(getattr(mean, "shape", ()), getattr(std, "shape", ())) if size is None else tuple(size)
+    return randn(shape) * std + mean
+
+
+def bernoulli(input: Any, p: float | None = None, **_: Any) -> Any:
+    """Draw 0 or 1 with the given probabilities, for each sample by itself."""
+    probability: Any = input if p is None else p
+    drawn: Any = lane_rules["lt"](rand(tuple(getattr(input, "shape", ()))), probability)
+    return drawn.to(getattr(input, "dtype", get_default_dtype()))
+
+
+def categorical(probs: Any = None, logits: Any = None) -> Any:
+    """Draw a class index with the probabilities (or logits) [..., K], for each sample by itself."""
+    if (probs is None) == (logits is None):
+        raise ValueError("categorical: either probs or logits must be given, not both")
+    weights = (logits.softmax(-1) if probs is None else probs).detach()
+    cdf = weights.cumsum(-1)
+    threshold = rand(tuple(weights.shape[:-1])) * cdf[..., -1]
+    return (cdf[..., :-1] <= threshold.unsqueeze(-1)).to(np.int64).sum(-1)
+
+
+def like(draw: Any) -> Any:
+    """Make the `*_like` form of a draw."""
+    return lambda input, **kwargs: draw(tuple(input.shape), **{"dtype": input.dtype, **kwargs})
+
+
+def _refused(name: str) -> Any:
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        raise PerSampleError(
+            f"{name}: not offered inside a per-sample program; use rand, randn, bernoulli or categorical"
+        )
+
+    return draw
+
+
+FUNCTIONS = {
+    "rand": rand,
+    "randn": randn,
+    "normal": normal,
+    "bernoulli": bernoulli,
+    "rand_like": like(rand),
+    "randn_like": like(randn),
+    "randint": _refused("randint"),
+    "randperm": _refused("randperm"),
+    "multinomial": _refused("multinomial"),
+}

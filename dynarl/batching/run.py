@@ -1,0 +1,221 @@
+"""Running a per-sample program for a cohort at a time: split where samples disagree, join where a scope ends.
+
+One Python execution serves a whole cohort. When a concrete value differs inside it, the largest part goes on and
+each other part runs the program again from the start of the scope, taking what it already computed from a log
+(a continuation by replay). Where a nested scope returns, its parts are joined row by row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.autograd.device import to_host
+from dynarl.autograd.memory import Line, line_of, user_line
+from dynarl.batching.cohort import Cohort, PerSampleError, split
+
+__all__ = ["Context", "Run", "concretize", "run_scope", "state"]
+
+VALUE = "a concrete value"
+
+
+class Run:
+    """One batched call: its bounds, what happened in it, and what it may not touch."""
+
+    def __init__(self, size: int, max_cohorts: int, max_steps: int, inputs: set[int]) -> None:
+        self.root = Cohort(None, None, size)
+        self.max_cohorts, self.max_steps, self.inputs = max_cohorts, max_steps, inputs
+        self.cohorts = self.operations = self.replayed = self.reads = 0
+        self.splits: dict[Line, list[tuple[int, ...]]] = {}
+        self.draws: Any = None
+        self.error: PerSampleError | None = None
+        self.plain: set[Any] = set()
+
+    def stop(self, text: str) -> PerSampleError:
+        """Return the error that ends this call, even if the program should catch it."""
+        self.error = PerSampleError(text)
+        return self.error
+
+    def count_cohort(self) -> None:
+        """Count a cohort, and stop a program that splits without end."""
+        self.cohorts += 1
+        if self.cohorts > self.max_cohorts:
+            worst = max(self.splits, key=lambda line: len(self.splits[line]), default=None)
+            raise self.stop(
+                f"the program split into more than max_cohorts={self.max_cohorts} cohorts, most often at "
+                f"{line_of(worst)}; put the branch into a function decorated with @dynarl.per_sample, use where(), "
+                "or raise max_cohorts"
+            )
+
+
+class Context:
+    """One execution of a scope's program for one cohort: its log, and how far it has been replayed."""
+
+    __slots__ = ("cohort", "log", "position", "run", "stack", "steps")
+
+    def __init__(self, run: Run, cohort: Cohort, log: list[Any], stack: list[Any]) -> None:
+        self.run, self.cohort, self.log, self.stack = run, cohort, log, stack
+        self.position = 0
+        self.steps = 0
+
+    def replaying(self) -> bool:
+        """Tell whether what is asked for now was computed before the cohort split."""
+        return self.position < len(self.log)
+
+    def recall(self, key: Any) -> Any:
+        """Return the next logged result; the program must ask for the same as it did the first time."""
+        logged, value = self.log[self.position]
+        if logged is not key:
+            raise self.run.stop(
+                f"the program did not repeat itself: replaying for another branch, {_named(key)} came at "
+                f"{line_of(user_line())} where {_named(logged)} was before. Per-sample programs must depend on their "
+                "arguments alone: no clocks, counters, outside state or random numbers but dynarl's per-sample ones"
+            )
+        self.position += 1
+        self.run.replayed += 1
+        return value
+
+    def remember(self, key: Any, value: Any) -> None:
+        """Log a result for the parts of this cohort that may split off later."""
+        if self.cohort.size > 1:
+            self.log.append((key, value))
+            self.position += 1
+
+    def narrow(self, groups: list[tuple[Any, Cohort]], key: Any) -> Any:
+        """Go on with the first group, queue the others to replay from the start; return the first's value."""
+        before = list(self.log)
+        self.run.splits.setdefault(user_line(), []).append(tuple(cohort.size for _, cohort in groups))
+        for value, cohort in groups[1:]:
+            self.run.count_cohort()
+            self.stack.append((cohort, [*before, (key, value)]))
+        value, self.cohort = groups[0]
+        self.log.append((key, value))
+        self.position += 1
+        return value
+
+    def step(self) -> None:
+        """Count an operation, and stop a program that never ends."""
+        self.steps += 1
+        if self.steps > self.run.max_steps:
+            raise self.run.stop(
+                f"the program made more than max_steps={self.run.max_steps} operations for samples "
+                f"{_some(self.cohort.samples())} and stands at {line_of(user_line())}: a loop that does not end? "
+                "Raise max_steps if it does"
+            )
+
+
+def _named(key: Any) -> str:
+    return str(getattr(key, "__name__", key))
+
+
+def _some(samples: NDArray[Any]) -> str:
+    shown = ", ".join(map(str, samples[:8].tolist()))
+    return f"{shown}, ..." if len(samples) > 8 else shown
+
+
+class _State(threading.local):
+    """The context of the program that runs in this thread, if one does."""
+
+    context: Context | None = None
+    rules: dict[Any, Callable[..., Any] | None] = {}
+    default: Callable[[Any], Callable[..., Any]]
+    lane: Any = None
+
+    def apply(self, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
+        """Apply an operation to lanes: to all rows of the current cohort at once."""
+        context = self.context
+        if context is None:
+            raise PerSampleError(
+                "a per-sample tensor was used after its call had ended; return it from the program to keep it"
+            )
+        if context.position < len(context.log):
+            return context.recall(op)
+        context.step()
+        cohort, lane = context.cohort, self.lane
+        operands = [a.at(cohort) if a.__class__ is lane else a for a in args]
+        rule = self.rules.get(op, self)
+        if rule is self:
+            rule = self.rules[op] = self.default(op)
+        if rule is None:
+            out = op(*operands, **static)
+        else:
+            out = rule(operands, [a.__class__ is lane for a in args], cohort.size, static)
+        context.run.operations += 1
+        result = lane(out, cohort)
+        context.remember(op, result)
+        return result
+
+
+state = _State()
+
+
+def concretize(x: Any) -> Any:
+    """Return the Python number of a per-sample scalar, splitting the cohort where samples differ."""
+    context = state.context
+    if context is None:
+        raise PerSampleError("a per-sample tensor was read after its call had ended; return it from the program")
+    if context.position < len(context.log):
+        return context.recall(VALUE)
+    context.step()
+    cohort = context.cohort
+    if x.shape != () and x.numel() != 1:
+        raise RuntimeError(f"item: expected one number per sample, got shape {x.shape}; use any() or all()")
+    values = to_host(x.at(cohort).array).reshape(-1)
+    context.run.reads += 1
+    groups = split(values) if cohort.size > 1 else None
+    if groups is None:
+        value = values[0].item()
+        context.remember(VALUE, value)
+        return value
+    return context.narrow([(value, cohort.part(rows)) for value, rows in groups], VALUE)
+
+
+class Raised:
+    """In place of a result: what a scope raised for some of its samples, to be raised again in its caller."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.traceback = error, error.__traceback__
+
+    def again(self) -> Exception:
+        """Return the error with the traceback it had where it was raised."""
+        return self.error.with_traceback(self.traceback)
+
+
+def run_scope(
+    program: Callable[..., Any], args: Any, kwargs: Any, cohort: Cohort, run: Run, *, keep_errors: bool = False
+) -> list[tuple[Cohort, Any]]:
+    """Run a program for a cohort and return (cohort, result) for each path that was taken.
+
+    With `keep_errors` the result of a path that raised is `Raised`, for the caller may catch it for those samples.
+    """
+    outer = state.context
+    stack: list[tuple[Cohort, list[Any]]] = [(cohort, [])]
+    results = []
+    try:
+        while stack:
+            part, log = stack.pop()
+            context = state.context = Context(run, part, log, stack)
+            try:
+                result = program(*args, **kwargs)
+            except Exception as error:
+                if not getattr(error, "__notes__", None):
+                    samples = _some(context.cohort.samples())
+                    error.add_note(f"in a per-sample program, for samples {samples} of the batch")
+                if not keep_errors or isinstance(error, PerSampleError):
+                    raise
+                result = Raised(error)
+            if context.position < len(context.log):
+                context.recall(None)
+            results.append((context.cohort, result))
+    finally:
+        state.context = outer
+    return results
+
+
+def no_samples(values: Any) -> bool:
+    """Tell whether an array has no rows."""
+    return bool(np.shape(values)[0] == 0)

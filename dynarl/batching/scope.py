@@ -1,0 +1,159 @@
+"""Join scopes: calls inside which samples may part, and at whose return they are together again."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dynarl.autograd.tape import set_lane_draws
+from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.lane import Lane
+from dynarl.batching.random import FUNCTIONS
+from dynarl.batching.run import Raised, run_scope, state
+from dynarl.batching.trees import join
+from dynarl.nn import structure
+
+__all__ = ["call_scope", "module_scopes", "per_sample"]
+
+
+def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call a function in a scope of its own; outside a batched call, just call it."""
+    context = state.context
+    if context is None:
+        return function(*args, **kwargs)
+    if context.position < len(context.log):
+        return _given(context.recall(key))
+    cohort, run = context.cohort, context.run
+    if cohort.size == 1 or key in run.plain:
+        return function(*args, **kwargs)
+    context.step()
+    for a in args:
+        if a.__class__ in _CHANGEABLE:
+            results = _unless_changed(key, function, args, kwargs, context)
+            break
+    else:
+        results = run_scope(function, args, kwargs, cohort, run, keep_errors=True)
+    if results is None:
+        return function(*args, **kwargs)
+    if len(results) == 1:
+        result = results[0][1]
+        context.remember(key, result)
+        return _given(result)
+    returned = [entry for entry in results if entry[1].__class__ is not Raised]
+    joined: list[tuple[Any, Any]] = join(returned, cohort, numbers=False) if returned else []
+    if len(returned) < len(results):
+        joined += [(error, part) for part, error in results if error.__class__ is Raised]
+        joined.sort(key=lambda entry: -entry[1].size)
+    if len(joined) == 1:
+        result = joined[0][0]
+        context.remember(key, result)
+        return _given(result)
+    return _given(context.narrow(joined, key))
+
+
+_CHANGEABLE = (list, dict, set)
+
+
+def _given(result: Any) -> Any:
+    """Return a logged result for the program to keep: containers of its own, for it may change them."""
+    kind = result.__class__
+    if kind is Lane:
+        return result
+    if kind is Raised:
+        raise result.again()
+    return fresh(result)
+
+
+def fresh(tree: Any) -> Any:
+    """Return a tree with new lists and dicts and the same leaves."""
+    kind = tree.__class__
+    if kind is tuple:
+        return tuple([part if part.__class__ is Lane else fresh(part) for part in tree])
+    if kind is list:
+        return [fresh(part) for part in tree]
+    if kind is dict:
+        return {key: fresh(part) for key, part in tree.items()}
+    return tree
+
+
+def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Run a scope that is given lists, dicts or sets; if it changed one, undo that and return None.
+
+    Such a function must run as a plain part of its caller, where each path has its own containers by replay.
+    """
+    held = [(a, a.copy()) for a in args if a.__class__ in _CHANGEABLE]
+    try:
+        results = run_scope(function, args, kwargs, context.cohort, context.run, keep_errors=True)
+    except PerSampleError:
+        if not any(_differs(a, before) for a, before in held):
+            raise
+        results = None
+    if any(_differs(a, before) for a, before in held):
+        results = context.run.error = None
+        context.run.plain.add(key)
+        for a, before in held:
+            a.clear()
+            (a.extend if a.__class__ is list else a.update)(before)
+    return results
+
+
+def _differs(a: Any, before: Any) -> bool:
+    if len(a) != len(before):
+        return True
+    if a.__class__ is set:
+        return bool(a != before)
+    pairs = zip(a, before) if a.__class__ is list else zip([*a, *a.values()], [*before, *before.values()])
+    return any(x is not y and not (x.__class__ is str and x == y) for x, y in pairs)
+
+
+_open = 0
+
+
+@contextlib.contextmanager
+def module_scopes() -> Iterator[None]:
+    """Let calls of Modules be join scopes inside."""
+    global _open
+    _open += 1
+    structure.scope = _call_module
+    set_lane_draws(FUNCTIONS)
+    try:
+        yield
+    finally:
+        _open -= 1
+        if not _open:
+            structure.scope = None
+            set_lane_draws(None)
+
+
+def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
+    function = forward_of(module) if module._hooks is None else functools.partial(_with_hooks, module)
+    return call_scope(module, function, args, kwargs)
+
+
+def forward_of(module: Any) -> Callable[..., Any]:
+    """Return a module's forward with its plain `if` statements as join scopes."""
+    from dynarl.batching.rewrite import rewritten
+
+    if "forward" in module.__dict__:
+        return module.forward
+    return rewritten(type(module).forward).__get__(module)
+
+
+def _with_hooks(module: Any, *args: Any, **kwargs: Any) -> Any:
+    return module._hooks.call(module, args, kwargs)
+
+
+def per_sample(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function of per-sample tensors so that samples that part inside it are joined at its return.
+
+    Without it (and outside Modules, whose calls are scopes already) a branch keeps its samples apart until the
+    program ends, and the rest of the program runs once per path.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return call_scope(function.__code__, function, args, kwargs)
+
+    return call

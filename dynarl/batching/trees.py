@@ -1,0 +1,259 @@
+"""What programs take and return: nested tuples, lists, dicts and distributions with tensors in their leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.device import xp
+from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.tape import wrap
+from dynarl.batching.cohort import Cohort, PerSampleError
+from dynarl.batching.lane import Lane
+from dynarl.batching.rows import join_rows
+
+__all__ = ["flatten", "join", "map_leaves", "register_node", "unflatten"]
+
+_NODES: dict[type, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {}
+_NUMBERS = (bool, int, float)
+
+
+def register_node(kind: type, parts: Callable[[Any], tuple[Any, ...]], build: Callable[..., Any]) -> None:
+    """Let programs return objects of a class: `parts` takes one apart, `build(*parts)` puts it together."""
+    _NODES[kind] = parts, build
+
+
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    """Return (leaves, structure) of a tree."""
+    leaves: list[Any] = []
+    return leaves, _take_apart(tree, leaves)
+
+
+def _take_apart(tree: Any, leaves: list[Any]) -> Any:
+    kind = tree.__class__
+    if kind in (Lane, Tensor) or isinstance(tree, (Tensor, *_NUMBERS)):
+        leaves.append(tree)
+        return "leaf"
+    if isinstance(tree, (np.generic, np.ndarray)):
+        leaves.append(wrap(np.asarray(tree)))
+        return "leaf"
+    if kind in (tuple, list) or isinstance(tree, tuple):
+        return kind, tuple(_take_apart(part, leaves) for part in tree)
+    if isinstance(tree, dict):
+        return dict, tuple((key, _take_apart(tree[key], leaves)) for key in sorted(tree, key=str))
+    if kind in _NODES:
+        return kind, tuple(_take_apart(part, leaves) for part in _NODES[kind][0](tree))
+    if tree is None or isinstance(tree, str):
+        return "constant", tree
+    _know_distributions()
+    if kind in _NODES:
+        return _take_apart(tree, leaves)
+    return "constant", _Opaque(tree)
+
+
+class _Opaque:
+    """An object that is passed on as it is; two are equal when they are one."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Opaque) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _refuse_opaque(structure: Any) -> None:
+    if structure == "leaf":
+        return
+    kind, parts = structure
+    if kind == "constant":
+        if isinstance(parts, _Opaque):
+            raise TypeError(
+                "a per-sample program may return tensors, numbers, None, strings, distributions, and tuples, lists and "
+                f"dicts of them, got {type(parts.value).__name__}; teach it by dynarl.batching.register_node"
+            )
+        return
+    for part in parts:
+        _refuse_opaque(part[1] if kind is dict else part)
+
+
+def unflatten(structure: Any, leaves: Any) -> Any:
+    """Undo `flatten`; `leaves` is an iterator."""
+    if structure == "leaf":
+        return next(leaves)
+    kind, parts = structure
+    if kind == "constant":
+        return parts.value if isinstance(parts, _Opaque) else parts
+    if kind is dict:
+        return {key: unflatten(part, leaves) for key, part in parts}
+    built = [unflatten(part, leaves) for part in parts]
+    if kind in _NODES:
+        return _NODES[kind][1](*built)
+    return kind(*built) if hasattr(kind, "_fields") else kind(built)
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to every leaf."""
+    leaves, structure = flatten(tree)
+    return unflatten(structure, iter([function(leaf) for leaf in leaves]))
+
+
+def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) -> list[tuple[Any, Cohort]]:
+    """Join the results of a cohort's parts row by row: [(tree, cohort)], one entry if all can be joined.
+
+    Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own.
+    """
+    flat = [(part, *flatten(tree)) for part, tree in results]
+    first = flat[0][2]
+    if numbers:
+        _refuse_opaque(first)
+    groups: dict[Any, list[Any]] = {}
+    for part, leaves, structure in flat:
+        if numbers and structure != first:
+            raise PerSampleError(
+                "the program returned different structures on different paths: "
+                f"{_shown(first)} for samples {flat[0][0].samples()[:4].tolist()}, {_shown(structure)} for samples "
+                f"{part.samples()[:4].tolist()}; return the same nesting of tuples, dicts and distributions everywhere"
+            )
+        groups.setdefault(_key(structure, leaves, flat, numbers), []).append((part, leaves, structure))
+    joined = []
+    for members in groups.values():
+        whole = sum(part.size for part, _, _ in members) == cohort.size
+        target = cohort if whole else _union([part for part, _, _ in members], cohort)
+        columns = zip(*(leaves for _, leaves, _ in members))
+        parts = [part for part, _, _ in members]
+        leaves = [_join_leaf(list(column), parts, target, numbers) for column in columns]
+        joined.append((unflatten(members[0][2], iter(leaves)), target))
+    joined.sort(key=lambda entry: -entry[1].size)
+    return joined
+
+
+def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool) -> Any:
+    """What must be equal for two parts to be joined: structure and Python numbers that stay numbers."""
+    if numbers:
+        return None
+    return structure, tuple([_kind_of_leaf(leaf, i, structure, flat) for i, leaf in enumerate(leaves)])
+
+
+def _kind_of_leaf(leaf: Any, i: int, structure: Any, flat: list[Any]) -> Any:
+    if leaf.__class__ not in _NUMBERS:
+        return leaf.shape, leaf.dtype
+    column = [leaves[i] for _, leaves, other in flat if other == structure]
+    for like in column:  # a number joins one kind of tensor, if it can without losing anything: `halted = 0.0`
+        if like.__class__ not in _NUMBERS:
+            if _fits(leaf, like) and all(x.__class__ in _NUMBERS or (x.shape, x.dtype) == (like.shape, like.dtype) for x in column):
+                return like.shape, like.dtype
+            break
+    return leaf.__class__, leaf
+
+
+def _fits(number: Any, like: Any) -> bool:
+    kind = like.dtype.kind
+    return like.shape == () and (kind == "b" if number.__class__ is bool else kind == "f" or (kind == "i" and number.__class__ is int))
+
+
+def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
+    if len(parts) == 1:
+        return parts[0]
+    return cohort.part(np.sort(np.concatenate([part.rows_in(cohort) for part in parts])))
+
+
+def _join_leaf(column: list[Any], parts: list[Cohort], target: Cohort, numbers: bool) -> Any:
+    first = column[0]
+    if isinstance(first, _NUMBERS) and not numbers and all(leaf == first for leaf in column):
+        return first
+    if not numbers and first.__class__ not in _NUMBERS and all(leaf is first for leaf in column):
+        return first  # what no path touched, or all share
+    tensors = _as_rows(column, parts)
+    if len(parts) == 1 and parts[0] is target:
+        return Lane(tensors[0], target)
+    base = target if target.parent is None else None
+    places = []
+    for part in parts:
+        if part is target:
+            rows = np.arange(target.size)
+        elif base is not None:
+            rows = part.samples()
+        else:
+            rows = _place(part, target)
+        places.append(rows)
+    return Lane(join_rows(*tensors, places=tuple(places), count=target.size), target)
+
+
+def _place(part: Cohort, target: Cohort) -> Any:
+    """Return where a part's samples stand in a target that is no ancestor of it but contains it."""
+    ancestor = part
+    while ancestor is not None:
+        if ancestor is target:
+            return part.rows_in(target)
+        ancestor = ancestor.parent  # type: ignore[assignment]
+    return np.searchsorted(target.samples(), part.samples())
+
+
+def _as_rows(column: list[Any], parts: list[Cohort]) -> list[Tensor]:
+    like = next((leaf for leaf in column if isinstance(leaf, (Lane, Tensor))), None)
+    tensors: list[Tensor] = []
+    for leaf, part in zip(column, parts):
+        if leaf.__class__ is Lane:
+            tensors.append(leaf.at(part))
+        elif isinstance(leaf, Tensor):
+            tensors.append(leaf.expand((part.size, *leaf.shape)))
+        else:
+            dtype = result_type(like, leaf) if like is not None else _dtype_of(column)
+            shape = like.shape if like is not None else ()
+            namespace = xp(like.tensor.array if like.__class__ is Lane else like.array) if like is not None else np
+            tensors.append(wrap(namespace.full((part.size, *shape), leaf, dtype=dtype)))
+    shapes = {tuple(t.shape[1:]) for t in tensors}
+    if len(shapes) > 1:
+        raise PerSampleError(
+            f"paths of the program return tensors of different shapes {sorted(shapes)} in the same place; "
+            "pad them, or reduce them to one shape before they meet"
+        )
+    if len({t.dtype for t in tensors}) > 1:
+        dtype = result_type(*(t.array for t in tensors))
+        tensors = [t.to(dtype) for t in tensors]
+    return tensors
+
+
+def _dtype_of(column: list[Any]) -> Any:
+    kinds = {type(leaf) for leaf in column}
+    return np.dtype(np.float32 if float in kinds else np.int64 if int in kinds else np.bool_)
+
+
+def _shown(structure: Any) -> str:
+    if structure == "leaf":
+        return "tensor"
+    kind, parts = structure
+    if kind == "constant":
+        return repr(parts)
+    if kind is dict:
+        return "{" + ", ".join(f"{key}: {_shown(part)}" for key, part in parts) + "}"
+    return f"{kind.__name__}({', '.join(_shown(part) for part in parts)})"
+
+
+def _know_distributions() -> None:
+    """Register dynarl's distributions, on the first object of an unknown class."""
+    from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal
+
+    register_node(Categorical, lambda d: (d._logits,), lambda x: Categorical(logits=x, validate_args=False))
+    register_node(Bernoulli, lambda d: (d.logits,), lambda x: Bernoulli(logits=x, validate_args=False))
+    register_node(Normal, lambda d: (d._loc, d._scale), lambda m, s: Normal(m, s, validate_args=False))
+    register_node(
+        Independent,
+        lambda d: (d.base_dist, d.reinterpreted_batch_ndims),
+        lambda base, n: Independent(base, _number(n), validate_args=False),
+    )
+    register_node(
+        MultiCategorical,
+        lambda d: (d._logits, tuple(d.nvec)),
+        lambda x, nvec: MultiCategorical(x, [_number(n) for n in nvec], validate_args=False),
+    )
+
+
+def _number(x: Any) -> int:
+    return int(x) if isinstance(x, int) else int(x.array.reshape(-1)[0])

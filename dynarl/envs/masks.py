@@ -1,0 +1,97 @@
+"""Which actions are allowed now: masks of environments as one boolean array.
+
+An environment says so with ``info["action_mask"]`` of every reset and step, or with a method
+``action_masks()``. A mask has one entry per action of a Discrete space; for MultiDiscrete the entries of its
+components lie side by side, or are given as a tuple of masks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+__all__ = ["MaskSource", "flat_mask", "mask_size"]
+
+KEY, METHOD = "action_mask", "action_masks"
+
+
+def mask_size(space: Space[Any]) -> int:
+    """Return how many entries a mask of an action space has; raises ValueError where masks make no sense."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(np.sum(space.nvec))
+    raise ValueError(f"action mask: masks are for Discrete and MultiDiscrete actions, got {space}")
+
+
+def flat_mask(space: Space[Any], mask: Any, where: str) -> NDArray[np.bool_]:
+    """Return one mask as a boolean array [M]; raises ValueError naming ``where`` for one that does not fit.
+
+    Each component must allow at least one action.
+    """
+    size = mask_size(space)
+    if isinstance(mask, tuple | list) and mask and np.ndim(mask[0]) > 0:
+        mask = np.concatenate([np.ravel(part) for part in mask])
+    flat = np.asarray(mask).reshape(-1)
+    if flat.size != size:
+        raise ValueError(f"{where}: the action mask must have {size} entries for {space}, got {flat.size}")
+    flat = flat.astype(np.bool_)
+    counts = np.ravel(space.nvec).tolist() if isinstance(space, spaces.MultiDiscrete) else [size]
+    for part in np.split(flat, np.cumsum(counts)[:-1]):
+        if not part.any():
+            raise ValueError(f"{where}: the action mask allows nothing; end the episode or allow a no-op")
+    return flat
+
+
+class MaskSource:
+    """Reads masks of N environments. ``kind`` is "info", "method", or None where there are none.
+
+    It is settled by the first reset: from then on every reset and step must give a mask, or none.
+    """
+
+    def __init__(self, space: Space[Any], num_envs: int, *, has_method: bool) -> None:
+        self.space, self.num_envs = space, num_envs
+        self.kind: str | None = "method" if has_method else None
+        if has_method:
+            mask_size(space)
+
+    def settle(self, info: Any) -> None:
+        """See by the info of the first reset whether there are masks in it."""
+        if self.kind is None and isinstance(info, dict) and KEY in info:
+            mask_size(self.space)
+            self.kind = "info"
+
+    def empty(self) -> NDArray[np.bool_] | None:
+        """Return memory for the masks [N, M], all allowed."""
+        return None if self.kind is None else np.ones((self.num_envs, mask_size(self.space)), np.bool_)
+
+    def one(self, env: Any, info: Any, where: str) -> NDArray[np.bool_]:
+        """Return the mask [M] of one environment after a reset or step with this info."""
+        if self.kind == "method":
+            return flat_mask(self.space, env.get_wrapper_attr(METHOD)(), where)
+        if KEY not in info:
+            raise ValueError(f"{where}: info has no {KEY!r}, as the first reset's did; give it at every reset and step")
+        return flat_mask(self.space, info[KEY], where)
+
+    def all(self, given: Any, where: str, default: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Return masks [N, M] of a vector environment: an array, or a sequence with an entry per environment.
+
+        An entry that is None (nothing was said of that environment) is taken from ``default``.
+        """
+        if (
+            isinstance(given, tuple | list)
+            and isinstance(self.space, spaces.MultiDiscrete)
+            and len(given)
+            and (np.shape(given[0])[:1] == (self.num_envs,) and len(given) == np.size(self.space.nvec))
+        ):  # components first, as gymnasium batches a tuple
+            given = np.concatenate([np.asarray(part).reshape(self.num_envs, -1) for part in given], axis=1)
+        rows = []
+        for i in range(self.num_envs):
+            if given[i] is None and default is not None:
+                rows.append(default[i])
+            else:
+                rows.append(flat_mask(self.space, given[i], f"{where}, environment {i}"))
+        return np.stack(rows)

@@ -1,0 +1,139 @@
+"""Encoders: chosen by the space, scaled, equal for both channel orders, and able to learn."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import dynarl
+from dynarl import nn
+from dynarl.agents import DQN, PPO
+from dynarl.agents.encoders import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
+
+FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
+SMALL = spaces.Box(0, 255, (8, 8, 1), np.uint8)
+
+
+def same_weights(encoder, other):
+    other.load_state_dict(encoder.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("network", [NatureCNN, ResidualCNN])
+def test_channels_first_and_last(network):
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 40, 44), dtype=np.uint8)
+    first = network(FIRST)
+    last = same_weights(first, network(LAST))
+    a = first(dynarl.tensor(images.astype(np.float32)))
+    b = last(dynarl.tensor(images.transpose(0, 2, 3, 1).astype(np.float32)))
+    assert a.shape == (4, 512 if network is NatureCNN else 256)
+    np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_nature_is_its_layers():
+    """Three convolutions over images in [0, 1], then a layer of 512."""
+    net = NatureCNN(FIRST)
+    x = dynarl.tensor(np.random.default_rng(0).integers(0, 256, (2, 3, 40, 44)).astype(np.float32))
+    y = x / 255
+    for conv in net.convs:
+        y = nn.functional.relu(conv(y))
+    y = nn.functional.relu(net.head[0](y.flatten(1)))
+    np.testing.assert_allclose(net(x).detach().numpy(), y.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert [tuple(conv.weight.shape) for conv in net.convs] == [(32, 3, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3)]
+
+
+def test_choice():
+    assert isinstance(features_for(FIRST), NatureCNN) and isinstance(features_for(SMALL), ResidualCNN)
+    assert isinstance(features_for(FIRST, "residual"), ResidualCNN)
+    assert isinstance(features_for(spaces.Text(4)), TextEncoder)
+    assert isinstance(features_for(spaces.Tuple((SMALL, spaces.Discrete(2)))), MixedEncoder)
+    for plain in (spaces.Box(-1, 1, (3, 4, 5)), spaces.Discrete(3), spaces.Dict(a=spaces.Discrete(2))):
+        assert features_for(plain) is None
+    assert features_for(FIRST, "none") is None
+    assert is_image(SMALL) and not is_image(spaces.Box(0, 255, (8, 8), np.uint8))
+    with pytest.raises(ValueError, match="encoder: must be one of auto, nature, residual, none, got 'vit'"):
+        features_for(FIRST, "vit")
+    with pytest.raises(ValueError, match=r"NatureCNN: images must be at least 36 x 36, got .*; use the residual"):
+        features_for(SMALL, "nature")
+    with pytest.raises(ValueError, match="ResidualCNN: needs a Box with 3 dimensions"):
+        ResidualCNN(spaces.Discrete(3))
+
+
+def test_mixed():
+    space = spaces.Dict(
+        view=SMALL, word=spaces.Text(5), inner=spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,))))
+    )
+    net = MixedEncoder(space)
+    assert net.sizes == [3, 2, 64, 5]  # parts by name: inner, view, word
+    out = net(dynarl.zeros(2, 74))
+    assert out.shape == (2, 3 + 2 + 256 + 5 * 16)
+
+
+class Spot(gymnasium.Env):
+    """One step: a bright spot is left or right; say where. Of images alone, or with noise and a word that says it."""
+
+    def __init__(self, kind="image"):
+        self.kind, self.action_space = kind, spaces.Discrete(2)
+        self.observation_space = {
+            "image": SMALL,
+            "text": spaces.Text(5),
+            "mixed": spaces.Dict(view=SMALL, noise=spaces.Box(-1, 1, (3,), np.float32), word=spaces.Text(5)),
+        }[kind]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.side = int(self.np_random.integers(2))
+        return self._obs(), {}
+
+    def step(self, action):
+        return self._obs(), float(action == self.side), True, False, {}
+
+    def _obs(self):
+        image = self.np_random.integers(0, 60, (8, 8, 1), dtype=np.uint8)
+        image[self.np_random.integers(8), self.np_random.integers(4) + 4 * self.side] = 255
+        if self.kind == "image":
+            return image
+        word = ("left", "right")[self.side]
+        if self.kind == "text":
+            return word
+        return {"view": image, "noise": self.np_random.uniform(-1, 1, 3).astype(np.float32), "word": "x"}
+
+
+FAST = {"num_envs": 8, "num_steps": 16, "batch_size": 64, "num_epochs": 4, "learning_rate": 1e-3, "hidden_sizes": ()}
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("image", 4000), ("text", 1500), ("mixed", 4000)])
+def test_ppo_learns(kind, steps):
+    agent = PPO(lambda: Spot(kind), seed=0, **FAST).learn(steps)
+    assert agent.evaluate(100).mean > 0.9
+    env = Spot(kind)
+    obs, _ = env.reset(seed=1)
+    action, _ = agent.predict(obs, deterministic=True)
+    assert env.step(action)[1] in (0.0, 1.0) and np.ndim(action) == 0
+
+
+def test_a_batch_of_texts_is_predicted():
+    agent = PPO(lambda: Spot("text"), **FAST)
+    actions, _ = agent.predict(["left", "right", "left"], deterministic=True)
+    single = [agent.predict(word, deterministic=True)[0] for word in ("left", "right", "left")]
+    assert actions.tolist() == single
+
+
+def test_images_and_texts_are_not_normalised():
+    with pytest.raises(ValueError, match="normalize_obs: images are scaled by 255 and text is embedded"):
+        PPO(Spot, normalize_obs=True, **FAST)
+    PPO(Spot, normalize_obs=True, encoder="none", **FAST)
+
+
+def test_resuming(tmp_path):
+    part = PPO(Spot, **FAST).learn(128)
+    path = part.save(tmp_path / "c")
+    resumed = PPO.load(path, Spot)
+    for a, b in zip(part.policy.parameters(), resumed.policy.parameters()):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+def test_dqn_sees_images():
+    agent = DQN(Spot, learning_starts=50, batch_size=16, buffer_size=500, hidden_sizes=()).learn(100)
+    assert isinstance(agent.policy.features, ResidualCNN)
+    assert agent.replay.state_dict() is not None

@@ -1,0 +1,339 @@
+"""SAC: values against closed forms, optimal actions, the ratio of updates to data, gSDE, resume, errors."""
+
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import dynarl
+from dynarl.agents import PPO, SAC, SACConfig
+from dynarl.envs.known import Chain, Identity
+from dynarl.rollout import NoiseStream
+
+QUICK = {
+    "hidden_sizes": (16,),
+    "batch_size": 32,
+    "buffer_size": 2_000,
+    "learning_starts": 50,
+    "learning_rate": 1e-2,
+    "tau": 0.1,
+}
+
+
+class BoxChain(Chain):
+    """A chain of known rewards whose actions, which do nothing, are a Box."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
+
+
+def q_values(agent, action=None):
+    """Q_i of the first observation, [C] or for Discrete [C, K]."""
+    obs = agent.network_input(agent.envs.obs[:1])
+    with dynarl.no_grad():
+        if action is None:
+            return agent.critics(obs).array[:, 0]
+        return agent.critics(obs, dynarl.tensor([action])).array[:, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "expected"),
+    [
+        ({"rewards": (1.0,), "end": "stay"}, 1 / (1 - 0.8)),
+        ({"rewards": (1.0,) * 5, "end": "truncated", "show_state": False}, 1 / (1 - 0.8)),
+        ({"rewards": (1.0,), "end": "terminated"}, 1.0),
+        ({"rewards": (1.0, 2.0), "end": "terminated"}, 1.0 + 0.8 * 2.0),
+    ],
+)
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_value_settles_at_the_closed_form(kwargs, expected, n_step):
+    """A constant reward is worth 1 / (1 - gamma), also where episodes are truncated: truncation bootstraps."""
+    agent = SAC(lambda: BoxChain(**kwargs), seed=0, gamma=0.8, alpha=1e-6, n_step=n_step, num_envs=2, **QUICK)
+    agent.learn(1_200)
+    agent.envs.reset()
+    np.testing.assert_allclose(q_values(agent, [0.3, -0.5]), expected, rtol=0.02)
+
+
+def test_discrete_soft_value_counts_the_entropy():
+    """Actions that do nothing: pi is uniform, V = (r + alpha log 2) / (1 - gamma), Q = r + gamma V."""
+    agent = SAC("dynarl/ConstantReward-v0", seed=0, gamma=0.8, alpha=0.5, **QUICK).learn(1_200)
+    soft_value = (1 + 0.5 * math.log(2)) / (1 - 0.8)
+    np.testing.assert_allclose(q_values(agent), 1 + 0.8 * soft_value, rtol=0.02)
+
+
+def test_temperature_keeps_the_target_entropy():
+    """Discrete: the entropy of the policy moves to the target; the gradient of log alpha is their difference."""
+    agent = SAC("dynarl/IdentityDiscrete-v0", seed=0, gamma=0.0, target_entropy_scale=0.5, **QUICK)
+    assert agent.target_entropy == pytest.approx(0.5 * math.log(3))
+    agent.learn(100)
+    metrics = agent.update(agent.sample())
+    assert agent.log_alpha._leaf.grad.item() == pytest.approx(metrics["train/entropy"] - agent.target_entropy, abs=1e-6)
+    agent.learn(1_000)
+    assert agent.update(agent.sample())["train/entropy"] == pytest.approx(agent.target_entropy, abs=1e-3)
+
+
+def test_target_entropy():
+    assert SAC("Pendulum-v1", seed=0).target_entropy == -1.0
+    assert SAC(lambda: BoxChain(), seed=0).target_entropy == -2.0
+    assert SAC(lambda: BoxChain(), seed=0, target_entropy=-0.5).target_entropy == -0.5
+
+
+@pytest.mark.parametrize("kind", ["Box", "Discrete"])
+def test_finds_the_best_action(kind):
+    agent = SAC(f"dynarl/Identity{kind}-v0", seed=0, gamma=0.0, **{**QUICK, "hidden_sizes": (32, 32)})
+    agent.learn(2_000 if kind == "Box" else 600)
+    found = agent.evaluate(10).mean / 32
+    assert found > (-0.05 if kind == "Box" else 0.95)
+
+
+def test_discrete_start_is_not_zero():
+    space = spaces.Discrete(3, start=5)
+    agent = SAC(lambda: Identity(space, 16), seed=0, gamma=0.0, **QUICK).learn(600)
+    assert agent.evaluate(5).mean / 16 > 0.95
+    assert agent.predict(6, deterministic=True)[0] == 6
+
+
+def test_update_moves_each_network_by_its_own_loss():
+    agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(100)
+    names = ("actor", "critics", "target_critics")
+    before = {n: {k: np.array(v) for k, v in getattr(agent, n).state_dict().items()} for n in names}
+    agent.update(agent.sample())
+    for n in names:
+        after = getattr(agent, n).state_dict()
+        assert any(not np.array_equal(before[n][k], after[k]) for k in after), n
+    # Polyak: Q' <- tau Q + (1 - tau) Q'
+    for k, target in agent.target_critics.state_dict().items():
+        expected = 0.1 * np.asarray(agent.critics.state_dict()[k]) + 0.9 * before["target_critics"][k]
+        np.testing.assert_allclose(target, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_actors_gradient_does_not_reach_the_critics():
+    """After an update the critics hold the gradient of their own loss alone."""
+    agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(100)
+    batch = agent.sample()
+    obs, next_obs, alpha = agent.network_input(batch.obs), agent.network_input(batch.next_obs), agent.alpha
+    with dynarl.no_grad():
+        target = batch.reward + batch.discount * agent.soft_value(next_obs, *agent.policy(next_obs, batch, 0), alpha)
+    agent.critic_optimizer.zero_grad()
+    ((agent.q_of(obs, batch.action) - dynarl.tensor(target)) ** 2).mean(-1).sum().mul(0.5).backward()
+    expected = [p.grad.numpy().copy() for p in agent.critics.parameters()]
+    agent.update(batch)
+    for p, g in zip(agent.critics.parameters(), expected):
+        np.testing.assert_allclose(p.grad, g, rtol=1e-3, atol=1e-5)
+
+
+def test_actions_are_scaled_outside_the_density():
+    agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(60)
+    assert np.abs(agent.replay.sample(32, np.random.default_rng(0)).action).max() <= 1.0
+    np.testing.assert_allclose(agent.env_action(np.array([[-1.0], [0.0], [1.0]], np.float32)), [[-2.0], [0.0], [2.0]])
+    assert agent.predict(np.zeros(3, np.float32))[0].shape == (1,)
+    assert agent.predict(np.zeros((4, 3), np.float32))[0].shape == (4, 1)
+
+
+@pytest.mark.parametrize("kind", ["Box", "Discrete"])
+def test_warmup_is_uniform_over_the_action_space(kind):
+    agent = SAC(f"dynarl/Identity{kind}-v0", seed=0, num_envs=4, **{**QUICK, "learning_starts": 1_000})
+    for _ in range(200):
+        agent.step_environments()
+    actions = agent.replay.sample(2_000, np.random.default_rng(0)).action
+    if kind == "Discrete":
+        np.testing.assert_allclose(np.bincount(actions) / 2_000, 1 / 3, atol=0.06)
+    else:
+        np.testing.assert_allclose(np.histogram(actions, 4, (-1, 1))[0] / 4_000, 0.25, atol=0.05)
+    assert agent.grad_steps == 0 and agent._owed == 0
+
+
+@pytest.mark.parametrize(("num_envs", "train_freq", "gradient_steps"), [(1, 1, 1), (4, 1, 1), (3, 4, 2), (2, 3, 7)])
+def test_ratio_of_updates_to_data(num_envs, train_freq, gradient_steps):
+    """gradient_steps / train_freq updates per transition after learning_starts, however many environments."""
+    shape = {"num_envs": num_envs, "train_freq": train_freq, "gradient_steps": gradient_steps}
+    agent = SAC("Pendulum-v1", seed=0, **shape, **QUICK).learn(120)
+    paid = -(-50 // num_envs) * num_envs  # the first steps that end beyond learning_starts pay for themselves
+    paid -= num_envs if paid > 50 else 0
+    assert agent.grad_steps == (agent.env_steps - paid) * gradient_steps // train_freq
+
+
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP", "DISABLED"])
+def test_vector_environments_store_no_dummy_rows(mode):
+    options = {"autoreset_mode": gymnasium.vector.AutoresetMode[mode]}
+    envs = gymnasium.make_vec("dynarl/Truncated-v0", num_envs=3, vectorization_mode="sync", vector_kwargs=options)
+    agent = SAC(envs, seed=0, gamma=0.8, alpha=1e-6, **QUICK).learn(900)
+    assert len(agent.replay) == agent.env_steps
+    np.testing.assert_allclose(q_values(agent), 5.0, rtol=0.03)
+
+
+# -- state-dependent exploration ----------------------------------------------------------------------------------
+
+
+def test_sde_noise_is_constant_between_resamplings():
+    agent = SAC("Pendulum-v1", seed=0, num_envs=2, use_sde=True, sde_sample_freq=4, **QUICK)
+    drawn = [agent._noise.at(t).copy() for t in range(12)]
+    for t in range(12):
+        assert np.array_equal(drawn[t], drawn[t // 4 * 4])
+    assert not np.array_equal(drawn[3], drawn[4]) and not np.array_equal(drawn[0][0], drawn[0][1])
+    assert agent._noise.size == 16 * 1
+    obs = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(agent.act(obs, drawn[0]), agent.act(obs, drawn[1]))
+    assert SAC("Pendulum-v1", seed=0, use_sde=True, train_freq=6, **QUICK)._noise.period == 6
+
+
+@pytest.mark.parametrize("freq", [-1, 8])
+def test_ppo_explores_by_state_dependent_noise(freq):
+    agent = PPO("Pendulum-v1", seed=0, num_envs=2, num_steps=16, batch_size=16, use_sde=True, sde_sample_freq=freq)
+    assert agent.noise_period == (16 if freq == -1 else 8) and agent.noise_size == 64
+    noise = [n.copy() for n in agent.collector._noise.block(0, 16)]
+    assert np.array_equal(noise[0], noise[7]) and np.array_equal(noise[0], noise[8]) == (freq == -1)
+    agent.learn(64)
+    assert agent.policy.log_std.shape == (64, 1)
+    assert np.abs(agent.policy.log_std.detach().numpy()).max() > 0  # its gradient arrived
+
+
+def test_ppo_sde_log_prob_of_the_rollout_is_the_policys():
+    agent = PPO("Pendulum-v1", seed=0, num_envs=2, num_steps=16, batch_size=16, use_sde=True, log_std_init=-2.0)
+    fragment = agent.collector.collect()
+    rows = fragment.flatten()
+    with dynarl.no_grad():
+        distribution, _ = agent.policy(agent.network_input(rows.obs))
+        found = distribution.log_prob(dynarl.tensor(rows.action)).numpy()
+    np.testing.assert_allclose(found, rows.log_prob, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_does_not_depend_on_how_it_is_asked():
+    ids = np.array([3, 5])
+    one, other = (NoiseStream(0, "x", ids, kind="normal", size=3, period=2) for _ in range(2))
+    together = one.block(5, 9)
+    for t in (13, 7, 5, 12):
+        np.testing.assert_array_equal(together[t - 5], other.at(t))
+    alone = NoiseStream(0, "x", ids[1:], kind="normal", size=3, period=2)
+    np.testing.assert_array_equal(alone.at(9)[0], together[4][1])
+    with pytest.raises(ValueError, match="kind must be 'uniform' or 'normal', got 'cauchy'"):
+        NoiseStream(0, "x", ids, kind="cauchy", size=1)
+    with pytest.raises(ValueError, match="period must be at least 1, got 0"):
+        NoiseStream(0, "x", ids, kind="normal", size=1, period=0)
+
+
+# -- state --------------------------------------------------------------------------------------------------------
+
+
+def leaves(tree, path=""):
+    if isinstance(tree, dict):
+        return [leaf for k, v in tree.items() for leaf in leaves(v, f"{path}/{k}")]
+    if isinstance(tree, (list, tuple)):
+        return [leaf for i, v in enumerate(tree) for leaf in leaves(v, f"{path}/{i}")]
+    return [(path, tree)]
+
+
+def assert_same(a, b):
+    mine, other = leaves(a), leaves(b)
+    assert [path for path, _ in mine] == [path for path, _ in other]
+    for (path, x), (_, y) in zip(mine, other):
+        assert np.array_equal(np.asarray(x), np.asarray(y), equal_nan=np.asarray(x).dtype.kind == "f"), path
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"env": "Pendulum-v1", "num_envs": 2, "n_step": 3, "train_freq": 3},
+        {"env": "Pendulum-v1", "use_sde": True, "sde_sample_freq": 7},
+        {"env": "CartPole-v1", "num_envs": 3, "alpha": 0.1},
+    ],
+)
+def test_resumes_to_the_bit(kwargs, tmp_path):
+    """Training 600 steps, or 300, a checkpoint with its replay, and 300 more: the same state."""
+    whole = SAC(seed=3, **kwargs, **QUICK).learn(600)
+    half = SAC(seed=3, **kwargs, **QUICK).learn(300)
+    half.save(tmp_path / "checkpoint")
+    loaded = SAC.load(tmp_path / "checkpoint")
+    assert len(loaded.replay) == len(half.replay)
+    loaded.learn(600 - loaded.env_steps)
+    assert_same(whole.state_dict(), loaded.state_dict())
+
+
+def test_same_seed_same_run_and_other_seed_another():
+    runs = [SAC("Pendulum-v1", seed=s, **QUICK).learn(120).state_dict() for s in (0, 0, 1)]
+    assert_same(runs[0], runs[1])
+    assert not np.array_equal(runs[0]["actor"]["head.weight"], runs[2]["actor"]["head.weight"])
+
+
+def test_integer_observations_are_stored_as_they_are():
+    agent = SAC("dynarl/IdentityDiscrete-v0", seed=0, **QUICK)
+    assert agent.replay._obs.dtype == np.int64
+    assert SAC("Pendulum-v1", seed=0, **QUICK).replay._obs.dtype == np.float32
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_critics": 0}, "num_critics: must be at least 1, got 0"),
+        ({"n_step": 0}, "n_step: must be at least 1, got 0"),
+        ({"gamma": 1.5}, r"gamma: must lie in \[0, 1\], got 1.5"),
+        ({"tau": 0.0}, "tau: must be above 0, got 0.0"),
+        ({"alpha": -1.0}, "alpha: must be above 0, got -1.0"),
+        ({"activation": "silu"}, "activation: must be one of 'relu', 'tanh', got 'silu'"),
+        ({"learning_starts": -1}, "learning_starts: must be at least 0, got -1"),
+        ({"buffer_size": 10}, "buffer_size: a replay of 10 transitions is smaller than batch_size 256"),
+        (
+            {"buffer_size": 256, "num_envs": 128, "n_step": 3},
+            "buffer_size: 256 transitions of 128 environments are fewer than n_step 3 of each",
+        ),
+        ({"hidden_sizes": (0,)}, r"hidden_sizes: must be at least 1 each, got \(0,\)"),
+        ({"log_std_min": 3.0}, "log_std_min: must be below log_std_max 2.0, got 3.0"),
+        ({"sde_sample_freq": 4}, "sde_sample_freq: must be at least 1 with use_sde, else -1, got 4 and use_sde False"),
+        ({"sde_sample_freq": 0, "use_sde": True}, "sde_sample_freq: must be at least 1 with use_sde"),
+    ],
+)
+def test_config_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SACConfig(**fields)
+
+
+class Spaced(Identity):
+    """An environment with actions of any space."""
+
+    def __init__(self, action_space):
+        super().__init__(spaces.Discrete(3))
+        self.action_space = action_space
+
+
+def test_unsupported_actions_are_refused_with_what_is_supported():
+    for kind in ("MultiBinary", "MultiDiscrete"):
+        with pytest.raises(ValueError, match=rf"supported action spaces are bounded Box and Discrete, got {kind}"):
+            SAC(f"dynarl/Identity{kind}-v0", seed=0)
+    with pytest.raises(ValueError, match=r"a Box of actions must be bounded, got Box\(-inf, inf"):
+        SAC(lambda: Spaced(spaces.Box(-np.inf, np.inf, (1,), np.float32)), seed=0)
+    with pytest.raises(ValueError, match="use_sde: state-dependent exploration is for Box actions, got Discrete"):
+        SAC("CartPole-v1", seed=0, use_sde=True)
+    with pytest.raises(ValueError, match="use_sde: state-dependent exploration is for Box actions, got Discrete"):
+        PPO("CartPole-v1", seed=0, use_sde=True)
+    with pytest.raises(ValueError, match="sde_sample_freq: must be at least 1 with use_sde, else -1, got 4"):
+        PPO("Pendulum-v1", seed=0, sde_sample_freq=4)
+    with pytest.raises(TypeError, match=r"SAC: \['lr'\] are no fields of SACConfig"):
+        SAC("Pendulum-v1", seed=0, lr=1e-3)
+
+
+def test_learning_must_start_before_the_end():
+    agent = SAC("Pendulum-v1", seed=0, learning_starts=1_000)
+    with pytest.raises(ValueError, match="learning_starts: 1000 is not reached in 900 steps"):
+        agent.learn(900)
+    with pytest.raises(ValueError, match="total_steps must be at least 1, got 0"):
+        SAC("Pendulum-v1", seed=0, learning_starts=0).learn(0)
+
+
+def test_a_checkpoint_of_another_replay_is_refused():
+    agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(60)
+    other = SAC("Pendulum-v1", seed=0, **{**QUICK, "buffer_size": 100})
+    with pytest.raises(ValueError, match="ReplayBuffer: the state is of 1 environments with 2000 transitions"):
+        other.load_state_dict(agent.state_dict())
+
+
+def test_learns_pendulum():
+    """A gate of some seconds: random play is at -1200, 5000 steps of a small network reach -400."""
+    agent = SAC("Pendulum-v1", seed=0, learning_rate=2e-3, hidden_sizes=(64, 64), batch_size=128, buffer_size=10_000)
+    agent.learn(5_000)
+    assert agent.evaluate(10).mean > -400

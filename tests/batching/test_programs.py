@@ -1,0 +1,229 @@
+"""Per-sample programs against the loop over samples: branches, joins, random draws, ragged sequences, agents."""
+
+import numpy as np
+import pytest
+
+import dynarl
+from dynarl import nn
+from dynarl.agents import PPO
+from dynarl.batching import Draws, Ragged, batched, per_sample
+from dynarl.batching.rewrite import rewritten
+from dynarl.distributions import Categorical
+
+N, D = 40, 8
+
+
+class Ponder(nn.Module):
+    """Think until halted; the observation decides how long at most."""
+
+    def __init__(self, inputs=4, actions=2):
+        super().__init__()
+        self.encode = nn.Sequential(nn.Linear(inputs, 32), nn.Tanh())
+        self.cell = nn.Sequential(nn.Linear(32, 32), nn.Tanh())
+        self.halt = nn.Linear(32, 1)
+        self.policy, self.value = nn.Linear(32, actions), nn.Linear(32, 1)
+
+    def forward(self, obs):
+        h, halted, n, out = self.encode(obs), 0.0, 0, 0.0
+        patience = 6 if obs[2].abs() > 0.05 else 2
+        while halted < 0.99 and n < patience:
+            h = self.cell(h)
+            p = self.halt(h)[0].sigmoid()
+            out, halted, n = out + p * h, halted + p, n + 1
+        return Categorical(logits=self.policy(out)), self.value(out)[0], n
+
+
+class Reset(nn.Module):
+    """A recurrence that forgets where the environment says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.cell = nn.Linear(D, D), nn.Linear(D, D)
+
+    def forward(self, xs, done):
+        h = dynarl.zeros(D)
+        for t in range(5):
+            if done[t]:
+                h = dynarl.zeros(D)
+                fresh = h + 1
+                h = fresh - 1
+            h = (self.cell(h) + self.enc(xs[t])).tanh()
+        return h
+
+
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(D, 3)
+        self.experts = nn.ModuleList([nn.Linear(D, D) for _ in range(3)])
+
+    def forward(self, x):
+        weights = self.gate(x).softmax(-1)
+        k = int(weights.argmax())
+        return self.experts[k](x) * weights[k], k
+
+
+class Sequence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc, self.cell = nn.Linear(3, D), nn.Linear(D, D)
+
+    def forward(self, sequence):
+        h = dynarl.zeros(D)
+        for x in sequence:
+            h = (self.cell(h) + self.enc(x)).tanh()
+        return h + sequence[-1].sum(), len(sequence)
+
+
+def inputs(name):
+    rng = np.random.default_rng(0)
+    x = dynarl.tensor(rng.normal(size=(N, D)).astype(np.float32))
+    done = dynarl.tensor(rng.random((N, 5)) < 0.3)
+    steps = dynarl.tensor(rng.normal(size=(N, 5, D)).astype(np.float32))
+    ragged = Ragged([rng.normal(size=(rng.integers(1, 7), 3)).astype(np.float32) for _ in range(N)])
+    return {"Ponder": (x[:, :4],), "Reset": (steps, done), "Experts": (x,), "Sequence": (ragged,)}[name]
+
+
+def numbers(result):
+    parts = result if isinstance(result, tuple) else (result,)
+    return [(p.logits if isinstance(p, Categorical) else p) for p in parts]
+
+
+@pytest.mark.parametrize("program", [Ponder, Reset, Experts, Sequence])
+def test_values_and_gradients_are_the_loop_s(program):
+    dynarl.manual_seed(1)
+    module = program()
+    with dynarl.no_grad():
+        for p in module.parameters():
+            p.mul_(2.0)  # so that samples disagree
+    args = inputs(program.__name__)
+    found = {}
+    for mode in ("auto", "loop"):
+        module.zero_grad()
+        run = batched(module, mode=mode)
+        out = numbers(run(*args))
+        sum((o.float() ** 2).sum() for o in out).backward()
+        found[mode] = out, {k: p.grad.numpy().copy() for k, p in module.named_parameters()}, run
+    for a, b in zip(found["auto"][0], found["loop"][0]):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), atol=1e-5)
+    for k, g in found["loop"][1].items():
+        np.testing.assert_allclose(found["auto"][1][k], g, atol=1e-4, err_msg=k)
+    run = found["auto"][2].run.last
+    assert 1 < run.cohorts < N and "test_programs.py" in found["auto"][2].explain()
+
+
+def test_if_statements_are_joined_without_a_decorator():
+    module = Reset()
+    run = batched(module)
+    run(*inputs("Reset"))
+    # one part per outcome and step, not one per path
+    assert run.run.last.cohorts <= 1 + 2 * 5
+    assert rewritten(Reset.forward) is not Reset.forward
+
+
+def test_a_list_that_a_branch_could_change_keeps_its_samples_apart():
+    def program(x):
+        seen = []
+        for i in range(2):
+            if x[i] > 0:
+                y = [*seen, i]
+                seen = y
+        return len(seen), x.sum()
+
+    x = inputs("Experts")[0]
+    count, _ = batched(program)(x)
+    np.testing.assert_array_equal(count.numpy(), (x.numpy()[:, :2] > 0).sum(1))
+
+
+def test_exceptions_and_recursion():
+    def program(x):
+        def halve(v, depth):
+            return depth if v.abs() < 0.1 else halve(v / 2, depth + 1)
+
+        try:
+            if x[0] > 1:
+                raise ValueError("large")
+            kind = 0
+        except ValueError:
+            kind = 1
+        return halve(x[1], 0), kind
+
+    x = inputs("Experts")[0]
+    a, b = batched(program)(x), batched(program, mode="loop")(x)
+    np.testing.assert_array_equal(a[0].numpy(), b[0].numpy())
+    np.testing.assert_array_equal(a[1].numpy(), (x.numpy()[:, 0] > 1).astype(int))
+
+
+def random_walk(x):
+    u, k = dynarl.rand(3), 0
+    while dynarl.rand(()) < 0.7:
+        k += 1
+        u = u + dynarl.randn(3) * x
+    c = dynarl.categorical(logits=x)
+    return (u * 2 if c == 1 else u), k, c
+
+
+def test_draws_do_not_depend_on_grouping():
+    x = inputs("Experts")[0][:, :3]
+    draws = lambda ids=None: Draws(3, np.arange(N) if ids is None else ids, 7)  # noqa: E731
+    whole = [p.numpy() for p in batched(random_walk)(x, draws=draws())]
+    one_by_one = [p.numpy() for p in batched(random_walk, mode="loop")(x, draws=draws())]
+    some = np.array([30, 2, 17])
+    part = [p.numpy() for p in batched(random_walk)(x[dynarl.tensor(some)], draws=draws(some))]
+    for a, b, c in zip(whole, one_by_one, part):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(a[some], c, atol=1e-6)
+    assert len(set(whole[1].tolist())) > 3 and set(whole[2].tolist()) == {0, 1, 2}
+    other = batched(random_walk)(x, draws=Draws(3, np.arange(N), 8))[1].numpy()
+    assert (other != whole[1]).any()
+
+
+def test_draws_follow_manual_seed():
+    x = inputs("Experts")[0][:, :3]
+    results = []
+    for seed in (1, 1, 2):
+        dynarl.manual_seed(seed)
+        results.append(batched(random_walk)(x)[0].numpy())
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()
+
+
+def test_uniform_and_normal_draws_have_their_moments():
+    def program(x):
+        return dynarl.rand(50), dynarl.randn(50)
+
+    uniform, normal = (p.numpy() for p in batched(program)(dynarl.zeros(400, 1)))
+    assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.01
+    assert abs(normal.mean()) < 0.02 and abs(normal.std() - 1) < 0.02
+    assert abs(np.corrcoef(uniform[:-1].ravel(), uniform[1:].ravel())[0, 1]) < 0.02
+
+
+def test_per_sample_functions_join():
+    @per_sample
+    def step(h):
+        return h * 2 if h[0] > 0 else h - 1
+
+    def program(x):
+        for _ in range(6):
+            x = step(x)
+        return x
+
+    x = inputs("Experts")[0]
+    run = batched(program)
+    np.testing.assert_allclose(run(x).numpy(), batched(program, mode="loop")(x).numpy(), rtol=1e-5)
+    assert run.last.cohorts <= 1 + 2 * 6
+    assert step(x[0]).shape == (D,)  # outside a batched call it is an ordinary function
+
+
+def test_ppo_trains_a_policy_written_for_one_observation():
+    class Policy(Ponder):
+        def forward(self, obs):
+            return super().forward(obs)[:2]
+
+    policy = batched(Policy())
+    agent = PPO("CartPole-v1", policy=policy, seed=0, num_steps=32, num_epochs=10, gamma=0.98, gae_lambda=0.8,
+                learning_rate=1e-3)  # fmt: skip
+    first = agent.evaluate(10).mean
+    agent.learn(20_000)
+    assert agent.evaluate(10).mean > 3 * first
+    assert policy.run.last.cohorts >= 1 and all(p.grad is not None for p in policy.parameters())
