@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
+from dynarl.agents.stateful import Stateful
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
@@ -52,6 +53,8 @@ class Agent:
     """Whether `choose` takes action masks as a third argument."""
     sources: Mapping[str, str] = {}
     """Where each field of the config comes from, for `explain`."""
+    stateful: Stateful | None = None
+    """What runs a policy that has a state; None for policies without."""
     facts: tuple[Fact, ...] = ()
     """Implementation details that are no options, for `explain`."""
     num_threads: int | None = 1
@@ -136,18 +139,30 @@ class Agent:
         *,
         episode_start: Any = None,
         deterministic: bool = False,
+        reward: Any = None,
+        info: Any = None,
         action_mask: Any = None,
     ) -> tuple[Any, Any]:
         """Return (action, state) for one observation or a batch, as the environment wants the action.
 
-        `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. The state is passed
-        through: this agent has none. Sampled actions draw from a stream of their own.
+        A policy with a state begins with None and then takes the state that the last call returned; where
+        `episode_start` is true its episode begins anew. One that looks at feedback takes the `reward` that the
+        last action earned (0 if not given) and its `info` fields by name. Other policies pass the state
+        through. `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. Sampled
+        actions draw from a stream of their own.
         """
         layout = self.layout
         single = _is_single(self.observation_space, obs, layout)
         batch = _stored(self.observation_space, obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
-        action = env_action_map(self.action_space)(self.choose(batch, noise, *self._masks(action_mask, single)))
+        masks = self._masks(action_mask, single)
+        if self.stateful is None:
+            chosen = self.choose(batch, noise, *masks)
+        else:
+            chosen, state = self.stateful.choose(
+                batch, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
+            )
+        action = env_action_map(self.action_space)(chosen)
         return (action[0] if single else action), state
 
     def _masks(self, given: Any, single: bool) -> tuple[NDArray[np.bool_], ...]:
@@ -192,13 +207,25 @@ class Agent:
     ) -> Evaluation:
         """Play whole episodes in the given environments; `watch` is called before each step (to render)."""
 
-        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_]) -> NDArray[Any]:
+        state: Any = None
+        if self.stateful is not None:
+            envs.ask_info(self.stateful.info_fields)
+
+        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_], reward: NDArray[Any]) -> NDArray[Any]:
+            nonlocal state
             if watch is not None:
                 watch()
             self._refuse_masks(envs)
             noise = None if deterministic else self._predict_noise(len(obs))
             # only an agent that takes masks has the third argument
-            return self.choose(obs, noise, *(() if envs.action_mask is None else (envs.action_mask,)))
+            masks = () if envs.action_mask is None else (envs.action_mask,)
+            if self.stateful is None:
+                return self.choose(obs, noise, *masks)
+            info = None if envs.info is None else envs.info.now
+            chosen, state = self.stateful.choose(
+                obs, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
+            )
+            return chosen
 
         with blas_threads(self.num_threads):
             returns, lengths = play(envs, act, episodes)

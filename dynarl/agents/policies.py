@@ -24,11 +24,11 @@ from dynarl.distributions import (
 )
 from dynarl.envs.spaces import action_leaves, flat_size
 
-__all__ = ["ActorCritic", "FeaturesFactory", "head_size", "mlp"]
+__all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 # Small enough that exp() of it is 0 and large enough that float32 sums with it stay finite.
-_FORBIDDEN = -1e8
+FORBIDDEN = -1e8
 FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
 
 
@@ -100,7 +100,7 @@ class ActorCritic(nn.Module):
         self.features = None
         if features is not None:
             self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            size = _features_size(self.features, observation_space)
+            size = features_size(self.features, observation_space)
         gain = math.sqrt(2.0) if orthogonal_init else None
         outputs = head_size(action_space)
         self.actor = mlp((size, *hidden_sizes, outputs), activation, gain=gain, out_gain=0.01 if gain else None)
@@ -128,7 +128,7 @@ class ActorCritic(nn.Module):
             return noisy, self.critic(obs).reshape(-1)
         head = self.actor(obs)
         if action_mask is not None:
-            head = where(action_mask, head, _FORBIDDEN)
+            head = where(action_mask, head, FORBIDDEN)
         return self.distribution(head), self.critic(obs).reshape(-1)
 
     def value(self, obs: Tensor) -> Tensor:
@@ -166,7 +166,8 @@ def _distribution(space: spaces.Space[Any], head: Tensor, log_std: Any) -> Any:
     return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
 
 
-def _features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
+def features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
+    """Return F of a network that maps observations [B, ...] to [B, F]; raises ValueError if it does not."""
     shape = observation_space.shape if isinstance(observation_space, spaces.Box) else (flat_size(observation_space),)
     with no_grad():
         out = features(zeros(2, *(shape or ())))

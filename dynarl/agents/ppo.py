@@ -27,15 +27,17 @@ from dynarl.agents.checks import fraction, least_one, one_of, positive
 from dynarl.agents.encoders import ENCODERS, features_for
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
+from dynarl.agents.recurrent import RecurrentActorCritic
 from dynarl.agents.returns import explained_variance, gae
 from dynarl.agents.state import from_plain, to_plain
+from dynarl.agents.stateful import Stateful
 from dynarl.autograd import backward, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer, RewardNormalizer
 from dynarl.envs.spaces import action_layout, encode
-from dynarl.rollout import Batch, Collector, Fragment
+from dynarl.rollout import Batch, Collector, Fragment, StatefulCollector
 from dynarl.seeding import derive_seed
 
 __all__ = ["PPO", "PPOConfig"]
@@ -99,6 +101,10 @@ class PPOConfig:
     """Orthogonal weights (gain sqrt 2, 0.01 for the policy's output, 1 for the value's), zero biases."""
     log_std_init: float = 0.0
     """Initial log standard deviation of continuous actions; with use_sde of the noise matrix's entries (about -2)."""
+    recurrent: Literal["none", "lstm", "gru"] = "none"
+    """Memory in front of actor and critic. Minibatches are then whole sequences of some environments."""
+    recurrent_hidden_size: int = 64
+    """Width of the recurrent layers; hidden_sizes are the layers behind them."""
     use_sde: bool = False
     """Explore Box actions by noise that depends on the state and stays the same for a while (gSDE,
     arXiv:2005.05719)."""
@@ -112,6 +118,10 @@ class PPOConfig:
         least_one("num_envs", "num_steps", "batch_size", "num_epochs", config=self)
         positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", config=self)
         positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
+        least_one("recurrent_hidden_size", config=self)
+        one_of("recurrent", ("none", "lstm", "gru"), config=self)
+        if self.recurrent != "none" and self.use_sde:
+            raise ValueError(f"recurrent: {self.recurrent!r} policies have no state-dependent exploration (use_sde)")
         fraction("gamma", "gae_lambda", config=self)
         one_of("activation", ACTIVATIONS, config=self)
         one_of("encoder", ENCODERS, config=self)
@@ -169,16 +179,7 @@ class PPO(Agent):
         with seeded(derive_seed(seed, "init", bits=63)):
             if features is None and policy is None:
                 features = self._encoder()
-            self.policy = policy or ActorCritic(
-                self.layout.space,
-                self.action_space,
-                hidden_sizes=cfg.hidden_sizes,
-                activation=cfg.activation,
-                orthogonal_init=cfg.orthogonal_init,
-                log_std_init=cfg.log_std_init,
-                use_sde=cfg.use_sde,
-                features=features,
-            )
+            self.policy = policy or self._own_policy(features)
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and policy is None
@@ -189,12 +190,36 @@ class PPO(Agent):
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
         self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
+        self.stateful = Stateful(self) if hasattr(self.policy, "initial_state") else None
         self.noise_kind, self.noise_size = self._noise_needed()
         self.noise_period = 1
         if cfg.use_sde:
             self.noise_period = cfg.sde_sample_freq if cfg.sde_sample_freq > 0 else cfg.num_steps
-        self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
+        self.collector: Collector
+        if self.stateful is None:
+            self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
+        else:
+            if cfg.batch_size < cfg.num_steps:
+                raise ValueError(
+                    f"batch_size: a minibatch of a policy with a state holds whole sequences, so it must be at least "
+                    f"num_steps {cfg.num_steps}, got {cfg.batch_size}"
+                )
+            self.collector = StatefulCollector(self.envs, self.stateful, num_steps=cfg.num_steps, seed=seed)
         self._predictions = 0
+
+    def _own_policy(self, features: FeaturesFactory | None) -> nn.Module:
+        cfg = self.config
+        layers: dict[str, Any] = {
+            "hidden_sizes": cfg.hidden_sizes,
+            "activation": cfg.activation,
+            "orthogonal_init": cfg.orthogonal_init,
+            "log_std_init": cfg.log_std_init,
+            "features": features,
+        }
+        if cfg.recurrent == "none":
+            return ActorCritic(self.layout.space, self.action_space, use_sde=cfg.use_sde, **layers)
+        memory: dict[str, Any] = {"recurrent": cfg.recurrent, "recurrent_hidden_size": cfg.recurrent_hidden_size}
+        return RecurrentActorCritic(self.layout.space, self.action_space, **memory, **layers)
 
     def _encoder(self) -> nn.Module | None:
         """Return the network that images and text need before actor and critic."""
@@ -223,7 +248,7 @@ class PPO(Agent):
             distribution, value = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
-        return self._stored_action(action), to_host(log_prob.array), to_host(value.array)
+        return self.stored_action(action), to_host(log_prob.array), to_host(value.array)
 
     def value(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...]."""
@@ -239,13 +264,13 @@ class PPO(Agent):
         with no_grad():
             distribution, _ = self.policy(self.network_input(obs), *self._mask_input(action_mask))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
-        return self._stored_action(action)
+        return self.stored_action(action)
 
     def _mask_input(self, action_mask: Any) -> tuple[Any, ...]:
         """Return what the policy is called with besides the observation: the mask [B, M] where there is one."""
         return () if action_mask is None else (wrap(to_device(action_mask, self.device)),)
 
-    def _stored_action(self, action: Any) -> NDArray[Any]:
+    def stored_action(self, action: Any) -> NDArray[Any]:
         """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
         array = to_host(action.array)
         if array.dtype != self.action_dtype:  # a Bernoulli's mode is NaN at p = 0.5 exactly: then 0
@@ -322,8 +347,12 @@ class PPO(Agent):
     def losses(self, minibatch: Batch, clip_range: float, *, with_entropy: bool = True) -> tuple[list[Any], Any]:
         """Return [policy loss, value loss, entropy] of a minibatch [B] and its new log-probabilities [B]."""
         cfg = self.config
-        distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
-        log_prob = distribution.log_prob(wrap(minibatch.action))
+        entropy: Any = None
+        if self.stateful is not None:
+            log_prob, value, entropy = self.stateful.evaluate(minibatch, with_entropy=with_entropy)
+        else:
+            distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
+            log_prob = distribution.log_prob(wrap(minibatch.action))
         advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
             log_prob, old_log_prob=minibatch.log_prob, advantages=advantages, clip_range=clip_range
@@ -336,11 +365,13 @@ class PPO(Agent):
             )
         losses = [policy_loss, critic_loss]
         if with_entropy:
-            losses.append(distribution.entropy().mean())
+            losses.append(distribution.entropy().mean() if entropy is None else entropy)
         return losses, log_prob
 
     def _batch(self, fragment: Fragment) -> Batch:
         """Return what a gradient step reads, [B, ...] on the policy's device."""
+        if self.stateful is not None:
+            return self.stateful.batch(fragment)
         rows = fragment.flatten()
         names = ["action", "log_prob", "advantages", "returns", "value"]
         names += ["action_mask"] if "action_mask" in rows else []
@@ -348,9 +379,12 @@ class PPO(Agent):
         batch["input"] = self.network_input(rows.obs).array
         if self.action_shape:  # as the distribution samples them: one row of numbers each
             batch["action"] = batch.action.reshape(len(batch.action), -1)
-        if isinstance(self.action_space, spaces.MultiBinary):
-            batch["action"] = batch.action.astype(np.float32)
+        batch["action"] = self.learned_action(batch.action)
         return batch
+
+    def learned_action(self, action: Any) -> Any:
+        """Return stored actions in the dtype that the distribution's log_prob takes."""
+        return action.astype(np.float32) if isinstance(self.action_space, spaces.MultiBinary) else action
 
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
         if self.reward_normalizer is None:
@@ -359,6 +393,12 @@ class PPO(Agent):
         return self.reward_normalizer(fragment.reward)
 
     def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:
+        if self.stateful is not None:  # whole sequences of some environments
+            steps, num_envs = batch.valid.shape
+            order, count = rng.permutation(num_envs), max(1, steps * num_envs // self.config.batch_size)
+            for env in np.array_split(order, min(count, num_envs)):
+                yield self.stateful.minibatch(batch, env)
+            return
         rows = len(batch.log_prob)
         count = max(1, rows // self.config.batch_size)
         if count == 1:
@@ -391,7 +431,9 @@ class PPO(Agent):
             self.obs_normalizer.update(fragment.obs, fragment.valid)
 
     def _noise_needed(self) -> tuple[str, int]:
-        obs = self.network_input(np.zeros((2, *self.layout.shape), self.layout.dtype) + self._any_obs())
+        if self.stateful is not None:
+            return self.stateful.noise_kind, self.stateful.noise_size
+        obs = self.network_input(self.any_obs(2))
         with no_grad():
             out = self.policy(obs)
         if not isinstance(out, tuple) or len(out) != 2 or not hasattr(out[0], "sample_from"):
@@ -403,9 +445,9 @@ class PPO(Agent):
         kind, size = out[0].noise
         return kind, size
 
-    def _any_obs(self) -> Any:
-        """Return a number that is a valid observation of a discrete space."""
-        return getattr(self.layout.space, "start", 0)
+    def any_obs(self, rows: int) -> NDArray[Any]:
+        """Return valid stored observations [rows, ...]."""
+        return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)

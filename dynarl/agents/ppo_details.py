@@ -38,6 +38,8 @@ SOURCES = {
     "encoder": "Mnih et al., Nature 518, 2015; arXiv:1802.01561, figure 3; 37 details, Atari 8 and 9",
     "hidden_sizes": f"{_PAPER}, section 6.1: two layers of 64",
     "activation": f"{_PAPER}, section 6.1: tanh",
+    "recurrent": "37 details, LSTM 1 to 5; actor and critic apart, as sb3-contrib does by default",
+    "recurrent_hidden_size": "dynarl's own choice",
     "orthogonal_init": "37 details, core 2; arXiv:2005.12729",
     "log_std_init": "37 details, continuous 2: 0",
     "use_sde": "arXiv:2005.05719",

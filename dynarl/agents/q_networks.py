@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn
-from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, _features_size
+from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, features_size
 from dynarl.autograd import Parameter, Tensor, empty
 from dynarl.autograd.device import to_device
 from dynarl.autograd.ops.affine import linear
@@ -80,7 +80,7 @@ class QNetwork(nn.Module):
         self.features = None
         if features is not None:
             self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            size = _features_size(self.features, observation_space)
+            size = features_size(self.features, observation_space)
         layer = NoisyLinear if noisy else nn.Linear
         shared = len(hidden_sizes) - 1 if duelling else len(hidden_sizes)
         trunk = (size, *hidden_sizes[: max(shared, 0)])

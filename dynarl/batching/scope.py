@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dynarl.autograd.tape import set_lane_draws
-from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.lane import Lane
+from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import Raised, run_scope, state
 from dynarl.batching.trees import join
 from dynarl.nn import structure

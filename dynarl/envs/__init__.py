@@ -3,6 +3,7 @@
 from dynarl.envs.check import Finding, check
 from dynarl.envs.known import register_known
 from dynarl.envs.make import EnvLike, make
+from dynarl.envs.memory import register_memory
 from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
 from dynarl.envs.protocol import Environments, Step
 from dynarl.envs.spaces import action_layout, encode, flat_size
@@ -27,3 +28,4 @@ __all__ = [
 ]
 
 register_known()
+register_memory()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from dynarl.envs.info import InfoFields
 from dynarl.envs.spaces import action_layout, env_action_map, observation_layout
 from dynarl.seeding import derive_seed
 
@@ -57,6 +58,12 @@ class Environments(Protocol):
     exact_state: bool
     action_mask: NDArray[np.bool_] | None
     next_action_mask: NDArray[np.bool_] | None
+    info: InfoFields | None
+    """The fields of `ask_info`; None where nobody asked."""
+
+    def ask_info(self, names: Sequence[str]) -> None:
+        """Read these numeric fields of the environments' info dicts from the next `reset` on."""
+        ...
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations."""

@@ -35,6 +35,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
+    "PositionsOnly": (),
     "PassiveEnvChecker": (),  # what it has checked changes no result
     "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
     "RescaleAction": (),
@@ -106,7 +107,7 @@ def _offers_state(env: Any) -> bool:
 
 
 def _wrapper_fields(wrapper: Any) -> tuple[str, ...] | None:
-    if not type(wrapper).__module__.startswith("gymnasium.wrappers"):
+    if not type(wrapper).__module__.startswith(("gymnasium.wrappers", "dynarl.envs.")):
         return None
     return _WRAPPERS.get(type(wrapper).__name__)
 

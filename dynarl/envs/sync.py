@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.state import env_state, has_exact_state, load_env_state
@@ -52,10 +53,15 @@ class SyncEnvironments:
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
         self._scalar_actions = self._ledger.action_shape == ()
+        self.info: InfoFields | None = None
         self.obs: NDArray[Any] = self._empty()
         self._masks = MaskSource(self.action_space, self.num_envs, has_method=first.has_wrapper_attr(METHOD))
         self.action_mask: NDArray[np.bool_] | None = None
         self.next_action_mask: NDArray[np.bool_] | None = None
+
+    def ask_info(self, names: Sequence[str]) -> None:
+        """Read these numeric fields of the environments' info dicts from the next `reset` on."""
+        self.info = InfoFields(names, self.num_envs) if names else None
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
@@ -78,11 +84,15 @@ class SyncEnvironments:
         rewards: list[Any] = []
         terminations: list[Any] = []
         truncations: list[Any] = []
-        dtype, shape, ndarray, i = layout.dtype, layout.shape, np.ndarray, 0
+        dtype, shape, ndarray, i, fields = layout.dtype, layout.shape, np.ndarray, 0, self.info
+        if fields is not None:
+            fields.begin_step()
         mask = self._masks.empty()
         try:
             for i, env in enumerate(self._envs):
                 obs, reward, terminated, truncated, info = env.step(each[i])
+                if fields is not None:
+                    fields.step(i, info, ledger.where)
                 if type(obs) is ndarray and obs.dtype is dtype and obs.shape == shape:
                     next_obs[i] = obs
                 else:
@@ -124,6 +134,8 @@ class SyncEnvironments:
             "episode_start": self.episode_start.copy(),
             "exact": self.exact_state,
         }
+        if self.info is not None:
+            state["info"] = self.info.state_dict()
         if self.action_mask is not None:
             state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
@@ -146,6 +158,8 @@ class SyncEnvironments:
             load_env_state(env, state["envs"][str(i)])
         self.obs = np.array(state["obs"])
         self.episode_start = np.array(state["episode_start"])
+        if self.info is not None:
+            self.info.load_state_dict(state["info"])
         self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
 
     def _begin(self, which: Any, obs: NDArray[Any]) -> None:
@@ -155,6 +169,8 @@ class SyncEnvironments:
             ledger.begin(i)
             try:
                 first, info = self._envs[i].reset(seed=ledger.episode_seed(i))
+                if self.info is not None:
+                    self.info.reset(i, info, ledger.where)
                 obs[i] = ledger.coerce(first, (), f"{ledger.where(i)}, reset")
                 if i == 0 and ledger.step == 0:
                     self._masks.settle(info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import Ledger, Step
 from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
@@ -58,6 +60,7 @@ class VectorEnvironments:
         self._running.flags.writeable = False
         # Rows of the coming step in which a NEXT_STEP environment will reset; None for none.
         self._resetting: NDArray[np.bool_] | None = None
+        self.info: InfoFields | None = None
         layout = self._ledger.layout
         self._shape = (self.num_envs, *layout.shape)
         self.obs: NDArray[Any] = np.empty(self._shape, layout.dtype)
@@ -65,6 +68,10 @@ class VectorEnvironments:
         self._masks = MaskSource(self.action_space, self.num_envs, has_method=self._call_masks is not None)
         self.action_mask: NDArray[np.bool_] | None = None
         self.next_action_mask: NDArray[np.bool_] | None = None
+
+    def ask_info(self, names: Sequence[str]) -> None:
+        """Read these numeric fields of the environments' info dicts from the next `reset` on."""
+        self.info = InfoFields(names, self.num_envs) if names else None
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
@@ -74,6 +81,7 @@ class VectorEnvironments:
         self._masks.settle(infos)
         self.action_mask = self._read_masks(infos, ", reset")
         self._ledger.check_obs(self.obs)
+        self._fields_of_reset(range(self.num_envs), infos)
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._resetting = None
         return self.obs
@@ -98,6 +106,8 @@ class VectorEnvironments:
         reward = self._numbers(reward)
         terminated = self._flags(terminated, "terminated")
         truncated = self._flags(truncated, "truncated")
+        if self.info is not None:
+            self._fields_of_step(infos, terminated | truncated)
         self.action_mask = self.next_action_mask = self._read_masks(infos, default=self._masks.empty())
         if self._mode is AutoresetMode.NEXT_STEP:
             return self._step_of_next_step(obs, reward, terminated, truncated)
@@ -120,6 +130,9 @@ class VectorEnvironments:
             self.action_mask = self._read_masks(infos, ", reset", default=self.action_mask)
             self.obs = next_obs.copy()
             self.obs[ended] = first[ended]
+            self._fields_of_reset(ended.tolist(), infos)
+        elif self._mode is AutoresetMode.SAME_STEP:
+            self._fields_of_reset(ended.tolist(), infos)
         ledger.check_obs(self.obs)
         return step
 
@@ -136,6 +149,8 @@ class VectorEnvironments:
             "resetting": self._running.copy() if self._resetting is None else self._resetting.copy(),
             "exact": self.exact_state,
         }
+        if self.info is not None:
+            state["info"] = self.info.state_dict()
         if self.action_mask is not None:
             state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
@@ -155,6 +170,8 @@ class VectorEnvironments:
         self.obs = np.array(state["obs"])
         load_vector_state(self._env, state["env"], self.obs)
         self.episode_start = np.array(state["episode_start"])
+        if self.info is not None:
+            self.info.load_state_dict(state["info"])
         resetting = np.array(state["resetting"])
         self._resetting = resetting if resetting.any() else None
 
@@ -178,6 +195,24 @@ class VectorEnvironments:
             self._ledger.begin(resetting)
         self._resetting = None if ended is None else terminated | truncated
         return step
+
+    def _fields_of_step(self, infos: Any, ended: NDArray[np.bool_]) -> None:
+        """Read the fields of the states reached; a NEXT_STEP environment's reset rows are first observations."""
+        fields, where = self.info, self._ledger.where
+        assert fields is not None
+        fields.begin_step()
+        final = infos.get("final_info", {}) if self._mode is AutoresetMode.SAME_STEP else {}
+        for i in range(self.num_envs):
+            if self._resetting is not None and self._resetting[i]:
+                fields.reset(i, fields.of_vector(infos, i), where)
+            else:
+                source = final if ended[i] and self._mode is AutoresetMode.SAME_STEP else infos
+                fields.step(i, fields.of_vector(source, i), where)
+
+    def _fields_of_reset(self, which: Any, infos: Any) -> None:
+        if self.info is not None:
+            for i in which:
+                self.info.reset(i, self.info.of_vector(infos, i), self._ledger.where)
 
     def _true_successor(self, obs: NDArray[Any], ended: NDArray[np.bool_], infos: Any) -> NDArray[Any]:
         next_obs = obs.copy()

@@ -38,10 +38,13 @@ from dynarl.nn.loss import (
 )
 from dynarl.nn.module import Module
 from dynarl.nn.parameter import Parameter
+from dynarl.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
     "SELU",
     "AvgPool2d",
     "BCELoss",
@@ -51,11 +54,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "Hardtanh",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",

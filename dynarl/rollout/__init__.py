@@ -1,19 +1,25 @@
 """Fragments of experience and the worker that fills them."""
 
 from dynarl.rollout.collect import ActingPolicy, Collector
+from dynarl.rollout.feedback import Feedback, map_state
 from dynarl.rollout.fragment import Batch, Fragment
 from dynarl.rollout.noise import NoiseStream
 from dynarl.rollout.play import play
 from dynarl.rollout.prioritized import PrioritizedReplay
 from dynarl.rollout.replay import ReplayBuffer
+from dynarl.rollout.stateful import StatefulActingPolicy, StatefulCollector
 
 __all__ = [
     "ActingPolicy",
     "Batch",
     "Collector",
+    "Feedback",
     "Fragment",
     "NoiseStream",
     "PrioritizedReplay",
     "ReplayBuffer",
+    "StatefulActingPolicy",
+    "StatefulCollector",
+    "map_state",
     "play",
 ]

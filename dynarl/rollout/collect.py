@@ -131,7 +131,7 @@ class Collector:
         # Terminated wins where an episode was also truncated: nothing follows it.
         bootstrap = ~fragment["terminated"][rows, columns]
         extra = np.concatenate((fragment.final_obs[bootstrap], last_obs))
-        values = np.asarray(self.policy.value(extra))
+        values = np.asarray(self._values(extra, bootstrap))
         next_value = fragment["next_value"]
         next_value[:-1] = fragment["value"][1:]
         next_value[-1] = values[len(extra) - num_envs :]
@@ -143,6 +143,10 @@ class Collector:
         fragment.episode_return = np.concatenate([none, *(info["episode_return"] for info in infos)])
         lengths = [info["episode_length"] for info in infos]
         fragment.episode_length = np.concatenate([none.astype(np.int64), *lengths])
+
+    def _values(self, obs: NDArray[Any], bootstrap: NDArray[np.bool_]) -> NDArray[Any]:
+        """Return V of ends of episodes (those of `bootstrap`) and of the cut."""
+        return self.policy.value(obs)
 
     def _allocate(self) -> Fragment:
         lead = (self.num_steps, self.envs.num_envs)

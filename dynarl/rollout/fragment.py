@@ -48,6 +48,9 @@ class Fragment(Batch):
     final_obs: NDArray[Any]
     episode_return: NDArray[np.float64]
     episode_length: NDArray[np.int64]
+    first_state: Any
+    first_action: NDArray[Any]
+    first_reward: NDArray[np.float32]
 
     @property
     def num_steps(self) -> int:

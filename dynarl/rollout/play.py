@@ -15,16 +15,17 @@ __all__ = ["play"]
 
 def play(
     envs: Environments,
-    act: Callable[[NDArray[Any], NDArray[np.bool_]], Any],
+    act: Callable[[NDArray[Any], NDArray[np.bool_], NDArray[Any]], Any],
     episodes: int,
     *,
     max_episode_steps: int = 1_000_000,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Play ``episodes`` episodes and return their returns and lengths, [episodes] each.
 
-    ``act(obs, episode_start)`` gives the actions [N, ...]. How many episodes each environment plays is
-    settled beforehand: taking the first that end would count short ones more often. They are ordered
-    by environment, then time. Raises RuntimeError for an episode beyond ``max_episode_steps``.
+    ``act(obs, episode_start, reward)`` gives the actions [N, ...]; reward [N] is that of the step before. How
+    many episodes each environment plays is settled beforehand: taking the first that end would count short
+    ones more often. They are ordered by environment, then time. Raises RuntimeError for an episode beyond
+    ``max_episode_steps``.
     """
     if episodes < 1:
         raise ValueError(f"play: episodes must be at least 1, got {episodes}")
@@ -32,8 +33,10 @@ def play(
     results: list[list[tuple[float, int]]] = [[] for _ in quota]
     open_, since_end = episodes, 0
     envs.reset()
+    reward: NDArray[Any] = np.zeros(envs.num_envs)
     while open_:
-        info = envs.step(act(envs.obs, envs.episode_start)).info
+        step = envs.step(act(envs.obs, envs.episode_start, reward))
+        info, reward = step.info, step.reward
         since_end += 1
         if since_end > max_episode_steps:
             raise RuntimeError(

@@ -11,7 +11,7 @@ from tests.envs.scripted import MODES, scripted_environments
 @pytest.mark.parametrize("mode", MODES)
 def test_short_episodes_are_not_preferred(mode):
     scripts = [[(1, True, False)], [(9, False, True)]]
-    returns, lengths = play(scripted_environments(scripts, mode), lambda obs, start: np.zeros(2, np.int64), 5)
+    returns, lengths = play(scripted_environments(scripts, mode), lambda obs, start, reward: np.zeros(2, np.int64), 5)
     assert lengths.tolist() == [1, 1, 1, 9, 9]
     assert returns[0] == 11.0 and returns[3] == 9 * 110 + 45
 
@@ -20,7 +20,7 @@ def test_the_policy_is_told_of_starts():
     starts = []
     play(
         make("dynarl/TwoStateChain-v0"),
-        lambda obs, start: starts.append(start[0]) or np.zeros(1, np.int64),
+        lambda obs, start, reward: starts.append(start[0]) or np.zeros(1, np.int64),
         2,
     )
     assert starts == [True, False, True, False]
@@ -29,6 +29,6 @@ def test_the_policy_is_told_of_starts():
 def test_refusals():
     envs = make("dynarl/ConstantReward-v0")
     with pytest.raises(ValueError, match="play: episodes must be at least 1, got 0"):
-        play(envs, lambda obs, start: np.zeros(1, np.int64), 0)
+        play(envs, lambda obs, start, reward: np.zeros(1, np.int64), 0)
     with pytest.raises(RuntimeError, match="play: no episode ended in 50 steps; give the environment a time limit"):
-        play(envs, lambda obs, start: np.zeros(1, np.int64), 1, max_episode_steps=50)
+        play(envs, lambda obs, start, reward: np.zeros(1, np.int64), 1, max_episode_steps=50)

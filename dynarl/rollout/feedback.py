@@ -1,0 +1,99 @@
+"""What a policy with a state is called with: ``policy(obs, state, feedback) -> (distribution, value, next_state)``.
+
+* ``obs`` [N, ...], encoded as for any policy.
+* ``state``: a tensor, or tuples and dicts of tensors, [N, ...] each. ``policy.initial_state()`` gives that of one
+  environment, without the batch axis; a policy that only looks at feedback returns ``()``. Rows whose episode
+  starts hold the initial state already.
+* ``feedback``: a `Feedback`. ``policy.info_fields = ("name", ...)`` asks for numbers of the environment's info.
+* ``distribution`` over [N] actions, ``value`` [N], ``next_state`` in the structure of ``state``.
+
+A policy may also offer ``sequence(obs, state, feedback) -> (distribution, value)``: obs and feedback
+[T, N, ...], state [N, ...] before the first step, and a distribution and values over the T * N rows in
+time-major order. It must reset its state where ``feedback.episode_start``; learning then calls it once in
+place of T calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+from dynarl.envs.spaces import encode
+
+__all__ = ["Feedback", "encode_action", "map_state", "state_leaves"]
+
+
+class Feedback(NamedTuple):
+    """What the environment said before this observation; tensors in a policy, arrays where they are stored.
+
+    ``action`` [N, A] float32, the policy's own previous action (Discrete and MultiDiscrete one-hot, others as
+    numbers) and ``reward`` [N] float32, what it earned (as the environment gave it); both 0 at the start of
+    an episode. ``episode_start`` [N] bool. ``info`` has the declared fields, float32 [N] each; at the start of
+    an episode they are what the reset's info said, or 0. ``action_mask`` [N, M] bool says which actions are
+    allowed now, None where the environment allows all: the policy's distribution must give the others
+    probability 0.
+    """
+
+    action: Any
+    reward: Any
+    episode_start: Any
+    info: Mapping[str, Any]
+    action_mask: Any = None
+
+    def map(self, function: Callable[[Any], Any]) -> Feedback:
+        """Apply a function to every array."""
+        info = {name: function(column) for name, column in self.info.items()}
+        mask = None if self.action_mask is None else function(self.action_mask)
+        return Feedback(function(self.action), function(self.reward), function(self.episode_start), info, mask)
+
+
+def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return stored actions [..., *shape] as feedback [..., A], 0 where an episode starts."""
+    counted: Space[Any] = space
+    if isinstance(space, spaces.Discrete):
+        counted = spaces.Discrete(int(space.n))
+    elif isinstance(space, spaces.MultiDiscrete):
+        counted = spaces.MultiDiscrete(space.nvec)
+    features = encode(counted, action).reshape(*start.shape, -1)
+    return features * ~start[..., None] if start.any() else features
+
+
+def map_state(function: Callable[..., Any], state: Any, *others: Any) -> Any:
+    """Apply a function to the leaves of states of one structure; raises ValueError where they differ."""
+    if state is None and all(other is None for other in others):
+        return None
+    if isinstance(state, Mapping):
+        if any(not isinstance(other, Mapping) or set(other) != set(state) for other in others):
+            raise ValueError(_differ(state, others))
+        return {key: map_state(function, state[key], *(other[key] for other in others)) for key in state}
+    if isinstance(state, (tuple, list)):
+        if any(not isinstance(other, (tuple, list)) or len(other) != len(state) for other in others):
+            raise ValueError(_differ(state, others))
+        return tuple(map_state(function, *parts) for parts in zip(state, *others))
+    if any(isinstance(other, (tuple, list, Mapping)) or other is None for other in others):
+        raise ValueError(_differ(state, others))
+    return function(state, *others)
+
+
+def state_leaves(state: Any) -> list[Any]:
+    """Return the leaves of a state in order."""
+    found: list[Any] = []
+    map_state(found.append, state)
+    return found
+
+
+def _differ(state: Any, others: Any) -> str:
+    found = ", ".join(_structure(other) for other in others)
+    return f"policy: a state must keep the structure of initial_state(), {_structure(state)}, got {found}"
+
+
+def _structure(state: Any) -> str:
+    if isinstance(state, Mapping):
+        return "{" + ", ".join(f"{key}: {_structure(part)}" for key, part in state.items()) + "}"
+    if isinstance(state, (tuple, list)):
+        return "(" + ", ".join(map(_structure, state)) + ")"
+    return type(state).__name__
