@@ -302,7 +302,7 @@ class Writer:
         return stem + str(self.rng.randrange(3 if stem == "v" else 2))
 
     def number(self) -> float:
-        return round(self.rng.uniform(-0.6, 0.6), 2)
+        return round(self.rng.choice([-1, 1]) * self.rng.uniform(0.03, 0.6), 3)
 
     def vector(self, depth: int) -> str:
         if depth == 0:
