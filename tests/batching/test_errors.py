@@ -28,7 +28,9 @@ def test_python_randomness_is_traced_to_its_line():
         noise = random.random()  # draws for Python
         return y + noise
 
-    with pytest.raises(PerSampleError, match=f"test_errors.py:{line_with('# draws for Python')} in program, one draw for all"):
+    with pytest.raises(
+        PerSampleError, match=f"test_errors.py:{line_with('# draws for Python')} in program, one draw for all"
+    ):
         batched(program)(X)
 
 
@@ -91,7 +93,9 @@ def test_nondeterministic_replay():
             return y
         return y * 2
 
-    with pytest.raises(PerSampleError, match=r"did not repeat itself: .* exp came at .*test_errors.py:\d+ in program where tanh"):
+    with pytest.raises(
+        PerSampleError, match=r"did not repeat itself: .* exp came at .*test_errors.py:\d+ in program where tanh"
+    ):
         batched(program)(X)
 
 
@@ -132,7 +136,9 @@ def test_runaway_splitting_names_the_line():
         return x
 
     rng = np.random.default_rng(0)
-    with pytest.raises(PerSampleError, match=f"max_cohorts=20 cohorts, most often at .*:{line_with('# a path for every')} in program"):
+    with pytest.raises(
+        PerSampleError, match=f"max_cohorts=20 cohorts, most often at .*:{line_with('# a path for every')} in program"
+    ):
         batched(program, max_cohorts=20)(rng.standard_normal((64, 2)))
 
 
@@ -165,7 +171,10 @@ def test_endless_loops(inside):
         while True:
             x = x * 0.5 if inside == "operation" else step(x)
 
-    with pytest.raises(PerSampleError, match=r"max_steps=500 operations .* stands at .*test_errors.py:\d+ in .*a loop that does not end"):
+    with pytest.raises(
+        PerSampleError,
+        match=r"max_steps=500 operations .* stands at .*test_errors.py:\d+ in .*a loop that does not end",
+    ):
         batched(program, max_steps=500)(X)
 
 
@@ -197,7 +206,9 @@ def test_the_whole_batch_beside_a_sample(array):
     def program(x):
         return x + batch  # the whole batch
 
-    with pytest.raises(PerSampleError, match=f"add: the whole batch is used .*:{line_with('# the whole batch')} in program"):
+    with pytest.raises(
+        PerSampleError, match=f"add: the whole batch is used .*:{line_with('# the whole batch')} in program"
+    ):
         batched(program)(batch)
 
 
