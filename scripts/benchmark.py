@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import networks, processes
+from benchmarks import dynamic, networks, processes
 from benchmarks.timing import QUICK, Effort, Report
 
-SECTIONS = ("mlp", "adam", "update", "act", "run", "import", "solved")
+SECTIONS = ("mlp", "adam", "update", "act", "dynamic", "run", "import", "solved")
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -81,6 +81,7 @@ def run_section(section: str, report: Report, libs: dict[str, Any]) -> None:
         "adam": networks.adam_section,
         "update": networks.update_section,
         "act": networks.act_section,
+        "dynamic": dynamic.section,
     }
     if section in networks_sections:
         networks_sections[section](report, libs)
