@@ -295,6 +295,8 @@ state.rules[_pick] = _index_rule
 
 
 def _getitem_lane(x: Any, index: Any) -> Any:
+    if indexing._is_basic(index):
+        return indexing._getitem(x, index=index)
     parts = index if isinstance(index, tuple) else (index,)
     tensors = [p for p in parts if isinstance(p, (Lane, Tensor))]
     if not any(p.__class__ is Lane for p in tensors):

@@ -132,9 +132,17 @@ class _State(threading.local):
             raise PerSampleError(
                 "a per-sample tensor was used after its call had ended; return it from the program to keep it"
             )
-        if context.position < len(context.log):
-            return context.recall(op)
-        context.step()
+        position = context.position
+        log = context.log
+        if position < len(log):
+            logged, value = log[position]
+            if logged is not op:
+                return context.recall(op)
+            context.position = position + 1
+            return value
+        context.steps += 1
+        if context.steps > context.run.max_steps:
+            context.step()
         cohort, lane = context.cohort, self.lane
         operands = []
         for a in args:
@@ -156,7 +164,9 @@ class _State(threading.local):
             out = rule(operands, [a.__class__ is lane for a in args], cohort.size, static)
         context.run.operations += 1
         result = lane(out, cohort)
-        context.remember(op, result)
+        if cohort.size > 1:
+            log.append((op, result))
+            context.position = position + 1
         return result
 
 

@@ -47,13 +47,22 @@ def tanh_layer(lib: Any, layer: Any) -> Any:
     return lib.nn.Sequential(layer, lib.nn.Tanh())
 
 
-def gru(lib: Any, x: Any, h: Any, wx: Any, wh: Any) -> Any:
-    """One step of a GRU made of two Linear layers, for a sample or a batch."""
-    rx, zx, nx = wx(x).chunk(3, -1)
-    rh, zh, nh = wh(h).chunk(3, -1)
-    r, z = (rx + rh).sigmoid(), (zx + zh).sigmoid()
-    n = (nx + r * nh).tanh()
-    return n + z * (h - n)
+def gru_cell(lib: Any, net: Any) -> Any:
+    """Return a GRU's step made of two Linear layers, for a sample or a batch."""
+
+    class Cell(lib.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.wx, self.wh = net["wx"], net["wh"]
+
+        def forward(self, x: Any, h: Any) -> Any:
+            rx, zx, nx = self.wx(x).chunk(3, -1)
+            rh, zh, nh = self.wh(h).chunk(3, -1)
+            r, z = (rx + rh).sigmoid(), (zx + zh).sigmoid()
+            n = (nx + r * nh).tanh()
+            return n + z * (h - n)
+
+    return Cell()
 
 
 # -- adaptive computation time (arXiv:1603.08983) ----------------------------------------------------------------------
@@ -205,12 +214,12 @@ def recurrent_weights(rng: Any) -> Weights:
 
 
 def gru_program(lib: Any, net: Any) -> Callable[..., Any]:
-    init, wx, wh, head = tanh_layer(lib, net["init"]), net["wx"], net["wh"], net["head"]
+    init, cell, head = tanh_layer(lib, net["init"]), gru_cell(lib, net), net["head"]
 
     def policy(sequence: Any) -> Any:
         h = init(sequence[0])
         for x in sequence:
-            h = gru(lib, x, h, wx, wh)
+            h = cell(x, h)
         return head(h)
 
     return policy
@@ -218,7 +227,7 @@ def gru_program(lib: Any, net: Any) -> Callable[..., Any]:
 
 def gru_hand(lib: Any, net: Any, *, way: str) -> Callable[..., Any]:
     """Sorted by length: the finished rows are left out, or padded and masked."""
-    init, wx, wh, head = tanh_layer(lib, net["init"]), net["wx"], net["wh"], net["head"]
+    init, cell, head = tanh_layer(lib, net["init"]), gru_cell(lib, net), net["head"]
 
     def policy(sequences: list[Any]) -> Any:
         lengths = np.array([len(s) for s in sequences])
@@ -232,13 +241,13 @@ def gru_hand(lib: Any, net: Any, *, way: str) -> Callable[..., Any]:
         alive = lib.as_tensor(np.arange(ordered[0])[:, None, None] < ordered[None, :, None])
         for t in range(ordered[0]):
             if way == "mask":
-                h = lib.where(alive[t], gru(lib, steps[t], h, wx, wh), h)
+                h = lib.where(alive[t], cell(steps[t], h), h)
                 continue
             m = int((ordered > t).sum())
             if m < n:
                 finished.append(h[m:])
                 h, n = h[:m], m
-            h = gru(lib, steps[t, :n], h, wx, wh)
+            h = cell(steps[t, :n], h)
         out = head(h if way == "mask" else lib.cat([h, *finished[::-1]]))
         return out[lib.as_tensor(np.argsort(order))]
 
@@ -246,13 +255,13 @@ def gru_hand(lib: Any, net: Any, *, way: str) -> Callable[..., Any]:
 
 
 def reset_program(lib: Any, net: Any) -> Callable[..., Any]:
-    init, wx, wh, head = tanh_layer(lib, net["init"]), net["wx"], net["wh"], net["head"]
+    init, cell, head = tanh_layer(lib, net["init"]), gru_cell(lib, net), net["head"]
 
     class Step(lib.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any, h: Any) -> Any:
             if x[0] > 0:
                 h = init(x)
-            return gru(lib, x, h, wx, wh)
+            return cell(x, h)
 
     step = Step()
 
@@ -266,14 +275,14 @@ def reset_program(lib: Any, net: Any) -> Callable[..., Any]:
 
 
 def reset_hand(lib: Any, net: Any) -> Callable[..., Any]:
-    init, wx, wh, head = tanh_layer(lib, net["init"]), net["wx"], net["wh"], net["head"]
+    init, cell, head = tanh_layer(lib, net["init"]), gru_cell(lib, net), net["head"]
 
     def policy(sequences: Any) -> Any:
         h = init(sequences[:, 0])
         for t in range(STEPS):
             x = sequences[:, t]
             h = lib.where(x[:, :1] > 0, init(x), h)
-            h = gru(lib, x, h, wx, wh)
+            h = cell(x, h)
         return head(h)
 
     return policy
