@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import networks, processes, recurrent, sac, value_based
+from benchmarks import dynamic, networks, processes, recurrent, sac, value_based
 from benchmarks.timing import QUICK, Effort, Report
 
-SECTIONS = ("mlp", "adam", "update", "act", "recurrent", "replay", "dqn", "sac", "run", "import", "solved")
+SECTIONS = ("mlp", "adam", "update", "act", "dynamic", "recurrent", "replay", "dqn", "sac", "run", "import", "solved")
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -82,6 +82,7 @@ def run_section(section: str, report: Report, libs: dict[str, Any], sbx_python: 
         "adam": networks.adam_section,
         "update": networks.update_section,
         "act": networks.act_section,
+        "dynamic": dynamic.section,
         "recurrent": recurrent.recurrent_section,
         "replay": value_based.replay_section,
         "dqn": value_based.dqn_section,

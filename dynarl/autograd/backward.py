@@ -17,9 +17,24 @@ from dynarl.autograd.device import is_array, xp
 from dynarl.autograd.memory import last_modification, line_of, modified_since
 from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
 
-__all__ = ["backward", "grad"]
+__all__ = ["Rows", "backward", "grad"]
 
 _by_sequence = attrgetter("sequence")
+
+
+class Rows:
+    """A gradient that is zero outside some rows, each named once; a vjp of all operands may return it."""
+
+    __slots__ = ("count", "rows", "values")
+
+    def __init__(self, values: Any, rows: Any, count: int) -> None:
+        self.values, self.rows, self.count = values, rows, count
+
+    def dense(self) -> Any:
+        """Return the whole array."""
+        out = xp(self.values).zeros((self.count, *self.values.shape[1:]), dtype=self.values.dtype)
+        out[self.rows] = self.values
+        return out
 
 
 class _Run:
@@ -55,6 +70,20 @@ class _Run:
             if slots is None:
                 slots = edge.node.grad = [None] * edge.count
             slots[edge.index] = g if slots[edge.index] is None else slots[edge.index] + g
+
+    def add_rows(self, edge: Any, g: Rows) -> None:
+        """Add a gradient of some rows without spreading it first."""
+        if edge.__class__ is not Node or self.create_graph:
+            self.add(edge, g.dense())
+        elif edge.grad is None:
+            edge.grad, edge.owned = g.dense(), True
+        else:
+            self._add_to_rows(edge, g)
+
+    def _add_to_rows(self, edge: Node, g: Rows) -> None:
+        if not edge.owned:
+            edge.grad, edge.owned = xp(edge.grad).array(edge.grad), True
+        edge.grad[g.rows] += g.values
 
     def finish(self) -> None:
         """Deliver what waited for its total: leaves with hooks, captured inputs."""
@@ -261,6 +290,11 @@ def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
     for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
         if contribution is need or need is False:
             continue
+        if contribution.__class__ is Rows:
+            if need is True and not mode.anomaly:
+                state.add_rows(edge, contribution)
+                continue
+            contribution = contribution.dense()
         if need is not True:
             xp(need).copyto(need, 0.0 if contribution is None else contribution)
         elif contribution is not None:

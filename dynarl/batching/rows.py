@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd import primitive, xp
+from dynarl.autograd.backward import Rows
 from dynarl.autograd.tape import call
 
 __all__ = ["join_rows", "take_rows"]
@@ -14,7 +15,9 @@ __all__ = ["join_rows", "take_rows"]
 def take_rows(x: Any, *, rows: Any) -> Any:
     """Return x[rows], rows being distinct."""
     count = x.shape[0]
-    return x[rows], (lambda g: call(_put_rows, g, rows=rows, count=count),)
+    if hasattr(x, "_node"):
+        return x[rows], (lambda g: call(_put_rows, g, rows=rows, count=count),)
+    return x.take(rows, axis=0), lambda g, needs: (Rows(g, rows, count),)
 
 
 @primitive(linear=True)

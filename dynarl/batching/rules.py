@@ -1,7 +1,8 @@
 """How each operation acts under the hidden batch axis: axes move by one, ranks are aligned behind it.
 
 Elementwise functions of one operand are applied as they stand (their rule is None); an operation that is not named here
-runs one sample after the other. A rule gets the operands, which of them are lanes, the number of rows, and the static arguments.
+runs one sample after the other. A rule gets the operands, which of them are lanes, the number of rows, and the static
+arguments.
 """
 
 from __future__ import annotations
@@ -194,7 +195,8 @@ _AXIS = [
     reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip,
 ]  # fmt: skip
 _AS_IT_STANDS = [
-    *(op for op in (*vars(elementwise).values(), *vars(activation).values()) if hasattr(op, "body") and not op.promotes),
+    *(op for module in (elementwise, activation) for op in vars(module).values()
+      if hasattr(op, "body") and not op.promotes),
     reduction._root, shape._triangle, _clone, _detach, _to,
 ]  # fmt: skip
 state.rules.update({
@@ -295,6 +297,8 @@ state.rules[_pick] = _index_rule
 
 
 def _getitem_lane(x: Any, index: Any) -> Any:
+    if indexing._is_basic(index):
+        return indexing._getitem(x, index=index)
     parts = index if isinstance(index, tuple) else (index,)
     tensors = [p for p in parts if isinstance(p, (Lane, Tensor))]
     if not any(p.__class__ is Lane for p in tensors):
@@ -378,12 +382,12 @@ def _rows_of_table(operands: Operands, lanes: list[bool], n: int, static: dict[s
 
 def _trailing(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
     """Normalisation over the last axes, with shared weights."""
-    op = functional._layer_norm
+    op = layer_norm
     return by_row(op)(operands, lanes, n, static) if any(lanes[1:]) or not lanes[0] else op(*operands, **static)
 
 
 state.rules[_embedding_op] = _rows_of_table
-state.rules[functional._layer_norm] = _trailing
+state.rules[layer_norm] = _trailing
 
 
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:

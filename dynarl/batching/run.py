@@ -117,6 +117,9 @@ def _some(samples: NDArray[Any]) -> str:
     return f"{shown}, ..." if len(samples) > 8 else shown
 
 
+_UNKNOWN: Any = object()
+
+
 class _State(threading.local):
     """The context of the program that runs in this thread, if one does."""
 
@@ -125,16 +128,26 @@ class _State(threading.local):
     default: Callable[[Any], Callable[..., Any]]
     lane: Any = None
 
-    def apply(self, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
+    def apply(  # noqa: C901 - the one hot path, kept in one piece
+        self, op: Any, args: tuple[Any, ...], static: dict[str, Any]
+    ) -> Any:
         """Apply an operation to lanes: to all rows of the current cohort at once."""
         context = self.context
         if context is None:
             raise PerSampleError(
                 "a per-sample tensor was used after its call had ended; return it from the program to keep it"
             )
-        if context.position < len(context.log):
-            return context.recall(op)
-        context.step()
+        position = context.position
+        log = context.log
+        if position < len(log):
+            logged, value = log[position]
+            if logged is not op:
+                return context.recall(op)
+            context.position = position + 1
+            return value
+        context.steps += 1
+        if context.steps > context.run.max_steps:
+            context.step()
         cohort, lane = context.cohort, self.lane
         operands = []
         for a in args:
@@ -142,13 +155,13 @@ class _State(threading.local):
                 operands.append(a.tensor if a.cohort is cohort else a.at(cohort))
             elif id(a) in context.run.inputs:
                 raise context.run.stop(
-                    f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
-                    "a per-sample program use the argument, not the batch that was passed for it"
+                    f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; "
+                    "inside a per-sample program use the argument, not the batch that was passed for it"
                 )
             else:
                 operands.append(a)
-        rule = self.rules.get(op, self)
-        if rule is self:
+        rule = self.rules.get(op, _UNKNOWN)
+        if rule is _UNKNOWN:
             rule = self.rules[op] = self.default(op)
         if rule is None:
             out = op(*operands, **static)
@@ -156,7 +169,9 @@ class _State(threading.local):
             out = rule(operands, [a.__class__ is lane for a in args], cohort.size, static)
         context.run.operations += 1
         result = lane(out, cohort)
-        context.remember(op, result)
+        if cohort.size > 1:
+            log.append((op, result))
+            context.position = position + 1
         return result
 
 

@@ -98,7 +98,10 @@ def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: An
         context.run.plain.add(key)
         for a, before in held:
             a.clear()
-            (a.extend if a.__class__ is list else a.update)(before)
+            if isinstance(a, list):
+                a.extend(before)
+            else:
+                a.update(before)
     return results
 
 
@@ -131,8 +134,27 @@ def module_scopes() -> Iterator[None]:
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
+    if module._straight:
+        return _call_straight(module, args, kwargs)
     function = forward_of(module) if module._hooks is None else functools.partial(_with_hooks, module)
     return call_scope(module, function, args, kwargs)
+
+
+def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
+    """Call a module of this package, which does not branch: one entry of the log stands for all it does."""
+    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
+    context = state.context
+    if context is None or (context.cohort.size == 1 and context.position == len(context.log)):
+        return function(*args, **kwargs)
+    log, position, cohort = context.log, context.position, context.cohort
+    if position < len(log):
+        return context.recall(module) if log[position][0] is module else function(*args, **kwargs)
+    result = function(*args, **kwargs)
+    if result.__class__ is Lane and context.cohort is cohort:
+        del log[position:]
+        log.append((module, result))
+        context.position = position + 1
+    return result
 
 
 def forward_of(module: Any) -> Callable[..., Any]:

@@ -46,7 +46,7 @@ class Module:
         self.training = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if structure.scope is not None and not self._straight:
+        if structure.scope is not None:
             return structure.scope(self, args, kwargs)
         if self._hooks is None:
             return self.forward(*args, **kwargs)

@@ -329,7 +329,8 @@ class Writer:
     def condition(self) -> str:
         v, s, n = self.var("v"), self.var("s"), self.var("n")
         one = self.rng.choice([
-            f"{v}[{self.rng.randrange(WIDTH)}] > {self.number()}", f"{s} < {self.number()}", f"{v}.mean() > {self.number()}",
+            f"{v}[{self.rng.randrange(WIDTH)}] > {self.number()}", f"{s} < {self.number()}",
+            f"{v}.mean() > {self.number()}",
             f"{n} % 2 == 0", f"{v}.sum() > {s} + 0.013", f"({v} > {self.number()}).any()", f"({v} > -0.5).all()",
             f"{n} > 1", f"net.h({v})[0] > {self.number()}", f"float({v}[0] > 0.017) > 0.5",
         ])  # fmt: skip

@@ -5,6 +5,7 @@ import random
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ X = np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -0.2], [-2.0, 4.0]], np.float32)
 
 def line_with(text):
     """The line of this file that holds a text first."""
-    with open(__file__) as source:
+    with Path(__file__).open() as source:
         return next(i for i, line in enumerate(source, 1) if text in line and "line_with" not in line)
 
 
@@ -51,7 +52,7 @@ def test_state_on_a_module():
             self.last = x * 2
             return x
 
-    with pytest.raises(RuntimeError, match="Keeps.last: a per-sample tensor cannot be kept on a Module"):
+    with pytest.raises(RuntimeError, match=r"Keeps\.last: a per-sample tensor cannot be kept on a Module"):
         batched(Keeps())(X)
 
 

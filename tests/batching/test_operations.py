@@ -25,7 +25,7 @@ def samples_of(case):
     made = []
     for array in case.arrays():
         rows = [array] + [rng.permutation(array.reshape(-1)).reshape(array.shape) for _ in range(N - 1)]
-        if array.dtype == np.float64 and not array.size == 0:
+        if array.dtype == np.float64 and array.size != 0:
             rows = [row + 0.001 * i for i, row in enumerate(rows)]
         made.append(np.stack(rows))
     return made
