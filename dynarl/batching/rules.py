@@ -15,6 +15,7 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, reduction, shape
+from dynarl.autograd.ops.normalization import layer_norm
 from dynarl.autograd.tape import lane_rules, wrap
 from dynarl.batching.lane import Lane, _clone, _detach, _to
 from dynarl.batching.run import state
