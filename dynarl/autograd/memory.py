@@ -47,6 +47,11 @@ def user_line(depth: int = 1) -> Line:
     return sys._getframe(depth).f_code, 0
 
 
+def is_user_code(code: CodeType) -> bool:
+    """Tell whether code lies outside this package."""
+    return not code.co_filename.startswith(_PACKAGE)
+
+
 def line_of(line: Line | None) -> str:
     """Render what `user_line` returned as `file:line in function`."""
     if line is None:

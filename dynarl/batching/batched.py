@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from dynarl.autograd.memory import line_of
 from dynarl.autograd.tape import wrap
 from dynarl.batching import rules as rules
 from dynarl.batching.cohort import Cohort, PerSampleError
+from dynarl.batching.foreign import drawing_line, fingerprint
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws
@@ -54,7 +54,7 @@ class Batched:
         """
         leaves, structure = flatten_inputs((args, kwargs))
         size = _batch_size(leaves)
-        run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, {id(x) for x in leaves})
+        run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, _identities(leaves))
         run.draws = draws
         if self.mode == "loop":
             results = self._loop(leaves, structure, run)
@@ -161,6 +161,11 @@ class _Rebuilt:
         return self.kind(*parts)
 
 
+def _identities(leaves: list[Any]) -> set[int]:
+    tensors = [x for x in leaves if not isinstance(x, Ragged)]
+    return {id(x) for x in tensors} | {id(x.array) for x in tensors}
+
+
 def _batch_size(leaves: list[Any]) -> int:
     sizes = {len(x) if isinstance(x, Ragged) else x.shape[0] if x.ndim else None for x in leaves}
     if not leaves:
@@ -180,7 +185,7 @@ def _hide(x: Any, root: Cohort) -> Any:
 
 def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> list[tuple[Cohort, Any]]:
     """Run a program and refuse shared random numbers, which would be one draw for all samples of a cohort."""
-    before = _fingerprint()
+    before = fingerprint()
     if any(a.__class__ in (list, dict) for a in (*args, *kwargs.values())):
         given = (args, kwargs)
         inner, args, kwargs = program, (), {}
@@ -191,14 +196,12 @@ def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> 
 
     with module_scopes():
         results = run_scope(program, args, kwargs, cohort, run)
-    if before != _fingerprint():
+    if before != fingerprint():
+        again = Run(run.root.size, run.max_cohorts, run.max_steps, run.inputs)
+        with module_scopes():
+            line = drawing_line(lambda: run_scope(program, args, kwargs, cohort, again))
         raise PerSampleError(
-            "the program drew from Python's or NumPy's global random numbers, one draw for all samples together; use "
-            "dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample by itself"
+            f"the program drew from Python's or NumPy's global random numbers at {line}, one draw for all samples "
+            "together; use dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample by itself"
         )
     return results
-
-
-def _fingerprint() -> tuple[Any, ...]:
-    state = np.random.get_state(legacy=False)["state"]
-    return hash(random.getstate()), state["pos"], int(state["key"][0])

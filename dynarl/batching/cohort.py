@@ -42,6 +42,15 @@ class Cohort:
         """Return the indices of this cohort's samples in the batch."""
         return np.arange(self.size) if self.parent is None else self.rows_in(self.root)
 
+    def within(self, other: Cohort) -> bool:
+        """Tell whether this cohort is the other or was split off from it."""
+        cohort: Cohort | None = self
+        while cohort is not None:
+            if cohort is other:
+                return True
+            cohort = cohort.parent
+        return False
+
     def part(self, selection: NDArray[Any]) -> Cohort:
         """Return the sub-cohort of the given rows."""
         return Cohort(self, selection, len(selection))

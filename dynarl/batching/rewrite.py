@@ -113,7 +113,13 @@ class _Rewriter(ast.NodeTransformer):
         name = f"_dynarl_if_{self.count}"
         defaults = ", ".join(f"{out}=_dynarl_get(_dynarl_here, {out!r})" for out in outs)
         touched = tuple(n for n in loaded if not n.startswith("_dynarl"))
-        undone = {t.id for part in ast.walk(node) if isinstance(part, ast.Delete) for t in part.targets if isinstance(t, ast.Name)}
+        undone = {
+            t.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.Delete)
+            for t in part.targets
+            if isinstance(t, ast.Name)
+        }
         answer = "".join(f"_dynarl_get(locals(), {out!r}), " if out in undone else f"{out}, " for out in outs)
         source = (
             "_dynarl_here = locals()\n"

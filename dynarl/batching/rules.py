@@ -17,6 +17,7 @@ from dynarl.autograd.ops import activation, affine, elementwise, indexing, linal
 from dynarl.autograd.tape import lane_rules, wrap
 from dynarl.batching.lane import Lane, _clone, _detach, _to
 from dynarl.batching.run import state
+from dynarl.nn import functional
 
 Operands = list[Any]
 _NUMBERS = (bool, int, float)
@@ -361,6 +362,30 @@ def _one_hot_op(tensor: Any, *, num_classes: int) -> Any:
     return indexing.one_hot(tensor, num_classes)
 
 
+def _embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    return state.apply(_embedding_op, (input, weight), {"padding_idx": padding_idx})
+
+
+def _embedding_op(input: Any, weight: Any, *, padding_idx: int | None) -> Any:
+    return functional.embedding(input, weight, padding_idx)
+
+
+def _rows_of_table(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    if lanes[1]:
+        return by_row(_embedding_op)(operands, lanes, n, static)
+    return _embedding_op(*operands, **static)
+
+
+def _trailing(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    """Normalisation over the last axes, with shared weights."""
+    op = functional._layer_norm
+    return by_row(op)(operands, lanes, n, static) if any(lanes[1:]) or not lanes[0] else op(*operands, **static)
+
+
+state.rules[_embedding_op] = _rows_of_table
+state.rules[functional._layer_norm] = _trailing
+
+
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     if input is None:
         raise state_error("where: the indices of true elements differ in number by sample; loop, or use a mask")
@@ -389,6 +414,7 @@ def _install() -> None:
         lane_rules[name] = on_axis(getattr(reduction, name))
     lane_rules.update(
         getitem=_getitem_lane, gather=_gather, take_along_dim=lambda x, i, dim: _gather(x, dim, i), one_hot=_one_hot,
+        embedding=_embedding,
         where=_where, masked_fill=_masked_fill,
     )  # fmt: skip
 

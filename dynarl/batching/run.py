@@ -136,7 +136,17 @@ class _State(threading.local):
             return context.recall(op)
         context.step()
         cohort, lane = context.cohort, self.lane
-        operands = [a.at(cohort) if a.__class__ is lane else a for a in args]
+        operands = []
+        for a in args:
+            if a.__class__ is lane:
+                operands.append(a.tensor if a.cohort is cohort else a.at(cohort))
+            elif id(a) in context.run.inputs:
+                raise context.run.stop(
+                    f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
+                    "a per-sample program use the argument, not the batch that was passed for it"
+                )
+            else:
+                operands.append(a)
         rule = self.rules.get(op, self)
         if rule is self:
             rule = self.rules[op] = self.default(op)

@@ -24,18 +24,20 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
     if context is None:
         return function(*args, **kwargs)
     if context.position < len(context.log):
-        return _given(context.recall(key))
+        logged = context.recall(key)
+        return function(*args, **kwargs) if logged is _PLAIN else _given(logged)
     cohort, run = context.cohort, context.run
-    if cohort.size == 1 or key in run.plain:
+    if cohort.size == 1:
         return function(*args, **kwargs)
     context.step()
     for a in args:
         if a.__class__ in _CHANGEABLE:
-            results = _unless_changed(key, function, args, kwargs, context)
+            results = None if key in run.plain else _unless_changed(key, function, args, kwargs, context)
             break
     else:
         results = run_scope(function, args, kwargs, cohort, run, keep_errors=True)
     if results is None:
+        context.remember(key, _PLAIN)
         return function(*args, **kwargs)
     if len(results) == 1:
         result = results[0][1]
@@ -54,6 +56,7 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
 
 
 _CHANGEABLE = (list, dict, set)
+_PLAIN = object()  # in a log: this call was no scope
 
 
 def _given(result: Any) -> Any:

@@ -146,7 +146,9 @@ def _kind_of_leaf(leaf: Any, i: int, structure: Any, flat: list[Any]) -> Any:
     column = [leaves[i] for _, leaves, other in flat if other == structure]
     for like in column:  # a number joins one kind of tensor, if it can without losing anything: `halted = 0.0`
         if like.__class__ not in _NUMBERS:
-            if _fits(leaf, like) and all(x.__class__ in _NUMBERS or (x.shape, x.dtype) == (like.shape, like.dtype) for x in column):
+            if _fits(leaf, like) and all(
+                x.__class__ in _NUMBERS or (x.shape, x.dtype) == (like.shape, like.dtype) for x in column
+            ):
                 return like.shape, like.dtype
             break
     return leaf.__class__, leaf
@@ -154,7 +156,9 @@ def _kind_of_leaf(leaf: Any, i: int, structure: Any, flat: list[Any]) -> Any:
 
 def _fits(number: Any, like: Any) -> bool:
     kind = like.dtype.kind
-    return like.shape == () and (kind == "b" if number.__class__ is bool else kind == "f" or (kind == "i" and number.__class__ is int))
+    return like.shape == () and (
+        kind == "b" if number.__class__ is bool else kind == "f" or (kind == "i" and number.__class__ is int)
+    )
 
 
 def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
@@ -168,7 +172,8 @@ def _join_leaf(column: list[Any], parts: list[Cohort], target: Cohort, numbers: 
     if isinstance(first, _NUMBERS) and not numbers and all(leaf == first for leaf in column):
         return first
     if not numbers and first.__class__ not in _NUMBERS and all(leaf is first for leaf in column):
-        return first  # what no path touched, or all share
+        if first.__class__ is not Lane or target.within(first.cohort):
+            return first  # what no path touched, or all share
     tensors = _as_rows(column, parts)
     if len(parts) == 1 and parts[0] is target:
         return Lane(tensors[0], target)

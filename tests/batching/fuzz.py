@@ -120,7 +120,9 @@ class Writer:
     def statement(self, d: int, nest: int, kind: str, *, calls: bool, loop: bool) -> None:
         plain = ["vector", "vector", "scalar", "count", "dispatch", "quiet", "pick"]
         nested = ["branch", "branch", "branch", "for", "while", "try", "early"] if nest else []
-        more = ["sub", "sub", "recursion", "ragged", "feedback", "collect", "caught", "mutate"] if calls and nest else []
+        more = (
+            ["sub", "sub", "recursion", "ragged", "feedback", "collect", "caught", "mutate"] if calls and nest else []
+        )
         if loop:
             plain += ["leave"]
         if self.loops >= 2:
@@ -302,7 +304,7 @@ class Writer:
         return stem + str(self.rng.randrange(3 if stem == "v" else 2))
 
     def number(self) -> float:
-        return round(self.rng.uniform(-0.6, 0.6), 2)
+        return round(self.rng.choice([-1, 1]) * self.rng.uniform(0.03, 0.6), 3)
 
     def vector(self, depth: int) -> str:
         if depth == 0:
@@ -389,7 +391,9 @@ class Built:
         else:
             # a lambda hides the source from the rewrite: then branches stay apart until a scope ends
             hidden = mode == "auto"
-            program = batched(lambda *args: self.forward(*args), mode=mode) if hidden else batched(self.forward, mode=mode)
+            program = (
+                batched(lambda *args: self.forward(*args), mode=mode) if hidden else batched(self.forward, mode=mode)
+            )
             outputs = leaves(program(x, Ragged(self.sequences), self.flag))
             why = program.explain()
         rng = np.random.default_rng(1)

@@ -100,6 +100,8 @@ def test_rows_equal_samples(case, lanes):
     for g, e in zip(got, values):
         assert tuple(g.shape) == tuple(e.shape)
         assert g.requires_grad == e.requires_grad or e.dtype.kind != "f"
-        np.testing.assert_allclose(g.detach().array.astype(float), e.detach().array.astype(float), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            g.detach().array.astype(float), e.detach().array.astype(float), rtol=1e-9, atol=1e-12
+        )
     for g, e in zip(pulled, gradients):
         np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-11)
