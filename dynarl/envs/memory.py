@@ -3,7 +3,7 @@
 =========================  =======  ==========================================================
 ``dynarl/...``             optimum  without memory
 =========================  =======  ==========================================================
-``CartPoleNoVelocity-v0``  500      about 60: positions alone do not say where the pole is going
+``CartPoleNoVelocity-v0``  500      about 50: positions alone do not say where the pole is going
 ``TMaze-v0``               1        0.5: the turn at the end is a guess
 ``RepeatPrevious-v0``      1        about -0.5: one of four suits is right by chance
 =========================  =======  ==========================================================

@@ -16,13 +16,14 @@ place of T calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import encode
+from dynarl.envs.spaces import action_layout, action_leaves, encode
 
 __all__ = ["Feedback", "encode_action", "map_state", "state_leaves"]
 
@@ -53,13 +54,27 @@ class Feedback(NamedTuple):
 
 def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return stored actions [..., *shape] as feedback [..., A], 0 where an episode starts."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        columns, parts = 0, []
+        for leaf in action_leaves(space):
+            shape, dtype = action_layout(leaf)
+            part = action[..., columns : columns + prod(shape)].astype(dtype)
+            parts.append(_encoded(leaf, part.reshape(*start.shape, *shape), start.shape))
+            columns += prod(shape)
+        features = np.concatenate(parts, axis=-1)
+    else:
+        features = _encoded(space, action, start.shape)
+    return features * ~start[..., None] if start.any() else features
+
+
+def _encoded(space: Space[Any], action: NDArray[Any], lead: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return actions of a space that is no Dict or Tuple, stored counted from 0, as numbers [..., A]."""
     counted: Space[Any] = space
     if isinstance(space, spaces.Discrete):
         counted = spaces.Discrete(int(space.n))
     elif isinstance(space, spaces.MultiDiscrete):
         counted = spaces.MultiDiscrete(space.nvec)
-    features = encode(counted, action).reshape(*start.shape, -1)
-    return features * ~start[..., None] if start.any() else features
+    return encode(counted, action).reshape(*lead, -1)
 
 
 def map_state(function: Callable[..., Any], state: Any, *others: Any) -> Any:

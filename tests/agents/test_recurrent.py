@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import dynarl
 from dynarl import nn
@@ -203,6 +204,42 @@ def test_features_in_front_of_the_memory():
     agent = PPO("dynarl/TMaze-v0", seed=0, recurrent="gru", features=nn.Sequential(nn.Linear(2, 8), nn.Tanh()), **QUICK)
     agent.learn(128)
     np.testing.assert_allclose(first_ratios(agent), 1.0, atol=1e-6)
+
+
+class Echo(gymnasium.Env):
+    """It pays to repeat the number shown at the start only; at every step a mask forbids one other action."""
+
+    def __init__(self):
+        self.observation_space, self.action_space = spaces.Box(0, 3, (1,), np.float32), spaces.Discrete(4)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.target, self.t = int(self.np_random.integers(3)), 0
+        return self._obs(), {"action_mask": self._mask()}
+
+    def step(self, action):
+        assert self._mask()[action]
+        self.t += 1
+        return self._obs(), float(action == self.target), False, self.t == 5, {"action_mask": self._mask()}
+
+    def _obs(self):
+        return np.array([self.target if self.t == 0 else 0], np.float32)
+
+    def _mask(self):
+        return np.arange(4) != (self.target + 1 + self.t % 2) % 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_masks_and_memory(mode):
+    """Only allowed actions are taken, the ratio of the first epoch is 1, and masks and memory solve it together."""
+    env = Echo
+    if mode != "sync":
+        env = gymnasium.vector.SyncVectorEnv([Echo] * 4, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
+    agent = PPO(env, seed=0, recurrent="gru", recurrent_hidden_size=16, **QUICK)
+    agent.learn(10_000 if mode == "sync" else 128)
+    np.testing.assert_allclose(first_ratios(agent), 1.0, atol=1e-6)
+    if mode == "sync":
+        assert agent.evaluate(20).mean >= 0.95 * 5
 
 
 def test_memory_decides_the_tmaze():

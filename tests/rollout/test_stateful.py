@@ -173,6 +173,11 @@ def test_names_of_fields():
         (spaces.MultiDiscrete([2, 2]), [[[1, 0], [1, 1]]], [[[0, 0, 0, 0], [0, 1, 0, 1]]]),
         (spaces.MultiBinary(2), [[[1, 0], [1, 1]]], [[[0, 0], [1, 1]]]),
         (spaces.Box(-1, 1, (2,)), [[[0.5, 3], [2, 1]]], [[[0, 0], [2, 1]]]),
+        (
+            spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (1,)))),
+            [[[1, 0.5], [2, -0.5]]],
+            [[[0, 0, 0, 0], [0, 0, 1, -0.5]]],
+        ),
     ],
 )
 def test_encoded_actions(space, action, expected):
