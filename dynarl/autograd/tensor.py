@@ -247,7 +247,8 @@ class Tensor:
     def data(self, value: Tensor) -> None:
         array = value.array
         at_home = self._leaf is not None and self._leaf.flat is not None
-        if at_home and array.shape == self.array.shape and array.__class__ is self.array.__class__:
+        same = array.shape == self.array.shape and array.dtype == self.array.dtype
+        if at_home and same and array.__class__ is self.array.__class__:
             xp(array).copyto(self.array, array)
             mark_modified(self.array)
         else:

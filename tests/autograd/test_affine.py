@@ -91,3 +91,12 @@ def test_errors():
         linear(dynarl.ones(1, 4, dtype=dynarl.float64), dynarl.ones(2, 4))
     with pytest.raises(ValueError, match="activation must be one of None, 'tanh', 'relu', 'sigmoid', not 'step'"):
         linear(dynarl.ones(1, 4), dynarl.ones(2, 4), activation="step")
+
+
+def test_a_flat_network_changes_its_dtype():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    flatten(net.parameters())
+    net.double()
+    assert {p.dtype for p in net.parameters()} == {dynarl.float64}
+    net(dynarl.randn(5, 3, dtype=dynarl.float64)).sum().backward()
+    assert all(p.grad.dtype == dynarl.float64 for p in net.parameters())
