@@ -202,7 +202,6 @@ def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> 
             line = drawing_line(lambda: run_scope(program, args, kwargs, cohort, again))
         raise PerSampleError(
             f"the program drew from Python's or NumPy's global random numbers at {line}, one draw for all samples "
-            "together; use dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample "
-            "by itself"
+            "together; use dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample alone"
         )
     return results

@@ -14,11 +14,10 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, reduction, shape
-from dynarl.autograd.ops.normalization import layer_norm
+from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, normalization, reduction, shape
 from dynarl.autograd.tape import lane_rules, wrap
 from dynarl.batching.lane import Lane, _clone, _detach, _to
-from dynarl.batching.run import state
+from dynarl.batching.run import Elementwise, bind, state
 from dynarl.nn import functional
 
 Operands = list[Any]
@@ -30,7 +29,7 @@ def aligned(operands: Operands, lanes: list[bool]) -> Operands:
     ranks = [x.ndim - lane if isinstance(x, Tensor) else 0 for x, lane in zip(operands, lanes)]
     top = max(ranks)
     return [
-        x.reshape(x.shape[0], *(1,) * (top - rank), *x.shape[1:]) if lane and rank < top else x
+        shape._reshape(x, shape=(x.shape[0], *(1,) * (top - rank), *x.shape[1:])) if lane and rank < top else x
         for x, lane, rank in zip(operands, lanes, ranks)
     ]
 
@@ -72,7 +71,7 @@ def elementwise_rule(op: Any) -> Any:
             x, y = aligned(promoted(operands, lanes), lanes)
         return op(x, y, **static)
 
-    return rule
+    return Elementwise(rule)
 
 
 def where_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
@@ -196,8 +195,7 @@ _AXIS = [
     reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip,
 ]  # fmt: skip
 _AS_IT_STANDS = [
-    *(op for module in (elementwise, activation) for op in vars(module).values()
-      if hasattr(op, "body") and not op.promotes),
+    *(op for m in (elementwise, activation) for op in vars(m).values() if hasattr(op, "body") and not op.promotes),
     reduction._root, shape._triangle, _clone, _detach, _to,
 ]  # fmt: skip
 state.rules.update({
@@ -216,7 +214,7 @@ state.rules.update({
     affine.mlp: _linear,
     indexing._getitem: _getitem,
 })  # fmt: skip
-type(state).lane, type(state).default = Lane, staticmethod(by_row)  # of every thread
+bind(Lane, by_row)
 
 
 # -- functions that look at raw arrays: the same on the batch ---------------------------------------------------------
@@ -383,12 +381,12 @@ def _rows_of_table(operands: Operands, lanes: list[bool], n: int, static: dict[s
 
 def _trailing(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
     """Normalisation over the last axes, with shared weights."""
-    op = layer_norm
+    op = normalization.layer_norm
     return by_row(op)(operands, lanes, n, static) if any(lanes[1:]) or not lanes[0] else op(*operands, **static)
 
 
 state.rules[_embedding_op] = _rows_of_table
-state.rules[layer_norm] = _trailing
+state.rules[normalization.layer_norm] = _trailing
 
 
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:

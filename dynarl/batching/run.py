@@ -117,28 +117,35 @@ def _some(samples: NDArray[Any]) -> str:
     return f"{shown}, ..." if len(samples) > 8 else shown
 
 
-_UNKNOWN: Any = object()
+class Elementwise:
+    """The rule of an operation of two operands that broadcast; `general` is for ranks or dtypes that differ."""
+
+    __slots__ = ("general",)
+
+    def __init__(self, general: Callable[..., Any]) -> None:
+        self.general = general
+
+
+_new: Callable[[Any], Any] = object.__new__
+_MISSING = object()
 
 
 class _State(threading.local):
-    """The context of the program that runs in this thread, if one does."""
+    """The context of the program that runs in this thread, if one does; the rules are every thread's."""
 
     context: Context | None = None
-    rules: dict[Any, Callable[..., Any] | None] = {}
+    rules: dict[Any, Any] = {}
     default: Callable[[Any], Callable[..., Any]]
     lane: Any = None
 
-    def apply(  # noqa: C901 - the one hot path, kept in one piece
-        self, op: Any, args: tuple[Any, ...], static: dict[str, Any]
-    ) -> Any:
+    def apply(self, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
         """Apply an operation to lanes: to all rows of the current cohort at once."""
         context = self.context
         if context is None:
             raise PerSampleError(
                 "a per-sample tensor was used after its call had ended; return it from the program to keep it"
             )
-        position = context.position
-        log = context.log
+        position, log = context.position, context.log
         if position < len(log):
             logged, value = log[position]
             if logged is not op:
@@ -148,31 +155,70 @@ class _State(threading.local):
         context.steps += 1
         if context.steps > context.run.max_steps:
             context.step()
-        cohort, lane = context.cohort, self.lane
-        operands = []
-        for a in args:
-            if a.__class__ is lane:
-                operands.append(a.tensor if a.cohort is cohort else a.at(cohort))
-            elif id(a) in context.run.inputs:
-                raise context.run.stop(
-                    f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; "
-                    "inside a per-sample program use the argument, not the batch that was passed for it"
-                )
-            else:
-                operands.append(a)
-        rule = self.rules.get(op, _UNKNOWN)
-        if rule is _UNKNOWN:
-            rule = self.rules[op] = self.default(op)
+        cohort = context.cohort
+        rule = _RULES.get(op, _MISSING)
         if rule is None:
-            out = op(*operands, **static)
+            (x,) = args
+            out = op(x.tensor if x.cohort is cohort else x.at(cohort), **static)
+        elif rule.__class__ is Elementwise:
+            x, y = args
+            out = _two(op, x, y, rule, context, static)
         else:
-            out = rule(operands, [a.__class__ is lane for a in args], cohort.size, static)
+            if rule is _MISSING:
+                rule = _RULES[op] = self.default(op)
+            lanes = [a.__class__ is _LANE for a in args]
+            operands = [_operand(op, a, lane, context) for a, lane in zip(args, lanes)]
+            out = rule(operands, lanes, cohort.size, static)
         context.run.operations += 1
-        result = lane(out, cohort)
+        result = _new(_LANE)
+        result.tensor, result.cohort, result._at = out, cohort, None
         if cohort.size > 1:
             log.append((op, result))
             context.position = position + 1
         return result
+
+
+def _operand(op: Any, a: Any, lane: bool, context: Context) -> Any:
+    """Return the rows of the current cohort, or what all samples share."""
+    if lane:
+        return a.tensor if a.cohort is context.cohort else a.at(context.cohort)
+    if id(a) in context.run.inputs:
+        raise context.run.stop(
+            f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
+            "a per-sample program use the argument, not the batch that was passed for it"
+        )
+    return a
+
+
+def _two(op: Any, x: Any, y: Any, rule: Elementwise, context: Context, static: dict[str, Any]) -> Any:
+    """Apply an elementwise operation; numbers and equal ranks and dtypes need no alignment."""
+    cohort = context.cohort
+    if x.__class__ is _LANE:
+        p = x.tensor if x.cohort is cohort else x.at(cohort)
+        if y.__class__ is _LANE:
+            q = y.tensor if y.cohort is cohort else y.at(cohort)
+            if p.array.ndim == q.array.ndim and p.array.dtype is q.array.dtype:
+                return op(p, q, **static)
+            return rule.general((p, q), (True, True), cohort.size, static)
+        if y.__class__ in _PLAIN:
+            return op(p, y, **static)
+        return rule.general((p, _operand(op, y, False, context)), (True, False), cohort.size, static)
+    q = y.tensor if y.cohort is cohort else y.at(cohort)
+    if x.__class__ in _PLAIN:
+        return op(x, q, **static)
+    return rule.general((_operand(op, x, False, context), q), (False, True), cohort.size, static)
+
+
+_PLAIN = frozenset((float, int, bool))
+_LANE: Any = None
+_RULES = _State.rules
+
+
+def bind(lane: Any, default: Callable[[Any], Callable[..., Any]]) -> None:
+    """Learn the class of per-sample tensors, and what makes the rule of an operation that has none."""
+    global _LANE
+    _LANE = _State.lane = lane
+    _State.default = staticmethod(default)
 
 
 state = _State()

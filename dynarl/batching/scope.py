@@ -148,12 +148,13 @@ def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
         return function(*args, **kwargs)
     log, position, cohort = context.log, context.position, context.cohort
     if position < len(log):
-        return context.recall(module) if log[position][0] is module else function(*args, **kwargs)
+        return _given(context.recall(module)) if log[position][0] is module else function(*args, **kwargs)
     result = function(*args, **kwargs)
-    if result.__class__ is Lane and context.cohort is cohort:
+    if context.cohort is cohort:  # also where only shared tensors went in: the next call may be the same module's
         del log[position:]
         log.append((module, result))
         context.position = position + 1
+        return _given(result)
     return result
 
 

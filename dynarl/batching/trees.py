@@ -169,11 +169,12 @@ def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
 
 def _join_leaf(column: list[Any], parts: list[Cohort], target: Cohort, numbers: bool) -> Any:
     first = column[0]
-    if isinstance(first, _NUMBERS) and not numbers and all(leaf == first for leaf in column):
-        return first
-    shared = not numbers and first.__class__ not in _NUMBERS and all(leaf is first for leaf in column)
-    if shared and (first.__class__ is not Lane or target.within(first.cohort)):
-        return first  # what no path touched, or all share
+    if not numbers:
+        if first.__class__ in _NUMBERS:
+            if all(leaf.__class__ in _NUMBERS and leaf == first for leaf in column):
+                return first
+        elif all(leaf is first for leaf in column) and (first.__class__ is not Lane or target.within(first.cohort)):
+            return first  # what no path touched, or all share
     tensors = _as_rows(column, parts)
     if len(parts) == 1 and parts[0] is target:
         return Lane(tensors[0], target)

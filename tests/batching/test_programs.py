@@ -227,3 +227,32 @@ def test_ppo_trains_a_policy_written_for_one_observation():
     agent.learn(20_000)
     assert agent.evaluate(10).mean > 3 * first
     assert policy.run.last.cohorts >= 1 and all(p.grad is not None for p in policy.parameters())
+
+
+def test_a_module_of_shared_tensors_and_then_of_a_sample_s():
+    layer = nn.Linear(2, 2)
+
+    def program(x):
+        bias = layer(layer.bias)
+        y = layer(x)
+        if x[0] > 0:
+            return y + bias
+        return y - bias
+
+    x = np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -0.2]], np.float32)
+    expected = batched(program, mode="loop")(x).detach().array
+    np.testing.assert_allclose(batched(program)(x).detach().array, expected, rtol=1e-6)
+
+
+def test_nothing_is_kept_from_a_part_that_computed_without_gradients():
+    def program(x):
+        h = x * 2
+        if x[0] > 0:
+            with dynarl.no_grad():
+                scale = h.sum()
+            return (h * scale).sum()
+        return h.sum()
+
+    x = dynarl.tensor(np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, 0.2]], np.float32), requires_grad=True)
+    batched(program)(x).sum().backward()
+    np.testing.assert_allclose(x.grad.array, [[12, 12], [2, 2], [2, 2]], rtol=1e-6)
