@@ -153,6 +153,10 @@ class Lane:
         """Return a copy."""
         return state.apply(_clone, (self,), {})
 
+    def contiguous(self) -> Lane:
+        """Return the tensor: where its elements lie is not for one sample to know."""
+        return self
+
     def sample(self, index: int) -> Any:
         """Return the value of one sample of the batch as an array, to look at while debugging."""
         rows = np.flatnonzero(self.cohort.samples() == index)

@@ -261,6 +261,26 @@ def on_axis(function: Any) -> Any:
     return call
 
 
+def each(function: Any) -> Any:
+    """Make the rule of a function that reads raw arrays: one sample after the other."""
+
+    def compute(*operands: Any, places: Any, fixed: Any, named: Any) -> Any:
+        tensors = iter(operands)
+        return function(*(next(tensors) if place else value for place, value in zip(places, fixed)), **named)
+
+    compute.__name__ = function.__name__
+    state.rules[compute] = by_row(compute)
+
+    def call(*args: Any, **named: Any) -> Any:
+        if any(value.__class__ is Lane for value in named.values()):
+            raise state_error(f"{function.__name__}: pass per-sample tensors by position")
+        places = [isinstance(a, (Lane, Tensor)) for a in args]
+        static = {"places": places, "fixed": args, "named": named}
+        return state.apply(compute, tuple(a for a, place in zip(args, places) if place), static)
+
+    return call
+
+
 def _index_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
     """x[index] where x or parts of the index are lanes: rows pick their own elements."""
     x, *picks = operands
@@ -413,8 +433,12 @@ def _install() -> None:
         "divide_whole", "isclose",
     )  # fmt: skip
     lane_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
-    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod"):
+    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod", "cumprod"):
         lane_rules[name] = on_axis(getattr(reduction, name))
+    for function in (
+        shape.repeat_interleave, shape.diagonal, shape.diag, indexing.scatter, indexing.scatter_add, indexing.index_add,
+    ):  # fmt: skip
+        lane_rules[function.__name__] = each(function)
     lane_rules.update(
         getitem=_getitem_lane, gather=_gather, take_along_dim=lambda x, i, dim: _gather(x, dim, i), one_hot=_one_hot,
         embedding=_embedding,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd import tape
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops.views import check_inplace, follow, viewed
@@ -85,6 +86,8 @@ def sum_at(values: Any, positions: Any, shape: tuple[int, ...]) -> Any:
 @laned
 def getitem(x: Any, index: Any) -> Any:
     """Return x[index] with NumPy's and PyTorch's indexing; slices share memory with x."""
+    if index.__class__ is tuple and any(part.__class__ is tape.lane_type for part in index):
+        return tape.lane_rules["getitem"](x, index)
     index = index if isinstance(index, _BASIC) else raw_index(index)
     if _is_basic(index):
         return _getitem(x, index=index)
@@ -284,6 +287,7 @@ def _cropped(index: Any, src: Any) -> Any:
     return src
 
 
+@laned
 def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     """Return input with out[index[i][j]][j] = src[i][j] for dim 0; src is a tensor or a number."""
     if reduce == "add":
@@ -294,6 +298,7 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
     return _scatter(input, _cropped(index, src), index=index.array, axis=dim % input.ndim)
 
 
+@laned
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     """Return input with src added at index along dim; repeated indices add up."""
     axis = dim % input.ndim
@@ -305,6 +310,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     return getitem(input, (slice(None),) * (dim % max(input.ndim, 1)) + (index,))
 
 
+@laned
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
     """Return input with slices of source added along dim at the indices."""
     where = (slice(None),) * (dim % input.ndim) + (index.array,)

@@ -226,6 +226,7 @@ def _cumprod(x: Any, *, axis: int) -> Any:
     return y, (lambda g: xp(g).flip(xp(g).cumsum(xp(g).flip(g * y, axis), axis), axis) / x,)
 
 
+@laned
 def cumprod(input: Any, dim: int) -> Any:
     """Return running products along dim."""
     input = _signed(input)
@@ -325,7 +326,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the lower median of all elements, or (values, indices) along dim."""
     if dim is None:
         flat = input.reshape(-1)
-        return flat.select(0, argsort(flat).array[(flat.shape[0] - 1) // 2].item())
+        return take_along_dim(flat, argsort(flat).narrow(0, (flat.shape[0] - 1) // 2, 1), 0).squeeze(0)
     indices = argsort(input, dim).narrow(dim, (input.shape[dim] - 1) // 2, 1)
     values = _at(input, indices, dim, keepdim)
     return _Found(values, indices if keepdim else indices.squeeze(dim))

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from dynarl.autograd.device import xp
-from dynarl.autograd.tape import fit, primitive, wrap
+from dynarl.autograd.tape import fit, laned, primitive, wrap
 
 
 @primitive(linear=True, views=True)
@@ -167,6 +167,7 @@ def tile(input: Any, *dims: Any) -> Any:
     return repeat(input, (1,) * (input.ndim - len(shape)) + shape)
 
 
+@laned
 def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
     """Repeat each element along dim (of the flattened tensor without dim); repeats is a number or one per element."""
     if dim is None:
@@ -224,7 +225,7 @@ def _same_dtypes(tensors: Any) -> list[Any]:
     first = tensors[0].dtype
     if all(x.dtype == first for x in tensors):
         return tensors
-    dtype = result_type(*(x.array for x in tensors))
+    dtype = result_type(*tensors)
     return [x if x.dtype == dtype else x.to(dtype) for x in tensors]
 
 
@@ -310,6 +311,7 @@ def triu(input: Any, diagonal: int = 0) -> Any:
     return _triangle(input, diagonal=diagonal, name="triu")
 
 
+@laned
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Return the diagonals over two dimensions, as the last dimension."""
     moved = movedim(input, (dim1, dim2), (-2, -1))
@@ -322,6 +324,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
 _diagonal = diagonal
 
 
+@laned
 def diag(input: Any, diagonal: int = 0) -> Any:
     """Return the diagonal of a matrix, or the matrix with this diagonal."""
     if input.ndim == 2:
