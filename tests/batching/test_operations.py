@@ -22,8 +22,6 @@ REFUSED = (
 NOT_OFFERED = re.compile(
     r"masked_select|nonzero|unique|^where condition|\[.*[mk]\b.*\]|counts classes|linear|layers|weight"
 )
-    r"masked_select|nonzero|unique|^where condition|\[.*[mk]\b.*\]|counts classes|linear|layers|weight"
-)
 
 
 def samples_of(case):
