@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.autograd.device import to_host
@@ -285,8 +284,3 @@ def run_scope(
     finally:
         state.context = outer
     return results
-
-
-def no_samples(values: Any) -> bool:
-    """Tell whether an array has no rows."""
-    return bool(np.shape(values)[0] == 0)

@@ -358,11 +358,6 @@ def clamp_max(input: Any, max: Any) -> Any:
     return clamp(input, max=max)
 
 
-def relu6(x: Any) -> Any:
-    """Limit values to [0, 6]."""
-    return clamp(x, 0.0, 6.0)
-
-
 @primitive
 def _where(cond: Any, x: Any, y: Any) -> Any:
     np_ = xp(cond)

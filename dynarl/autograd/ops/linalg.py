@@ -10,10 +10,6 @@ from dynarl.autograd.device import xp
 from dynarl.autograd.tape import fit, primitive
 
 
-def _vector_outer(a: Any, b: Any) -> Any:
-    return a.reshape(-1, 1) * b.reshape(1, -1)
-
-
 @primitive
 def matmul(x: Any, y: Any) -> Any:
     """Multiply matrices with PyTorch's rules for vectors and batches: x [..., n, k] @ y [..., k, m]."""
