@@ -150,7 +150,7 @@ class ActorCritic(nn.Module):
                 assert self.log_std is not None
                 log_std = self.log_std[first : first + size]
                 first += size
-            parts.append(_distribution(leaf, head[:, start : start + size], log_std))
+            parts.append(_distribution(leaf, head[..., start : start + size], log_std))
             start += size
         return Product(parts, validate_args=False)
 
