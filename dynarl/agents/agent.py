@@ -170,7 +170,7 @@ class Agent:
         if given is None:
             return ()
         if not self.takes_masks:
-            raise ValueError(f"{type(self).__name__}: takes no action masks; PPO does")
+            raise ValueError(f"{type(self).__name__}: takes no action masks; PPO, DQN and SAC do")
         masks = [given] if single else given
         return (np.stack([flat_mask(self.action_space, mask, "predict") for mask in masks]),)
 
@@ -178,7 +178,7 @@ class Agent:
         if envs.action_mask is not None and not self.takes_masks:
             raise ValueError(
                 f"{type(self).__name__}: the environment masks actions, which this agent would ignore; "
-                "PPO takes masks, or remove action_mask from the environment"
+                "PPO, DQN and SAC take masks, or remove action_mask from the environment"
             )
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:

@@ -35,6 +35,7 @@ from dynarl.autograd.flat import flatten
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import Environments, make
+from dynarl.envs.masks import draw_allowed
 from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
 from dynarl.seeding import derive_seed
@@ -44,6 +45,7 @@ __all__ = ["DQN", "DQNConfig"]
 # An iteration makes at least so many environment steps. Random numbers for acting are drawn so many steps ahead.
 _ITERATION_STEPS = 64
 _AHEAD = 512
+Mask = NDArray[np.bool_] | None
 
 
 class DQN(Agent):
@@ -54,6 +56,7 @@ class DQN(Agent):
 
     algorithm = "dqn"
     config_class = DQNConfig
+    takes_masks = True
 
     def __init__(
         self,
@@ -145,9 +148,10 @@ class DQN(Agent):
             next_q = self.target(inputs).array
             # Double Q-learning (arXiv:1509.06461 eq. 4): the online network chooses, the target network values
             chooser = self.policy(inputs).array if cfg.double else next_q
+        mask = to_device(batch.next_action_mask, self.device) if "next_action_mask" in batch else None
         if cfg.distributional == "none" and not cfg.double:
-            return reward + discount * next_q.max(axis=1)  # Nature 518, Algorithm 1
-        greedy = self.expected(chooser).argmax(axis=1)
+            return reward + discount * _allowed(next_q, mask).max(axis=1)  # Nature 518, Algorithm 1
+        greedy = _allowed(self.expected(chooser), mask).argmax(axis=1)
         chosen = next_q[xp(next_q).arange(len(next_q)), greedy]
         if cfg.distributional == "none":
             return reward + discount * chosen
@@ -240,15 +244,16 @@ class DQN(Agent):
         if not self._started:
             envs.reset()
             self._started = True
-        obs = envs.obs
-        action = self.act(obs)
+        obs, mask = envs.obs, envs.action_mask
+        action = self.act(obs, mask)
         next_obs, reward, terminated, truncated, valid, info = envs.step(action)
-        self.replay.add(obs, action, reward, terminated, truncated, next_obs, valid)
+        masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
+        self.replay.add(obs, action, reward, terminated, truncated, next_obs, valid, **masks)
         self._steps += 1
         self.env_steps += int(np.count_nonzero(valid))
         return info
 
-    def act(self, obs: NDArray[Any]) -> NDArray[np.int64]:
+    def act(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
         """Return exploring actions [N]; their randomness is keyed by environment and step."""
         first, block = self._ahead
         if not first <= self._steps < first + _AHEAD:
@@ -257,29 +262,35 @@ class DQN(Agent):
             self._ahead = first, block
         if self.config.noisy:
             self._draw_acting_noise()
-        return self.epsilon_greedy(obs, block[self._steps - first], self.epsilon)
+        return self.epsilon_greedy(obs, block[self._steps - first], self.epsilon, action_mask)
 
-    def epsilon_greedy(self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: float) -> NDArray[np.int64]:
+    def epsilon_greedy(
+        self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: float, action_mask: Mask = None
+    ) -> NDArray[np.int64]:
         """Return actions [N] for observations [N, ...] and uniform numbers [N, 2]."""
         explore = uniform[:, 0] < epsilon
         count = np.count_nonzero(explore)
         if count == 0:
-            return self.greedy(obs)
-        random = (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
-        return random if count == len(explore) else np.where(explore, random, self.greedy(obs))
+            return self.greedy(obs, action_mask)
+        if action_mask is None:
+            random = (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
+        else:
+            random = draw_allowed(uniform[:, 1], action_mask)
+        return random if count == len(explore) else np.where(explore, random, self.greedy(obs, action_mask))
 
-    def greedy(self, obs: NDArray[Any]) -> NDArray[np.int64]:
-        """Return argmax_a Q [N] of stored observations [N, ...]."""
+    def greedy(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
+        """Return argmax_a Q [N] of stored observations [N, ...], over the actions that masks [N, A] allow."""
         with no_grad():
             output = self.policy(self.network_input(obs)).array
-        return to_host(self.expected(output).argmax(axis=1))
+        mask = None if action_mask is None else to_device(action_mask, self.device)
+        return to_host(_allowed(self.expected(output), mask).argmax(axis=1))
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: Mask = None) -> NDArray[Any]:
         """Return greedy actions, of the mean weights if noisy; with `noise`, exploring ones as in training."""
         if noise is None or self.config.noisy:
             self.policy.set_noise(None if noise is None else noise[0], self.device)
-            return self.greedy(obs)
-        return self.epsilon_greedy(obs, noise, self.epsilon)
+            return self.greedy(obs, action_mask)
+        return self.epsilon_greedy(obs, noise, self.epsilon, action_mask)
 
     def network_input(self, obs: NDArray[Any]) -> Any:
         """Return stored observations [B, ...] as the networks' input, encoded and on their device."""
@@ -348,6 +359,11 @@ class DQN(Agent):
         self._steps, self.env_steps = int(state["steps"]), int(state["env_steps"])
         self.grad_steps, self.iteration = int(state["grad_steps"]), int(state["iteration"])
         self._predictions = int(state["predictions"])
+
+
+def _allowed(q: Any, mask: Any) -> Any:
+    """Return Q [B, A] with -inf where a mask [B, A] forbids the action."""
+    return q if mask is None else xp(q).where(mask, q, -np.inf)
 
 
 def _softmax(x: Any) -> Any:

@@ -28,10 +28,11 @@ from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_l
 from dynarl.agents.squashed import CategoricalActor, SquashedActor
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
-from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.ops.indexing import gather
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
+from dynarl.envs.masks import draw_allowed
 from dynarl.envs.spaces import encode, flat_size
 from dynarl.rollout import Batch, NoiseStream, ReplayBuffer
 from dynarl.seeding import derive_seed
@@ -51,6 +52,7 @@ class SAC(Agent):
     algorithm = "sac"
     config_class = SACConfig
     config: SACConfig
+    takes_masks = True
 
     def __init__(
         self, env: Any, *, seed: int = 0, device: str = "cpu", config: SACConfig | None = None, **overrides: Any
@@ -92,19 +94,28 @@ class SAC(Agent):
         encoded = encode(self.layout.space, obs)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
-    def act(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
-        """Return the policy's own actions, [N, A] in [-1, 1] or [N] from 0 on: the mode without noise."""
+    def act(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
+        """Return the policy's own actions, [N, A] in [-1, 1] or [N] from 0 on: the mode without noise.
+
+        Masks [N, K] are for Discrete actions.
+        """
+        masks = () if action_mask is None else (to_device(action_mask, self.device),)
         with no_grad():
             inputs = self.network_input(obs)
             if noise is None:
-                action = self.actor.mode(inputs)
+                action = self.actor.mode(inputs, *masks)
             else:
-                action = self.actor.explore(inputs, noise if self.device == "cpu" else to_device(noise, self.device))
+                noise = noise if self.device == "cpu" else to_device(noise, self.device)
+                action = self.actor.explore(inputs, noise, *masks)
         return to_host(action.array if isinstance(action, Tensor) else action)
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None) -> NDArray[Any]:
+    def choose(
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[Any]:
         """Return actions for stored observations as the environments take them."""
-        return self.env_action(self.act(obs, noise))
+        return self.env_action(self.act(obs, noise, action_mask))
 
     def env_action(self, action: NDArray[Any]) -> NDArray[Any]:
         """Scale the policy's actions from [-1, 1] to the environment's bounds."""
@@ -112,11 +123,13 @@ class SAC(Agent):
             return action
         return (self._low + (action + 1.0) * self._half_range).reshape(len(action), *self._action_shape)
 
-    def _explore(self, obs: NDArray[Any]) -> NDArray[Any]:
+    def _explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Return actions to learn from: uniform over the action space at first, then the policy's."""
         if self.env_steps >= self.config.learning_starts:
-            return self.act(obs, self._noise.at(self._step))
+            return self.act(obs, self._noise.at(self._step), action_mask)
         uniform = self._warmup.at(self._step)
+        if action_mask is not None:
+            return draw_allowed(uniform[:, 0], action_mask)
         if self.discrete:
             return (uniform[:, 0] * self.actions).astype(np.int64)
         return uniform * 2.0 - 1.0
@@ -152,10 +165,11 @@ class SAC(Agent):
         if not self._started:
             envs.reset()
             self._started = True
-        obs = envs.obs
-        action = self._explore(obs)
+        obs, mask = envs.obs, envs.action_mask
+        action = self._explore(obs, mask)
         step = envs.step(self.env_action(action))
-        self.replay.add(obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid)
+        masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
+        self.replay.add(obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks)
         valid = int(np.count_nonzero(step.valid))
         self.env_steps += valid
         self._step += 1
@@ -171,7 +185,7 @@ class SAC(Agent):
         if not self.discrete:
             batch["noise"] = rng.standard_normal((2, cfg.batch_size, self.actions), np.float32)
         if self.device != "cpu":
-            for name in ("action", "reward", "discount", *(("noise",) if "noise" in batch else ())):
+            for name in {"action", "reward", "discount", "noise", "action_mask", "next_action_mask"} & batch.keys():
                 batch[name] = to_device(batch[name], self.device)
         return batch
 
@@ -179,7 +193,8 @@ class SAC(Agent):
         """Make one gradient step on critics, actor and temperature (Algorithm 1) and return its metrics.
 
         `batch` [B] has obs, action, reward, next_obs, discount (0 where the episode terminated), and noise
-        [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions).
+        [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions). Where the
+        environment masks actions it has action_mask and next_action_mask [B, K].
         """
         cfg = self.config
         obs, next_obs, alpha = self.network_input(batch.obs), self.network_input(batch.next_obs), self.alpha
@@ -204,7 +219,7 @@ class SAC(Agent):
         # Temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18)
         entropy = self.entropy(log_prob)
         if self.alpha_optimizer is not None:
-            step(self.alpha_optimizer, self.log_alpha * (entropy - self.target_entropy))
+            step(self.alpha_optimizer, self.log_alpha * (entropy - self.target_entropy_of(batch)))
 
         # Target critics: Q' <- tau Q + (1 - tau) Q'
         self.grad_steps += 1
@@ -224,9 +239,12 @@ class SAC(Agent):
         return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
 
     def policy(self, obs: Tensor, batch: Batch, which: int) -> tuple[Tensor | None, Tensor]:
-        """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K])."""
+        """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K]).
+
+        `which` is 0 for the batch's next_obs, 1 for its obs.
+        """
         if self.discrete:
-            return None, self.actor(obs)
+            return None, self.actor(obs, batch.get(("next_action_mask", "action_mask")[which]))
         return self.actor(obs).sample(batch.noise[which])
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
@@ -277,6 +295,13 @@ class SAC(Agent):
         self.actions = math.prod(space.shape)
         self._low = space.low.astype(np.float32).reshape(-1)
         self._half_range = (space.high.astype(np.float32).reshape(-1) - self._low) * np.float32(0.5)
+
+    def target_entropy_of(self, batch: Batch) -> float:
+        """Return the entropy that the temperature keeps; under masks a share of that of the allowed actions."""
+        if "action_mask" not in batch or self.config.target_entropy is not None:
+            return self.target_entropy
+        allowed = batch.action_mask.sum(axis=-1)
+        return self.config.target_entropy_scale * float(xp(allowed).log(allowed).mean())
 
     def _target_entropy(self) -> float:
         cfg = self.config

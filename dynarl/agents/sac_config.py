@@ -46,7 +46,8 @@ class SACConfig:
     """Entropy in nats, of actions in [-1, 1], that the temperature keeps. None: -dim(A), or for Discrete
     actions target_entropy_scale log|A|."""
     target_entropy_scale: float = 0.98
-    """Share of the largest entropy that Discrete actions keep (arXiv:1910.07207)."""
+    """Share of the largest entropy that Discrete actions keep (arXiv:1910.07207); where actions are masked, of
+    the mean of log(number allowed)."""
     num_critics: int = 2
     """Q networks; the smallest of their values counts."""
     hidden_sizes: tuple[int, ...] = (256, 256)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from dynarl import nn
-from dynarl.agents.policies import ACTIVATIONS, mlp
+from dynarl.agents.policies import ACTIVATIONS, FORBIDDEN, mlp
 from dynarl.autograd import Parameter, Tensor, primitive, xp, zeros
 from dynarl.autograd.ops.activation import log_softmax
-from dynarl.autograd.ops.elementwise import clamp, exp, tanh
+from dynarl.autograd.ops.elementwise import clamp, exp, tanh, where
+from dynarl.autograd.tape import wrap
 from dynarl.distributions.state_dependent import StateDependentNormal, marginal_log_std
 
 __all__ = ["CategoricalActor", "Gaussian", "SquashedActor", "reparametrized", "squashed_log_prob"]
@@ -129,19 +130,22 @@ class CategoricalActor(nn.Module):
         self.body = body(inputs, hidden_sizes, activation)
         self.head = nn.Linear((inputs, *hidden_sizes)[-1], actions)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """Return log pi(a|s) of all actions, [B, K]."""
-        log_prob: Tensor = log_softmax(self.head(self.body(obs)), -1)
+    def forward(self, obs: Tensor, action_mask: Any = None) -> Tensor:
+        """Return log pi(a|s) of all actions, [B, K]; where a mask [B, K] forbids one its probability is 0."""
+        head = self.head(self.body(obs))
+        if action_mask is not None:
+            head = where(wrap(action_mask), head, FORBIDDEN)
+        log_prob: Tensor = log_softmax(head, -1)
         return log_prob
 
-    def explore(self, obs: Tensor, noise: Any) -> Any:
-        """Return actions [N] drawn by inversion of uniform noise [N, 1]."""
-        cdf = exp(self(obs)).array.cumsum(axis=-1)
+    def explore(self, obs: Tensor, noise: Any, action_mask: Any = None) -> Any:
+        """Return actions [N] drawn by inversion of uniform noise [N, 1] from the open (0, 1)."""
+        cdf = exp(self(obs, action_mask)).array.cumsum(axis=-1)
         return (cdf < noise * cdf[:, -1:]).sum(axis=-1)
 
-    def mode(self, obs: Tensor) -> Any:
+    def mode(self, obs: Tensor, action_mask: Any = None) -> Any:
         """Return the most probable actions [N]."""
-        return self(obs).array.argmax(axis=-1)
+        return self(obs, action_mask).array.argmax(axis=-1)
 
 
 def body(inputs: int, hidden_sizes: Sequence[int], activation: str) -> nn.Sequential:

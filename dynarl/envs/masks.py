@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-__all__ = ["MaskSource", "flat_mask", "mask_size"]
+__all__ = ["MaskSource", "draw_allowed", "flat_mask", "mask_size"]
 
 KEY, METHOD = "action_mask", "action_masks"
 
@@ -24,7 +24,10 @@ def mask_size(space: Space[Any]) -> int:
         return int(space.n)
     if isinstance(space, spaces.MultiDiscrete):
         return int(np.sum(space.nvec))
-    raise ValueError(f"action mask: masks are for Discrete and MultiDiscrete actions, got {space}")
+    raise ValueError(
+        f"action mask: masks are for Discrete and MultiDiscrete actions, got {space}; remove action_mask from the "
+        "info, or the method action_masks"
+    )
 
 
 def flat_mask(space: Space[Any], mask: Any, where: str) -> NDArray[np.bool_]:
@@ -44,6 +47,14 @@ def flat_mask(space: Space[Any], mask: Any, where: str) -> NDArray[np.bool_]:
         if not part.any():
             raise ValueError(f"{where}: the action mask allows nothing; end the episode or allow a no-op")
     return flat
+
+
+def draw_allowed(uniform: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return actions [N] drawn evenly from those that masks [N, K] allow, with numbers [N] of [0, 1)."""
+    # in double precision: the product with a number next to 1 must not round up to the count
+    wanted = (uniform.astype(np.float64) * mask.sum(axis=1)).astype(np.int64)
+    drawn: NDArray[np.int64] = (mask.cumsum(axis=1) > wanted[:, None]).argmax(axis=1)
+    return drawn
 
 
 class MaskSource:

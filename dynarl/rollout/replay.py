@@ -3,7 +3,8 @@
 Every observation is stored once: the successor of a transition is the next row of the same environment,
 and only where an episode ended does its last observation go to a side table. Each environment has its
 own ring of R rows and its own write head; the row at the head holds the newest successor and is no
-transition yet. A transition is named by its flat index, row * N + environment.
+transition yet. A transition is named by its flat index, row * N + environment. Action masks lie beside the
+observations they belong to, and only where environments have them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch
 
 __all__ = ["ReplayBuffer"]
@@ -62,6 +64,7 @@ class ReplayBuffer:
         self._ended = np.zeros(size, np.bool_)
         self._final = np.full(size, -1, np.int64)  # where an ended transition's successor is in the side table
         self._finals = FinalObservations(self._obs.shape[1:], self._obs.dtype)
+        self._mask: NDArray[np.bool_] | None = None  # which actions are allowed at obs, once masks were given
         self._head = np.zeros(num_envs, np.int64)  # the row written next
         self._count = np.zeros(num_envs, np.int64)  # transitions held
         self._envs = np.arange(num_envs)
@@ -83,7 +86,8 @@ class ReplayBuffer:
     def nbytes(self) -> int:
         """Memory of the arrays when full."""
         kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
-        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes
+        masks = 0 if self._mask is None or self._finals.mask is None else self._mask.nbytes + self._finals.mask.nbytes
+        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -96,16 +100,23 @@ class ReplayBuffer:
         truncated: NDArray[np.bool_],
         next_obs: NDArray[Any],
         valid: NDArray[np.bool_] | None = None,
+        *,
+        action_mask: Any = None,
+        next_action_mask: Any = None,
     ) -> None:
         """Store one step of all environments, [N, ...]; `next_obs` is the state reached before any reset.
 
-        Rows where `valid` is False, dummies of a vector environment's reset, are not stored.
+        Rows where `valid` is False, dummies of a vector environment's reset, are not stored. `action_mask` and
+        `next_action_mask` [N, M] say what is allowed at `obs` and `next_obs`: at every step, or never.
         """
+        masked = self._is_masked(action_mask, next_action_mask)
         which = None if valid is None or valid.all() else np.flatnonzero(valid)
         if which is not None:
             self._lockstep = self._lockstep and self.num_envs == 1
             obs, action, reward, next_obs = obs[which], action[which], reward[which], next_obs[which]
             terminated, truncated = terminated[which], truncated[which]
+            if masked:
+                action_mask, next_action_mask = action_mask[which], next_action_mask[which]
             if len(which) == 0:
                 return
         ended = terminated | truncated
@@ -131,9 +142,12 @@ class ReplayBuffer:
         self._final[index] = -1
         # Where the episode ended this row is overwritten by the next one's first observation.
         self._obs[following] = next_obs
+        if self._mask is not None:
+            self._mask[index], self._mask[following] = action_mask, next_action_mask
         if ended.any():
             flat = np.arange(self.size)[index] if isinstance(index, slice) else index
-            self._final[flat[ended]] = self._finals.keep(next_obs[ended])
+            masks = None if next_action_mask is None else next_action_mask[ended]
+            self._final[flat[ended]] = self._finals.keep(next_obs[ended], masks)
         self._wrote(index)
 
     def cut(self, envs: NDArray[Any] | None = None) -> None:
@@ -149,7 +163,29 @@ class ReplayBuffer:
         last, envs = last[running], envs[running]
         if len(last):
             self._ended[last] = True
-            self._final[last] = self._finals.keep(self._obs[self._head[envs] * self.num_envs + envs])
+            newest = self._head[envs] * self.num_envs + envs
+            masks = None if self._mask is None else self._mask[newest]
+            self._final[last] = self._finals.keep(self._obs[newest], masks)
+
+    def _is_masked(self, action_mask: Any, next_action_mask: Any) -> bool:
+        """Say whether masks are stored, from the first on that were given."""
+        if self._mask is None:
+            if action_mask is None:
+                return False
+            self._mask = self._begin_masks(action_mask.shape[1])
+        if action_mask is None or next_action_mask is None:
+            raise ValueError(
+                f"{type(self).__name__}: add got masks before, so action_mask and next_action_mask must be given "
+                "with every step"
+            )
+        return True
+
+    def _begin_masks(self, size: int) -> NDArray[np.bool_]:
+        """Return memory for masks of `size` actions; what was stored before allowed everything."""
+        masks = _allocate(type(self).__name__, (self.size, size), np.bool_)
+        masks[...] = True
+        self._finals.begin_masks(size)
+        return masks
 
     def _wrote(self, index: Any) -> None:
         """Notice that transitions `index` (a slice or an array) were written."""
@@ -161,7 +197,8 @@ class ReplayBuffer:
 
         `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them;
         `discount`, gamma**k, 0 where the episode terminated; `index`, which transitions these are;
-        `weight`, all 1. Raises RuntimeError while nothing is stored.
+        `weight`, all 1; where masks were stored, `action_mask` and `next_action_mask` [B, M] of `obs` and
+        `next_obs`. Raises RuntimeError while nothing is stored.
         """
         total = len(self)
         if total == 0:
@@ -179,15 +216,19 @@ class ReplayBuffer:
         else:
             reward, last, steps = self._window(index)
             discount = self._discounts.take(steps)
-        return Batch(
+        next_obs, next_action_mask = self._successor(last)
+        batch = Batch(
             obs=self._obs.take(index, axis=0),
             action=self._action.take(index, axis=0),
             reward=reward,
-            next_obs=self._successor(last),
+            next_obs=next_obs,
             discount=discount * ~self._terminated.take(last),
             index=index,
             weight=weight,
         )
+        if self._mask is not None:
+            batch["action_mask"], batch["next_action_mask"] = self._mask.take(index, axis=0), next_action_mask
+        return batch
 
     def _locate(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn numbers below `len(self)` into flat indices: environment by environment, oldest first."""
@@ -216,8 +257,8 @@ class ReplayBuffer:
         last = path[np.arange(len(index)), steps - 1]
         return reward, last, steps
 
-    def _successor(self, last: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the states that transitions `last` led to."""
+    def _successor(self, last: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the states that transitions `last` led to, and what is allowed there."""
         following = last + self.num_envs
         following[following >= self.size] -= self.size
         next_obs = self._obs.take(following, axis=0)
@@ -225,7 +266,12 @@ class ReplayBuffer:
         ended = np.flatnonzero(final >= 0)
         if len(ended):
             next_obs[ended] = self._finals.obs[final[ended]]
-        return next_obs
+        if self._mask is None:
+            return next_obs, None
+        masks = self._mask.take(following, axis=0)
+        if len(ended) and self._finals.mask is not None:
+            masks[ended] = self._finals.mask[final[ended]]
+        return next_obs, masks
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -239,6 +285,7 @@ class ReplayBuffer:
             "count": self._count.copy(),
             "lockstep": self._lockstep,
             **{name: getattr(self, f"_{name}")[:used].copy() for name in _FIELDS},
+            **({} if self._mask is None else {"mask": self._mask[:used].copy()}),
             "finals": self._finals.state_dict(),
         }
 
@@ -259,6 +306,10 @@ class ReplayBuffer:
                 )
         for field in _FIELDS:
             getattr(self, f"_{field}")[: len(state[field])] = state[field]
+        self._mask = None
+        if "mask" in state:
+            self._mask = self._begin_masks(state["mask"].shape[1])
+            self._mask[: len(state["mask"])] = state["mask"]
         self._final[len(state["final"]) :] = -1
         self._head[:], self._count[:] = state["head"], state["count"]
         self._lockstep = bool(state["lockstep"])
@@ -266,44 +317,6 @@ class ReplayBuffer:
 
 
 _FIELDS = ("obs", "action", "reward", "terminated", "ended", "final")
-
-
-class FinalObservations:
-    """The last observations of episodes, in slots that are used again; grows by doubling."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.obs = np.zeros((16, *shape), dtype)
-        self._free = np.arange(16)[::-1].copy()
-        self._left = 16
-
-    def keep(self, obs: NDArray[Any]) -> NDArray[np.int64]:
-        """Store observations [K, ...] and return their slots [K]."""
-        while self._left < len(obs):
-            old = len(self.obs)
-            self.obs = np.concatenate((self.obs, np.zeros_like(self.obs)))
-            self._free = np.concatenate((self._free[: self._left], np.arange(2 * old - 1, old - 1, -1)))
-            self._free.resize(2 * old, refcheck=False)
-            self._left += old
-        self._left -= len(obs)
-        slots = self._free[self._left : self._left + len(obs)].copy()
-        self.obs[slots] = obs
-        return slots
-
-    def release(self, slots: NDArray[np.int64]) -> None:
-        """Give slots back; -1 are none."""
-        if slots.max() >= 0:
-            used = slots[slots >= 0]
-            self._free[self._left : self._left + len(used)] = used
-            self._left += len(used)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Observations and free slots."""
-        return {"obs": self.obs.copy(), "free": self._free.copy(), "left": self._left}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.obs, self._free = np.array(state["obs"]), np.array(state["free"])
-        self._left = int(state["left"])
 
 
 def _allocate(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -51,6 +51,26 @@ def play(replays, rng, steps, num_envs, *, end=0.2, dummies=False):
         obs = np.where(valid[:, None], going, obs)
 
 
+def mask_of(obs):
+    """Masks [N, 5] that follow from the observations, so that each can be checked against its own."""
+    return np.stack([np.frombuffer(row.tobytes(), np.uint8)[:5] % 2 == 0 for row in obs])
+
+
+class Masked:
+    """Gives a replay the masks of what it is given."""
+
+    def __init__(self, replay):
+        self.replay = replay
+
+    def add(self, *step):
+        self.replay.add(*step, action_mask=mask_of(step[0]), next_action_mask=mask_of(step[5]))
+
+
+def assert_masks_hold(batch):
+    np.testing.assert_array_equal(batch.action_mask, mask_of(batch.obs))
+    np.testing.assert_array_equal(batch.next_action_mask, mask_of(batch.next_obs))
+
+
 def assert_holds(batch, expected):
     for i, key in enumerate(batch.obs):
         action, reward, next_obs, discount = expected[key.tobytes()]
@@ -72,7 +92,9 @@ def test_every_boundary_against_plain_lists(cls, data):
     capacity = each * num_envs + data.draw(st.integers(0, num_envs - 1))
     replay = cls(capacity, num_envs, OBS, ACTION, n_step=n_step, gamma=0.9)
     plain = Plain(capacity, num_envs, n_step, 0.9)
-    play([replay, plain], rng, steps, num_envs, end=data.draw(st.sampled_from([0.0, 0.2, 0.7])),
+    masked = data.draw(st.booleans())
+    play([Masked(replay) if masked else replay, plain], rng, steps, num_envs,
+         end=data.draw(st.sampled_from([0.0, 0.2, 0.7])),
          dummies=data.draw(st.booleans()))  # fmt: skip
     expected = plain.transitions()
     assert len(replay) == len(expected)
@@ -80,18 +102,22 @@ def test_every_boundary_against_plain_lists(cls, data):
         # 30 draws for each transition: the chance to miss one is below 1e-11
         batch = replay.sample(30 * len(expected), rng)
         assert_holds(batch, expected)
+        assert ("action_mask" in batch) == masked
+        if masked:
+            assert_masks_hold(batch)
         assert {obs.tobytes() for obs in batch.obs} == set(expected)
 
 
 @pytest.mark.parametrize("cls", [ReplayBuffer, PrioritizedReplay])
-@given(seed=st.integers(0, 2**32), dummies=st.booleans(), steps=st.integers(1, 40))
+@given(seed=st.integers(0, 2**32), dummies=st.booleans(), steps=st.integers(1, 40), masked=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_state_continues_to_the_byte(cls, seed, dummies, steps):
+def test_state_continues_to_the_byte(cls, seed, dummies, steps, masked):
+    given = Masked if masked else lambda replay: replay
     ours, other = (cls(24, 2, OBS, ACTION, n_step=3, gamma=0.9) for _ in range(2))
     rng = np.random.default_rng(seed)
-    play([ours], rng, steps, 2, dummies=dummies)
+    play([given(ours)], rng, steps, 2, dummies=dummies)
     other.load_state_dict(ours.state_dict())
-    play([ours, other], rng, 15, 2, dummies=dummies)
+    play([given(ours), given(other)], rng, 15, 2, dummies=dummies)
     if len(ours):
         a, b = (replay.sample(50, np.random.default_rng(1)) for replay in (ours, other))
         for name in a:
@@ -142,6 +168,23 @@ def test_cut_ends_open_episodes_where_they_are():
     replay.cut()
     replay.cut()  # nothing is open any more
     assert len(replay) == 6
+
+
+def test_a_cut_keeps_the_mask_of_the_last_observation():
+    replay = ReplayBuffer(20, 2, OBS, ACTION)
+    play([Masked(replay)], np.random.default_rng(0), 4, 2, end=0.0)
+    replay.cut()
+    play([Masked(replay)], np.random.default_rng(1), 30, 2)
+    assert_masks_hold(replay.sample(200, np.random.default_rng(2)))
+
+
+def test_masks_are_given_at_every_step_or_never():
+    replay = ReplayBuffer(20, 2, OBS, ACTION)
+    play([replay], np.random.default_rng(0), 1, 2, end=0.0)
+    play([Masked(replay)], np.random.default_rng(1), 1, 2)
+    assert replay.sample(50, np.random.default_rng(2)).action_mask.all(axis=1).any()  # before: all were allowed
+    with pytest.raises(ValueError, match="add got masks before, so action_mask and next_action_mask must be given"):
+        play([replay], np.random.default_rng(1), 1, 2)
 
 
 @pytest.mark.parametrize(
