@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 
-__all__ = ["Ragged"]
+__all__ = ["END", "Ragged", "RaggedLane"]
+
+END: Any = type("End", (), {})()
+"""Stands for the element after a sequence's last."""
 
 
 class Ragged:
@@ -57,6 +61,14 @@ class RaggedLane:
             if not more:
                 return
             yield step
+
+    def steps(self) -> Iterator[Callable[[], Any]]:
+        """Yield for each step a function that returns its element, or END for a sample that has no more."""
+        for t in range(len(self._steps) + 1):
+            yield partial(self._step, t)
+
+    def _step(self, t: int) -> Any:
+        return self._steps[t] if t < len(self._steps) and self._more[t] else END
 
     def __len__(self) -> int:
         return int(self._length)

@@ -1,15 +1,29 @@
-"""Join after `if`: a rewrite of the program's source that makes each plain `if` statement a join scope.
+"""Join after `if` and loops: a rewrite of the program's source that makes these statements join scopes.
 
 Samples that part at an `if` would otherwise stay apart until the enclosing function returns, and what follows would
 run once for each of them. The rewritten statement is a function of its own with the names it assigns as results:
 
-    def branch(a=a):                  # if h > 0:
+    def branch(a):                    # if h > 0:
         if h > 0:                     #     a = f(h)
             a = f(h)
         return (a,)
     (a,) = join(branch)
 
-Only statements that assign nothing but names, and do not leave the block (return, break, ...), are rewritten, and only
+A loop becomes a function of one iteration. Samples that go on are together again at its end; those that leave wait
+until the last has left, with the names that are still read after the loop:
+
+    def step(_, h, n):                # while n < 9:
+        if not n < 9:                 #     h, n = f(h), n + 1
+            return 1, (h, None)       #     if h > 0:
+        h, n = f(h), n + 1            #         return g(h)
+        if h > 0:                     # return h
+            return 2, (h, None)
+        return 0, (h, n)
+    way, (h, n) = loop(step)
+    if way == 2:
+        return g(h)
+
+Only statements that assign nothing but names are rewritten, an `if` only where it does not leave the block, and only
 where no list, dict or set is at hand that the block might change: everything else stays as it is and is still right,
 by replay. Line numbers stay, so tracebacks and debuggers show the user's own lines.
 """
@@ -20,22 +34,27 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
+from dynarl.batching.loops import run_loop
+from dynarl.batching.ragged import END
 from dynarl.batching.run import state
 from dynarl.batching.scope import call_scope
 
 __all__ = ["rewritten"]
 
-_LEAVES_OR_HIDES = (
-    ast.Return, ast.Break, ast.Continue, ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal, ast.Delete,
+_LEAVES = (ast.Return, ast.Break, ast.Continue)
+_HIDES = (
+    ast.Yield, ast.YieldFrom, ast.Await, ast.Global, ast.Nonlocal, ast.Delete,
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Import, ast.ImportFrom, ast.Try, ast.With,
     ast.Raise, ast.NamedExpr, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Match,
 )  # fmt: skip
-_NAMES = ("_dynarl_join", "_dynarl_get", "_dynarl_undefined")
-_CHANGEABLE = (list, dict, set, bytearray)
+_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)  # these read their names when they run
+_NAMES = ("_dynarl_join", "_dynarl_loop", "_dynarl_get", "_dynarl_undefined", "_dynarl_end", "_dynarl_locals")
+_CHANGEABLE = (list, dict, set, bytearray, deque, Iterator)
 
 
 class _Undefined:
@@ -48,13 +67,27 @@ class _Undefined:
 _UNDEFINED = _Undefined()
 
 
+def _get(names: dict[str, Any], name: str) -> Any:
+    return names.get(name, _UNDEFINED)
+
+
 def _join(branch: Callable[..., Any], names: dict[str, Any], touched: tuple[str, ...]) -> Any:
     """Run a branch in a scope, or plainly where a scope would not be sound or of use."""
-    if state.context is None:
-        return branch()
-    if any(isinstance(names.get(name), _CHANGEABLE) for name in touched):
+    if state.context is None or _changeable(names, touched):
         return branch()
     return call_scope(branch.__code__, branch, (), {})
+
+
+def _loop(
+    step: Callable[..., Any], items: Any, names: dict[str, Any], touched: tuple[str, ...], outs: tuple[str, ...]
+) -> Any:
+    """Run a loop in a scope, or plainly; return the way it was left and the values of the names it sets."""
+    plain = state.context is None or _changeable(names, touched)
+    return run_loop(step, items, tuple([names.get(name, _UNDEFINED) for name in outs]), plain)
+
+
+def _changeable(names: dict[str, Any], touched: tuple[str, ...]) -> bool:
+    return any([isinstance(names.get(name), _CHANGEABLE) for name in touched])
 
 
 def _mentions(node: ast.AST, name: str) -> bool:
@@ -71,11 +104,50 @@ def _sets_first(branch: list[ast.stmt], name: str) -> bool:
     )
 
 
+def _loaded(node: ast.AST) -> list[ast.Name]:
+    """Return the names that are read in a node."""
+    changed = [part.target for part in ast.walk(node) if isinstance(part, ast.AugAssign)]
+    return [
+        part for part in (*ast.walk(node), *changed)
+        if isinstance(part, ast.Name) and (isinstance(part.ctx, ast.Load) or part in changed)
+    ]  # fmt: skip
+
+
+def _made(source: str, like: ast.AST) -> list[ast.stmt]:
+    """Return statements that stand where `like` does and do not count as the user's."""
+    statements = ast.parse(source).body
+    for statement in statements:
+        for part in ast.walk(statement):
+            part._by_rewrite = True  # type: ignore[attr-defined]
+            ast.copy_location(part, like)
+    return statements
+
+
+def _undone(node: ast.AST) -> set[str]:
+    """Return the names that an inner statement, rewritten already, may leave without a value."""
+    return {
+        target.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Delete)
+        for target in part.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _values(names: list[str], read: set[str], undone: set[str]) -> str:
+    """Return the values of names as source; what is not read any more must not keep samples apart."""
+    maybe = "_dynarl_get(_dynarl_locals(), {!r})"
+    return "".join(
+        (maybe.format(name) if name in undone else name) + ", " if name in read else "None, " for name in names
+    )
+
+
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, function: ast.FunctionDef) -> None:
         self.count = 0
-        names = [part for part in ast.walk(function) if isinstance(part, ast.Name)]
-        self.loads = [name for name in names if isinstance(name.ctx, ast.Load)]
+        self.loads = _loaded(function)
+        later = [part for part in ast.walk(function) if isinstance(part, _LATER) and part is not function]
+        self.later = {name.id for part in later for name in ast.walk(part) if isinstance(name, ast.Name)}
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node  # functions inside the program keep their own control flow
@@ -84,60 +156,157 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
-        assigned: set[str] = set()
-        loaded: set[str] = set()
-        for part in ast.walk(node):
-            if isinstance(part, _LEAVES_OR_HIDES) or (
-                isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store)
-            ):
-                if not getattr(part, "_by_rewrite", False):
-                    return node
-            elif isinstance(part, ast.Expr) and not isinstance(part.value, ast.Constant):
-                return node  # a bare call is there for its effect
-            elif isinstance(part, ast.Name):
-                (assigned if isinstance(part.ctx, ast.Store) else loaded).add(part.id)
-        outs = sorted(n for n in assigned if not n.startswith("_dynarl") and not self._is_internal(n, node))
+        names = self._names_of(node, (*_HIDES, *_LEAVES))
+        if names is None:
+            return node
+        assigned, touched = names
+        outs = sorted(n for n in assigned if not self._is_internal(n, node, (node.body, node.orelse), node.test))
         if not outs:
             return node
         self.count += 1
-        return self._as_scope(node, outs, sorted(loaded))
+        name = f"_dynarl_if_{self.count}"
+        defaults = ", ".join(f"{out}=_dynarl_get(_dynarl_locals(), {out!r})" for out in outs)
+        answer = _values(outs, set(outs), _undone(node))
+        made: Any = _made(
+            f"def {name}({defaults}):\n    pass\n    return ({answer})\n"
+            f"({', '.join(outs)},) = _dynarl_join({name}, _dynarl_locals(), {touched!r})\n",
+            node,
+        )
+        made[0].body[0] = node
+        return [*made, *self._dropped(outs, node)]
 
-    def _is_internal(self, name: str, node: ast.If) -> bool:
+    def visit_While(self, node: ast.While) -> Any:
+        self.generic_visit(node)
+        leaves = f"if not _:\n    {_LEAVE}\n"
+        if isinstance(node.test, ast.Constant) and node.test.value:
+            return self._as_loop(node, None, [], node.test)
+        first: Any = _made(leaves, node.test)
+        first[0].test.operand = node.test
+        return self._as_loop(node, None, first, node.test)
+
+    def visit_For(self, node: ast.For) -> Any:
+        self.generic_visit(node)
+        first: Any = _made(f"if _dynarl_item is _dynarl_end:\n    {_LEAVE}\n_ = _dynarl_item\n", node.target)
+        first[1].targets = [node.target]
+        return self._as_loop(node, node.iter, first, None)
+
+    def _as_loop(self, node: Any, items: ast.expr | None, first: list[Any], test: ast.expr | None) -> Any:
+        """Return a loop as a function of one iteration, the call that repeats it, and the returns that left it."""
+        names = self._names_of(node, _HIDES)
+        if names is None or node.orelse or names[0] & self.later:
+            return node
+        assigned, touched = names
+        body = [*first, *node.body]
+        outs = sorted(n for n in assigned if not self._is_internal(n, node, (body,), test, returned=True))
+        if not outs:
+            return node
+        inside = {id(part) for part in ast.walk(node)}
+        after = {load.id for load in self.loads if id(load) not in inside}
+        self.count += 1
+        leaving = _Leaving(outs, after, _undone(node))
+        name = f"_dynarl_loop_{self.count}"
+        arguments = ", ".join(["_dynarl_item", *outs])
+        made: Any = _made(
+            f"def {name}({arguments}):\n    pass\n    return 0, ({leaving.values(set(outs))})\n"
+            f"_dynarl_way, ({', '.join(outs)},) = "
+            f"_dynarl_loop({name}, _, _dynarl_locals(), {touched!r}, {tuple(outs)!r})\n",
+            node,
+        )
+        made[0].body[-2:-1] = leaving.all(body)
+        made[1].value.args[1] = ast.copy_location(ast.Constant(None), node) if items is None else items
+        for way, value in leaving.returns:
+            made += _made(f"if _dynarl_way == {way}:\n    pass\n", node)
+            made[-1].body = [value]
+        return [*made[:2], *self._dropped(outs, node), *made[2:]]
+
+    def _names_of(self, node: ast.stmt, refused: tuple[type, ...]) -> tuple[set[str], tuple[str, ...]] | None:
+        """Return the names a statement assigns and all it touches, or None where it does what a scope cannot hold."""
+        assigned: set[str] = set()
+        touched: set[str] = set()
+        for part in ast.walk(node):
+            if isinstance(part, refused) or (
+                isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store)
+            ):
+                if not getattr(part, "_by_rewrite", False):
+                    return None
+            elif isinstance(part, ast.Expr) and not isinstance(part.value, ast.Constant):
+                return None  # a bare call is there for its effect
+            elif isinstance(part, ast.Name) and not part.id.startswith("_dynarl"):
+                touched.add(part.id)
+                if isinstance(part.ctx, ast.Store):
+                    assigned.add(part.id)
+        return assigned, tuple(sorted(touched))
+
+    def _is_internal(
+        self, name: str, node: ast.stmt, branches: Any, test: ast.expr | None, *, returned: bool = False
+    ) -> bool:
         """Tell whether a name is used inside this statement alone, and set there before it is read."""
         inside = {id(part) for part in ast.walk(node)}
         if any(load.id == name and id(load) not in inside for load in self.loads):
             return False
-        return all(_sets_first(branch, name) for branch in (node.body, node.orelse)) and not _mentions(node.test, name)
+        if returned and any(isinstance(part, ast.Return) and _mentions(part, name) for part in ast.walk(node)):
+            return False  # a loop's returns are evaluated after it
+        return all(_sets_first(branch, name) for branch in branches) and not (test and _mentions(test, name))
 
-    def _as_scope(self, node: ast.If, outs: list[str], loaded: list[str]) -> list[ast.stmt]:
-        name = f"_dynarl_if_{self.count}"
-        defaults = ", ".join(f"{out}=_dynarl_get(_dynarl_here, {out!r})" for out in outs)
-        touched = tuple(n for n in loaded if not n.startswith("_dynarl"))
-        undone = {
-            t.id
-            for part in ast.walk(node)
-            if isinstance(part, ast.Delete)
-            for t in part.targets
-            if isinstance(t, ast.Name)
-        }
-        answer = "".join(f"_dynarl_get(locals(), {out!r}), " if out in undone else f"{out}, " for out in outs)
-        source = (
-            "_dynarl_here = locals()\n"
-            f"def {name}({defaults}):\n    pass\n    return ({answer})\n"
-            f"({''.join(f'{out}, ' for out in outs)}) = _dynarl_join({name}, _dynarl_here, {touched!r})\n"
-        )
-        made = ast.parse(source).body
-        for statement in made:
-            for part in ast.walk(statement):
-                part._by_rewrite = True  # type: ignore[attr-defined]
-                ast.copy_location(part, node)
-        made[1].body[0] = node  # type: ignore[attr-defined]
-        drop = ast.parse("".join(f"if {out} is _dynarl_undefined: del {out}\n" for out in outs)).body
-        for statement in drop:
-            for part in ast.walk(statement):
-                part._by_rewrite = True  # type: ignore[attr-defined]
-                ast.copy_location(part, node)
-        return [*made, *drop]
+    def _dropped(self, outs: list[str], like: ast.AST) -> list[ast.stmt]:
+        return _made("".join(f"if {out} is _dynarl_undefined: del {out}\n" for out in outs), like)
+
+
+_LEAVE = "return '_dynarl_leave'"  # becomes the return of a loop that is at its end
+
+
+class _Leaving(ast.NodeTransformer):
+    """Makes `break`, `continue` and `return` of a loop's body the returns of its iteration."""
+
+    def __init__(self, outs: list[str], after: set[str], undone: set[str]) -> None:
+        self.outs, self.after, self.undone = outs, after, undone
+        self.returns: list[tuple[int, ast.Return]] = []
+
+    def all(self, body: list[Any]) -> list[Any]:
+        return [self.visit(statement) for statement in body]
+
+    def values(self, read: set[str]) -> str:
+        """Return the results of an iteration as source."""
+        return _values(self.outs, read, self.undone)
+
+    def _out(self, way: int, read: set[str], like: ast.AST) -> Any:
+        return _made(f"return {way}, ({self.values(read)})", like)[0]
+
+    def visit_Break(self, node: ast.Break) -> Any:
+        return self._out(1, self.after, node)
+
+    def visit_Continue(self, node: ast.Continue) -> Any:
+        return self._out(0, set(self.outs), node)
+
+    def visit_Return(self, node: ast.Return) -> Any:
+        if isinstance(node.value, ast.Constant) and node.value.value == "_dynarl_leave":
+            return self._out(1, self.after, node)
+        way = 2 + len(self.returns)
+        self.returns.append((way, node))
+        return self._out(way, {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}, node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        return node  # an inner statement that was rewritten already
+
+    def visit_While(self, node: Any) -> Any:  # an inner loop that was not rewritten: break and continue are its own
+        inner = _LeavingInner(self)
+        node.body = [inner.visit(statement) for statement in node.body]
+        return node
+
+    visit_For = visit_While
+
+
+class _LeavingInner(ast.NodeTransformer):
+    """Does the same inside an inner loop, where only `return` leaves the outer one."""
+
+    def __init__(self, outer: _Leaving) -> None:
+        self.outer = outer
+
+    def visit_Return(self, node: ast.Return) -> Any:
+        return self.outer.visit_Return(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        return node
 
 
 @functools.lru_cache(maxsize=512)
@@ -168,7 +337,14 @@ def _compiled(code: CodeType, function: FunctionType) -> tuple[CodeType, int] | 
     assert isinstance(answer, ast.Assign)
     factory.body = [definition, ast.copy_location(ast.Return(answer.value), definition)]
     module = ast.fix_missing_locations(ast.Module([factory], []))
-    return compile(module, code.co_filename, "exec"), rewriter.count
+    return _named(compile(module, code.co_filename, "exec"), definition.name), rewriter.count
+
+
+def _named(code: CodeType, name: str) -> CodeType:
+    """Let the functions that stand for statements bear the name of the user's function in tracebacks."""
+    inner = tuple([_named(part, name) if isinstance(part, CodeType) else part for part in code.co_consts])
+    made = code.co_name.startswith(("_dynarl_if", "_dynarl_loop"))
+    return code.replace(co_consts=inner, co_name=name) if made else code.replace(co_consts=inner)
 
 
 def rewritten(function: Any) -> Any:
@@ -193,10 +369,6 @@ def _rewrite(function: FunctionType) -> FunctionType:
         return function
     namespace: dict[str, Any] = {}
     exec(found[0], function.__globals__, namespace)  # the program's own source, compiled again
-    made: FunctionType = namespace["_dynarl_factory"](_join, _get, _UNDEFINED, *cells)
+    made: FunctionType = namespace["_dynarl_factory"](_join, _loop, _get, _UNDEFINED, END, locals, *cells)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return made
-
-
-def _get(names: dict[str, Any], name: str) -> Any:
-    return names.get(name, _UNDEFINED)

@@ -15,7 +15,7 @@ from dynarl.batching.run import Raised, run_scope, state
 from dynarl.batching.trees import join
 from dynarl.nn import structure
 
-__all__ = ["call_scope", "module_scopes", "per_sample"]
+__all__ = ["PLAIN", "call_scope", "given", "joined", "module_scopes", "per_sample"]
 
 
 def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -25,7 +25,7 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
         return function(*args, **kwargs)
     if context.position < len(context.log):
         logged = context.recall(key)
-        return function(*args, **kwargs) if logged is _PLAIN else _given(logged)
+        return function(*args, **kwargs) if logged is PLAIN else given(logged)
     cohort, run = context.cohort, context.run
     if cohort.size == 1:
         return function(*args, **kwargs)
@@ -37,29 +37,35 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
     else:
         results = run_scope(function, args, kwargs, cohort, run, keep_errors=True)
     if results is None:
-        context.remember(key, _PLAIN)
+        context.remember(key, PLAIN)
         return function(*args, **kwargs)
+    return joined(key, results, context)
+
+
+def joined(key: Any, results: list[tuple[Any, Any]], context: Any) -> Any:
+    """Join the results of a scope's parts, log that as the scope's own result, and return it."""
+    cohort = context.cohort
     if len(results) == 1:
         result = results[0][1]
         context.remember(key, result)
-        return _given(result)
+        return given(result)
     returned = [entry for entry in results if entry[1].__class__ is not Raised]
-    joined: list[tuple[Any, Any]] = join(returned, cohort, numbers=False) if returned else []
+    groups: list[tuple[Any, Any]] = join(returned, cohort, numbers=False) if returned else []
     if len(returned) < len(results):
-        joined += [(error, part) for part, error in results if error.__class__ is Raised]
-        joined.sort(key=lambda entry: -entry[1].size)
-    if len(joined) == 1:
-        result = joined[0][0]
+        groups += [(error, part) for part, error in results if error.__class__ is Raised]
+        groups.sort(key=lambda entry: -entry[1].size)
+    if len(groups) == 1:
+        result = groups[0][0]
         context.remember(key, result)
-        return _given(result)
-    return _given(context.narrow(joined, key))
+        return given(result)
+    return given(context.narrow(groups, key))
 
 
 _CHANGEABLE = (list, dict, set)
-_PLAIN = object()  # in a log: this call was no scope
+PLAIN = object()  # in a log: this call was no scope
 
 
-def _given(result: Any) -> Any:
+def given(result: Any) -> Any:
     """Return a logged result for the program to keep: containers of its own, for it may change them."""
     kind = result.__class__
     if kind is Lane:
@@ -148,13 +154,13 @@ def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
         return function(*args, **kwargs)
     log, position, cohort = context.log, context.position, context.cohort
     if position < len(log):
-        return _given(context.recall(module)) if log[position][0] is module else function(*args, **kwargs)
+        return given(context.recall(module)) if log[position][0] is module else function(*args, **kwargs)
     result = function(*args, **kwargs)
     if context.cohort is cohort:  # also where only shared tensors went in: the next call may be the same module's
         del log[position:]
         log.append((module, result))
         context.position = position + 1
-        return _given(result)
+        return given(result)
     return result
 
 

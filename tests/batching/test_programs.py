@@ -256,3 +256,62 @@ def test_nothing_is_kept_from_a_part_that_computed_without_gradients():
     x = dynarl.tensor(np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, 0.2]], np.float32), requires_grad=True)
     batched(program)(x).sum().backward()
     np.testing.assert_allclose(x.grad.array, [[12, 12], [2, 2], [2, 2]], rtol=1e-6)
+
+
+def test_samples_are_together_again_after_a_loop():
+    """What follows a loop runs once, wherever in it the samples stopped; so does every iteration."""
+    head = nn.Linear(3, 2)
+    calls = []
+
+    def halting(x):
+        h, total, n = x, 0.0, 0
+        while True:
+            h, n = h.tanh(), n + 1
+            p = h[0].sigmoid() * 0.3
+            if n == 9 or total + p > 0.8:
+                return head(h * (1 - total))
+            total = total + p
+
+    def counting(sequence):
+        h = sequence[0] * 0.5
+        for x in sequence:
+            h = (h + x).tanh()
+            if h.sum() > 1.5:
+                break
+        calls.append(h.tensor.shape[0])
+        return head(h)
+
+    def dispatching(x):
+        for _ in range(3):
+            x = (x * 2, x + 1, x.sin())[int(x.argmax())]
+        return head(x)
+
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((40, 3)).astype(np.float32)
+    sequences = [rng.standard_normal((n, 3)).astype(np.float32) for n in rng.integers(1, 9, 40)]
+    for program, given, most in ((halting, data, 60), (dispatching, data, 40), (counting, Ragged(sequences), 80)):
+        call, alone = batched(program), batched(program, mode="loop")
+        np.testing.assert_allclose(call(given).detach().numpy(), alone(given).detach().numpy(), rtol=1e-5, atol=1e-6)
+        assert call.last.operations < most, call.explain()
+    assert calls[0] == 40
+
+
+def test_loops_that_change_what_others_see_run_as_they_stand():
+    def collecting(x):
+        found, more = [x], iter([1.0, 2.0, 3.0])
+        while x[0] < 2:
+            x = x + next(more, 4.0)
+            found += [x]
+        return sum(found[1:], found[0])
+
+    def deferred(x):
+        twice = lambda: h * 2  # noqa: E731  (reads what the loop sets)
+        h = x
+        while h.sum() < 3:
+            h = twice() * 0.5 + 1
+        return h
+
+    data = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
+    for program in (collecting, deferred):
+        results = [batched(program, mode=mode)(data).numpy() for mode in ("eager", "loop")]
+        np.testing.assert_allclose(*results, rtol=1e-5)

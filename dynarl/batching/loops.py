@@ -1,0 +1,106 @@
+"""Loops of per-sample programs as join scopes: samples that go on stay together, those that leave wait at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from dynarl.batching.cohort import Cohort
+from dynarl.batching.lane import Lane
+from dynarl.batching.ragged import END, RaggedLane
+from dynarl.batching.run import Context, Raised, run_scope, state
+from dynarl.batching.scope import PLAIN, given, joined
+from dynarl.batching.trees import join
+from dynarl.nn import Module
+
+__all__ = ["run_loop"]
+
+Step = Callable[..., tuple[int, tuple[Any, ...]]]
+
+
+def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tuple[int, tuple[Any, ...]]:
+    """Repeat `step(item, *values) -> (way, values)` until the way is not 0, and return these.
+
+    `items` is None for a `while`, and what a `for` goes over otherwise. Ways above 0 are those of leaving the loop.
+    """
+    context = state.context
+    if plain or context is None or not isinstance(items, _SHARED):
+        return _plainly(step, items, values)
+    key = step.__code__
+    if context.position < len(context.log):
+        logged = context.recall(key)
+        result: Any = _plainly(step, items, values) if logged is PLAIN else given(logged)
+    elif context.cohort.size == 1:
+        result = _plainly(step, items, values)
+    else:
+        context.step()
+        result = joined(key, _repeat(step, _items(items), values, context), context)
+    return result
+
+
+_SHARED = (type(None), range, tuple, Lane, RaggedLane, Module)  # going over these again gives the same
+
+
+def _plainly(step: Step, items: Any, values: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+    """Repeat as Python would, in the scope around the loop."""
+    way = 0
+    if items is None:
+        while not way:
+            way, values = step(None, *values)
+        return way, values
+    for item in items:
+        way, values = step(item, *values)
+        if way:
+            return way, values
+    return step(END, *values)
+
+
+def _items(items: Any) -> Iterator[Callable[[], Any]]:
+    """Yield for each iteration a function that returns its item, asking each sample whether it has one."""
+    if items is None:
+        while True:
+            yield _nothing
+    elif items.__class__ is RaggedLane:
+        yield from items.steps()
+    else:
+        for item in items:
+            yield partial(_itself, item)
+        yield partial(_itself, END)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+def _once(step: Step, item: Callable[[], Any], *values: Any) -> tuple[int, tuple[Any, ...]]:
+    return step(item(), *values)
+
+
+def _repeat(
+    step: Step, items: Iterator[Callable[[], Any]], values: tuple[Any, ...], context: Context
+) -> list[tuple[Cohort, Any]]:
+    """Run the iterations; return (cohort, (way, values)) of each part that left."""
+    run = context.run
+    left: list[tuple[Cohort, Any]] = []
+    active: list[tuple[Any, Cohort]] = [(values, context.cohort)]
+    for item in items:
+        if not active:
+            break
+        going: list[tuple[Cohort, Any]] = []
+        for values, cohort in active:
+            before = run.operations
+            results = run_scope(_once, (step, item, *values), {}, cohort, run, keep_errors=True)
+            for entry in results:
+                if entry[1].__class__ is not Raised and not entry[1][0]:
+                    going.append((entry[0], entry[1][1]))
+                else:
+                    left.append(entry)
+            context.steps += run.operations - before
+            context.step()
+        active = [(v, part) for part, v in going] if len(going) < 2 else join(going, context.cohort, numbers=False)
+    return left
