@@ -24,6 +24,7 @@ def describe(agent: Any) -> dict[str, Any]:
         "env_steps": int(agent.env_steps),
         "grad_steps": int(agent.grad_steps),
         "iteration": int(agent.iteration),
+        "policy": getattr(agent, "policy_name", None),
     }
 
 

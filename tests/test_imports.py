@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "rollout": {"envs", "autograd"},
     "agents": {
         "autograd",
+        "batching",
         "nn",
         "optim",
         "distributions",

@@ -55,6 +55,8 @@ class Agent:
     """Where each field of the config comes from, for `explain`."""
     stateful: Stateful | None = None
     """What runs a policy that has a state; None for policies without."""
+    policy_name: str | None = None
+    """Class of the policy that was given as an object, which a checkpoint alone cannot make again."""
     facts: tuple[Fact, ...] = ()
     """Implementation details that are no options, for `explain`."""
     num_threads: int | None = 1
@@ -266,10 +268,12 @@ class Agent:
         env = saved.meta.get("env_id") if env is None else env
         if env is None or ":" in str(env):
             raise ValueError(f"load: {path} names no registered Gymnasium id ({env!r}), pass env=")
-        names = {f.name for f in dataclasses.fields(cls.config_class)}
+        names = {f.name for f in dataclasses.fields(cls.config_class)} - {"policy"}  # that may be an object
         changes = {k: overrides.pop(k) for k in list(overrides) if k in names}
         stored = from_mapping(cls.config_class, saved.meta["config"], source=str(path))
         config = cls.config_class(**{**stored, **changes})
+        if saved.meta.get("policy") is not None and "policy" not in overrides:
+            raise ValueError(f"load: {path} was made with the policy {saved.meta['policy']}, pass policy=")
         agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
         identity.check(saved.meta, agent)
         agent.load_state_dict(saved.state)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -23,12 +22,14 @@ from numpy.typing import NDArray
 from dynarl import nn, optim
 from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
-from dynarl.agents.checks import fraction, least_one, one_of, positive
-from dynarl.agents.encoders import ENCODERS, features_for
+from dynarl.agents.encoders import features_for
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
-from dynarl.agents.policies import ACTIVATIONS, ActorCritic, FeaturesFactory
+from dynarl.agents.policies import ActorCritic, FeaturesFactory
+from dynarl.agents.ppo_config import PPOConfig
+from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.recurrent import RecurrentActorCritic
 from dynarl.agents.returns import explained_variance, gae
+from dynarl.agents.sequences import Sequences
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
 from dynarl.autograd import backward, no_grad, philox, tensor
@@ -43,111 +44,14 @@ from dynarl.seeding import derive_seed
 __all__ = ["PPO", "PPOConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PPOConfig:
-    """Hyperparameters of PPO."""
-
-    num_envs: int = 8
-    """Environments stepped together (N)."""
-    num_steps: int = 128
-    """Steps of each environment per iteration (T); an iteration trains on N x T transitions."""
-    batch_size: int = 256
-    """Transitions per minibatch. A remainder is spread evenly over the minibatches."""
-    num_epochs: int = 10
-    """Passes over the transitions of an iteration."""
-    learning_rate: float = 3e-4
-    """Step size of Adam."""
-    learning_rate_schedule: Literal["constant", "linear"] = "constant"
-    """linear: decays to 0 over the run."""
-    gamma: float = 0.99
-    """Discount factor."""
-    gae_lambda: float = 0.95
-    """Bias-variance trade-off of the advantage estimate: 0 is one-step TD, 1 Monte Carlo."""
-    clip_range: float = 0.2
-    """How far the probability ratio may move from 1 (epsilon)."""
-    clip_range_schedule: Literal["constant", "linear"] = "constant"
-    """linear: decays to 0 over the run."""
-    clip_range_vf: float | None = None
-    """Limit on the change of the value prediction per iteration; depends on the reward scale. None: no limit."""
-    normalize_advantage: bool = True
-    """Shift and scale the advantages of each minibatch to mean 0 and standard deviation 1."""
-    ent_coef: float = 0.0
-    """Weight of the entropy bonus."""
-    vf_coef: float = 0.5
-    """Weight of the value loss, a plain mean square (CleanRL's vf_coef counts half of it)."""
-    max_grad_norm: float = 0.5
-    """Limit on the global norm of the gradient; inf for none."""
-    kl_stop_minibatch: float | None = None
-    """Stop the iteration's epochs before a minibatch whose approximate KL exceeds 1.5 times this, as
-    Stable-Baselines3's target_kl does. None: never."""
-    kl_stop_epoch: float | None = None
-    """Stop the epochs after one whose last minibatch's approximate KL exceeds this, as CleanRL's target_kl
-    does. None: never."""
-    kl_adaptive_lr: float | None = None
-    """Steer the learning rate to keep the KL of an iteration near this: divided by 1.5 above twice it,
-    multiplied by 1.5 below half of it. None: the schedule alone."""
-    normalize_obs: bool = False
-    """Scale observations by their running mean and standard deviation, clipped to +-10."""
-    normalize_reward: bool = False
-    """Scale rewards by the running standard deviation of the discounted return, clipped to +-10."""
-    encoder: Literal["auto", "nature", "residual", "none"] = "auto"
-    """Network shared by actor and critic where observations hold images (or text, which is embedded): the
-    Nature CNN, or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of actor and critic."""
-    activation: Literal["tanh", "relu", "silu", "elu"] = "tanh"
-    """Activation between layers."""
-    orthogonal_init: bool = True
-    """Orthogonal weights (gain sqrt 2, 0.01 for the policy's output, 1 for the value's), zero biases."""
-    log_std_init: float = 0.0
-    """Initial log standard deviation of continuous actions; with use_sde of the noise matrix's entries (about -2)."""
-    recurrent: Literal["none", "lstm", "gru"] = "none"
-    """Memory in front of actor and critic. Minibatches are then whole sequences of some environments."""
-    recurrent_hidden_size: int = 64
-    """Width of the recurrent layers; hidden_sizes are the layers behind them."""
-    use_sde: bool = False
-    """Explore Box actions by noise that depends on the state and stays the same for a while (gSDE,
-    arXiv:2005.05719)."""
-    sde_sample_freq: int = -1
-    """Steps of an environment after which its noise is drawn anew. -1: once an iteration."""
-    adam_eps: float = 1e-5
-    """Epsilon of Adam (1e-5 as in the reference implementation, not 1e-8)."""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible values, naming the numbers."""
-        least_one("num_envs", "num_steps", "batch_size", "num_epochs", config=self)
-        positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", config=self)
-        positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
-        least_one("recurrent_hidden_size", config=self)
-        one_of("recurrent", ("none", "lstm", "gru"), config=self)
-        if self.recurrent != "none" and self.use_sde:
-            raise ValueError(f"recurrent: {self.recurrent!r} policies have no state-dependent exploration (use_sde)")
-        fraction("gamma", "gae_lambda", config=self)
-        one_of("activation", ACTIVATIONS, config=self)
-        one_of("encoder", ENCODERS, config=self)
-        one_of("learning_rate_schedule", ("constant", "linear"), config=self)
-        one_of("clip_range_schedule", ("constant", "linear"), config=self)
-        if any(size < 1 for size in self.hidden_sizes):
-            raise ValueError(f"hidden_sizes: must be at least 1 each, got {self.hidden_sizes}")
-        if self.sde_sample_freq != -1 and (self.sde_sample_freq < 1 or not self.use_sde):
-            raise ValueError(
-                f"sde_sample_freq: must be at least 1 with use_sde, else -1, got {self.sde_sample_freq} and "
-                f"use_sde {self.use_sde}"
-            )
-        if self.kl_adaptive_lr is not None and self.learning_rate_schedule != "constant":
-            raise ValueError(
-                f"kl_adaptive_lr: {self.kl_adaptive_lr} steers the learning rate itself, so "
-                f"learning_rate_schedule must be 'constant', got {self.learning_rate_schedule!r}"
-            )
-
-
 class PPO(Agent):
     """PPO with a clipped surrogate for Discrete, Box, MultiDiscrete, MultiBinary and mixed (Dict, Tuple) actions.
 
     >>> agent = PPO("CartPole-v1", seed=0).learn(50_000)
 
-    `features` is a network of yours in front of actor and critic, `policy` a whole Module that maps
-    encoded observations [B, ...] to (distribution, value [B]); every field of `PPOConfig` is an argument.
+    `features` is a network of yours in front of actor and critic. `policy` is a whole policy: a Module, or a class
+    or function that makes one, as dynarl/rollout/feedback.py says, or the name of a registered one. Every field of
+    `PPOConfig` is an argument.
     """
 
     algorithm = "ppo"
@@ -164,10 +68,12 @@ class PPO(Agent):
         seed: int = 0,
         device: str = "cpu",
         config: PPOConfig | None = None,
-        policy: nn.Module | None = None,
+        policy: PolicyLike | None = None,
         features: FeaturesFactory | None = None,
         **overrides: Any,
     ) -> None:
+        if isinstance(policy, str):
+            overrides["policy"] = policy
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
         cfg = self.config
         rows = cfg.num_steps * self.envs.num_envs
@@ -176,13 +82,22 @@ class PPO(Agent):
                 f"batch_size: {cfg.batch_size} is larger than the {rows} transitions of an iteration "
                 f"({cfg.num_steps} steps x {self.envs.num_envs} environments)"
             )
-        with seeded(derive_seed(seed, "init", bits=63)):
-            if features is None and policy is None:
-                features = self._encoder()
-            self.policy = policy or self._own_policy(features)
+        given = cfg.policy if policy is None else policy
+        init = derive_seed(seed, "init", bits=63)
+        if given is not None:
+            if features is not None:
+                raise ValueError("features: are for the ready-made policy; put them into the policy that was given")
+            self.policy = make_policy(given, (self.layout.space, self.action_space), init, cfg.policy_kwargs)
+            if cfg.policy is None:
+                self.policy_name = type(getattr(self.policy, "program", self.policy)).__name__
+        else:
+            with seeded(init):
+                features = self._encoder() if features is None else features
+                self.policy = self._own_policy(features)
+        program = Program(self.policy, returns="distribution, value")
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
-        self.flatten_obs = features is None and policy is None
+        self.flatten_obs = features is None and given is None
         space = self.layout.space
         self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
         self.action_shape, self.action_dtype = action_layout(self.action_space)
@@ -190,7 +105,8 @@ class PPO(Agent):
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
         self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
-        self.stateful = Stateful(self) if hasattr(self.policy, "initial_state") else None
+        self.stateful = self._stateful(program)
+        self.sequences = None if self.stateful is None else Sequences(self.stateful)
         self.noise_kind, self.noise_size = self._noise_needed()
         self.noise_period = 1
         if cfg.use_sde:
@@ -199,10 +115,10 @@ class PPO(Agent):
         if self.stateful is None:
             self.collector = Collector(self.envs, self, num_steps=cfg.num_steps, seed=seed)
         else:
-            if cfg.batch_size < cfg.num_steps:
+            if cfg.batch_size < self.stateful.sequence_length:
                 raise ValueError(
                     f"batch_size: a minibatch of a policy with a state holds whole sequences, so it must be at least "
-                    f"num_steps {cfg.num_steps}, got {cfg.batch_size}"
+                    f"{self.stateful.sequence_length}, got {cfg.batch_size}; a smaller sequence_length needs less"
                 )
             self.collector = StatefulCollector(self.envs, self.stateful, num_steps=cfg.num_steps, seed=seed)
         self._predictions = 0
@@ -220,6 +136,16 @@ class PPO(Agent):
             return ActorCritic(self.layout.space, self.action_space, use_sde=cfg.use_sde, **layers)
         memory: dict[str, Any] = {"recurrent": cfg.recurrent, "recurrent_hidden_size": cfg.recurrent_hidden_size}
         return RecurrentActorCritic(self.layout.space, self.action_space, **memory, **layers)
+
+    def _stateful(self, program: Program) -> Stateful | None:
+        """Return what runs a policy that has a state or is written for one environment."""
+        cfg = self.config
+        if not program.per_sample and not program.has_state:
+            if cfg.sequence_length is not None:
+                raise ValueError(f"sequence_length: {cfg.sequence_length} is for policies with a state, this has none")
+            return None
+        length = cfg.sequence_length or cfg.num_steps
+        return Stateful(self, program, sequence_length=length, record_paths=cfg.record_paths)
 
     def _encoder(self) -> nn.Module | None:
         """Return the network that images and text need before actor and critic."""
@@ -320,6 +246,7 @@ class PPO(Agent):
         metrics["train/explained_variance"] = explained_variance(
             fragment.value[fragment.valid], fragment.returns[fragment.valid]
         )
+        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = clip_range
         return metrics
@@ -348,8 +275,8 @@ class PPO(Agent):
         """Return [policy loss, value loss, entropy] of a minibatch [B] and its new log-probabilities [B]."""
         cfg = self.config
         entropy: Any = None
-        if self.stateful is not None:
-            log_prob, value, entropy = self.stateful.evaluate(minibatch, with_entropy=with_entropy)
+        if self.sequences is not None:
+            log_prob, value, entropy = self.sequences.evaluate(minibatch, with_entropy=with_entropy)
         else:
             distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
             log_prob = distribution.log_prob(wrap(minibatch.action))
@@ -370,8 +297,8 @@ class PPO(Agent):
 
     def _batch(self, fragment: Fragment) -> Batch:
         """Return what a gradient step reads, [B, ...] on the policy's device."""
-        if self.stateful is not None:
-            return self.stateful.batch(fragment)
+        if self.sequences is not None:
+            return self.sequences.batch(fragment)
         rows = fragment.flatten()
         names = ["action", "log_prob", "advantages", "returns", "value"]
         names += ["action_mask"] if "action_mask" in rows else []
@@ -393,11 +320,11 @@ class PPO(Agent):
         return self.reward_normalizer(fragment.reward)
 
     def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        if self.stateful is not None:  # whole sequences of some environments
-            steps, num_envs = batch.valid.shape
-            order, count = rng.permutation(num_envs), max(1, steps * num_envs // self.config.batch_size)
-            for env in np.array_split(order, min(count, num_envs)):
-                yield self.stateful.minibatch(batch, env)
+        if self.sequences is not None:
+            steps, sequences = batch.valid.shape
+            order, count = rng.permutation(sequences), max(1, steps * sequences // self.config.batch_size)
+            for which in np.array_split(order, min(count, sequences)):
+                yield self.sequences.minibatch(batch, which)
             return
         rows = len(batch.log_prob)
         count = max(1, rows // self.config.batch_size)

@@ -25,6 +25,8 @@ class RecurrentActorCritic(nn.Module):
     contract of a policy with a state is in dynarl/rollout/feedback.py; this one looks at observations only.
     """
 
+    takes_batch = True
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],

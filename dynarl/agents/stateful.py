@@ -1,77 +1,109 @@
-"""Policies with a state, as collectors, learners and `predict` call them."""
+"""Policies that are programs or have a state, as collectors and `predict` call them."""
 
 from __future__ import annotations
 
-from functools import partial
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.autograd import Tensor, no_grad
+from dynarl.agents.compute import Compute
+from dynarl.agents.programs import Program
+from dynarl.autograd import Tensor, no_grad, tensor
 from dynarl.autograd.device import to_device, to_host
-from dynarl.autograd.ops.elementwise import where
-from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tape import wrap
-from dynarl.rollout import Batch, Feedback, Fragment, map_state
-from dynarl.rollout.feedback import encode_action
-from dynarl.rollout.stateful import reset_rows, sequence_feedback
+from dynarl.batching import Draws, Recorder
+from dynarl.envs.masks import mask_size
+from dynarl.rollout import Acted, Feedback, Rows, map_state
+from dynarl.rollout.feedback import encode_action, state_leaves
+from dynarl.rollout.stateful import reset_rows
 
-__all__ = ["Carried", "Stateful"]
+__all__ = ["Carried", "Stateful", "kept"]
 
 
 class Carried(NamedTuple):
-    """What `predict` hands from one call to the next: the policy's state and the last actions as stored."""
+    """What `predict` hands from one call to the next: the policy's state, the last actions as stored, and a count."""
 
     state: Any
     action: NDArray[Any]
+    step: int = 0
 
 
 class Stateful:
-    """Runs an agent's policy with its state; the contract of such policies stands in dynarl/rollout/feedback.py.
+    """Runs an agent's policy with its state; the contract of policies stands in dynarl/rollout/feedback.py.
 
-    `agent` gives ``policy, network_input, device, action_space, stored_action, noise_kind, noise_size``.
+    `agent` gives ``network_input, device, action_space, stored_action, seed``. `sequence_length` steps of a fragment
+    are learned from together; a policy whose state is empty learns from single steps. With `record_paths`, acting
+    keeps what per-sample programs decide.
     """
 
-    def __init__(self, agent: Any) -> None:
-        self.agent, self.policy = agent, agent.policy
-        self.info_fields = tuple(getattr(self.policy, "info_fields", ()))
-        self._check()
-        kind, size = self.call(*self._anything(2))[0].noise
+    def __init__(self, agent: Any, program: Program, *, sequence_length: int, record_paths: bool) -> None:
+        self.agent, self.program, self.compute = agent, program, Compute()
+        self.info_fields = program.info_fields
+        self.sequence_length = sequence_length if state_leaves(program.initial_state()) else 1
+        self.keeps_paths = record_paths and program.per_sample
+        distribution = self._check()
+        kind, size = distribution.noise
         self.noise_kind, self.noise_size = str(kind), int(size)
         self.noise_period = 1
 
     def initial_state(self) -> Any:
         """Return the state of one environment before its first step, as arrays without batch axis."""
         with no_grad():
-            return map_state(_host, self.policy.initial_state())
+            return map_state(lambda leaf: to_host(leaf.array), self.initial())
+
+    def initial(self) -> Any:
+        """Return that state as tensors, with their gradients."""
+        return map_state(self._leaf, self.program.initial_state())
 
     def initial_states(self, rows: int) -> Any:
         """Return the state of `rows` environments before their first step."""
         return map_state(lambda leaf: np.repeat(leaf[None], rows, axis=0), self.initial_state())
 
-    def call(self, obs: NDArray[Any], state: Any, feedback: Feedback) -> tuple[Any, Any, Any]:
+    def draws(self, rows: Rows, purpose: str = "per-sample") -> Draws | None:
+        """Return the random streams of rows in a per-sample program."""
+        if not self.program.per_sample:
+            return None
+        return Draws(self.agent.seed, rows.env, rows.step, purpose=purpose)
+
+    def call(
+        self, obs: NDArray[Any], state: Any, feedback: Feedback, draws: Any = None, recorder: Recorder | None = None
+    ) -> tuple[Any, Any, Any]:
         """Return distribution, value [N] and next state (arrays) for stored observations [N, ...]."""
         with no_grad():
             inputs = self.agent.network_input(obs)
-            distribution, value, after = self.policy(inputs, map_state(self._tensor, state), feedback.map(self._tensor))
-        return distribution, to_host(value.array), map_state(lambda _, leaf: to_host(leaf.array), state, after)
+            given = map_state(self._tensor, state), feedback.map(self._tensor)
+            distribution, value, after = self.program(inputs, *given, draws=draws, recorder=recorder)
+            after = map_state(kept, state, after)
+        return distribution, to_host(value.array).reshape(-1), map_state(lambda leaf: to_host(leaf.array), after)
 
     def act(
-        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, state: Any, feedback: Feedback
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Any]:
-        """Return action [N, ...], log_prob [N], value [N] and the next state; the mode without noise."""
-        distribution, value, after = self.call(obs, state, feedback)
+        self,
+        obs: NDArray[Any],
+        noise: NDArray[np.float32] | None,
+        state: Any,
+        feedback: Feedback,
+        rows: Rows,
+        purpose: str = "per-sample",
+    ) -> Acted:
+        """Return what the policy does; the mode without noise."""
+        recorder = Recorder(len(obs), keep=self.keeps_paths) if self.program.per_sample else None
+        distribution, value, after = self.call(obs, state, feedback, self.draws(rows, purpose), recorder)
         with no_grad():
             sampled = noise is not None
             action = distribution.sample_from(to_device(noise, self.agent.device)) if sampled else distribution.mode
             log_prob = distribution.log_prob(action)
-        return self.agent.stored_action(action), to_host(log_prob.array), value, after
+        paths = None
+        if recorder is not None:
+            paths = recorder.paths() if self.keeps_paths else None
+            if purpose == "per-sample":
+                self.compute.add("acting", self.program.last, recorder.steps)
+        return Acted(self.agent.stored_action(action), to_host(log_prob.array), value, after, paths)
 
-    def value(self, obs: NDArray[Any], state: Any, feedback: Feedback) -> NDArray[Any]:
+    def value(self, obs: NDArray[Any], state: Any, feedback: Feedback, rows: Rows) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...] in these states."""
-        value: NDArray[Any] = self.call(obs, state, feedback)[1]
+        value: NDArray[Any] = self.call(obs, state, feedback, self.draws(rows))[1]
         return value
 
     def choose(
@@ -109,115 +141,71 @@ class Stateful:
         before = encode_action(agent.action_space, carried.action, start)
         feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields, action_mask)
         state = reset_rows(carried.state, start, self.initial_state())
-        action, _, _, after = self.act(obs, noise, state, feedback)
-        return action, Carried(after, action)
-
-    # -- learning -------------------------------------------------------------------------------------------------
-
-    def batch(self, fragment: Fragment) -> Batch:
-        """Return what learning reads of a fragment, on the policy's device: environment-wise, [T, N, ...]."""
-        steps, rows = fragment["valid"].shape
-        flat = self.agent.network_input(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:])).array
-        names = ("log_prob", "advantages", "returns", "value", "valid")
-        batch = Batch({name: fragment[name] for name in names})
-        batch["input"] = flat.reshape(steps, rows, *flat.shape[1:])
-        action = fragment.action.reshape(steps, rows, -1) if self.agent.action_shape else fragment.action
-        batch["action"] = self.agent.learned_action(action)
-        batch["feedback"], batch["state"] = sequence_feedback(fragment, self.agent.action_space), fragment.first_state
-        return batch
-
-    def minibatch(self, batch: Batch, env: NDArray[np.int64]) -> Batch:
-        """Return the sequences of some environments: rows that count flat [B], the rest [T, n, ...]."""
-        valid = batch.valid[:, env]
-        found = Batch({name: batch[name][:, env][valid] for name in ("log_prob", "advantages", "returns", "value")})
-        found["input"] = batch.input[:, to_device(env, self.agent.device)]
-        found["action"] = batch.action[:, env]
-        found["feedback"] = batch.feedback.map(lambda column: np.ascontiguousarray(column[:, env]))
-        found["state"] = map_state(lambda leaf: leaf[env], batch.state)
-        found["rows"] = None if valid.all() else np.flatnonzero(valid)
-        return Batch({name: self._on_device(part) for name, part in found.items()})
-
-    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any]:
-        """Return log_prob [B], value [B] and mean entropy of a minibatch's rows, the states computed again."""
-        steps, count = minibatch.input.shape[:2]
-        feedback = minibatch.feedback.map(wrap)
-        state = map_state(wrap, minibatch.state)
-        if hasattr(self.policy, "sequence"):
-            distribution, value = self.policy.sequence(wrap(minibatch.input), state, feedback)
-            log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
-            entropy = distribution.entropy() if with_entropy else None
-        else:
-            log_prob, value, entropy = self._steps(minibatch, state, feedback, with_entropy)
-        if minibatch.rows is not None:
-            log_prob, value = log_prob[minibatch.rows], value[minibatch.rows]
-            entropy = None if entropy is None else entropy[minibatch.rows]
-        return log_prob, value, None if entropy is None else entropy.mean()
-
-    def _steps(self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool) -> tuple[Any, Any, Any]:
-        """Call the policy step by step, as it acted."""
-        found: list[list[Any]] = [[], [], []]
-        initial = self.policy.initial_state()
-        start = minibatch.feedback.episode_start
-        for t in range(len(minibatch.input)):
-            if to_host(start[t]).any():
-                state = map_state(partial(_reset, feedback.episode_start[t]), state, initial)
-            said = feedback.map(itemgetter(t))
-            distribution, value, state = self.policy(wrap(minibatch.input[t]), state, said)
-            found[0].append(distribution.log_prob(wrap(minibatch.action[t])))
-            found[1].append(value)
-            if with_entropy:
-                found[2].append(distribution.entropy())
-        log_prob, value, entropy = (cat(parts) if parts else None for parts in found)
-        return log_prob, value, entropy
+        step = carried.step if noise is None else agent._predictions
+        at = Rows(np.arange(rows), np.full(rows, step))
+        acted = self.act(obs, noise, state, feedback, at, "evaluate" if noise is None else "predict")
+        return acted.action, Carried(acted.state, acted.action, carried.step + 1)
 
     def _tensor(self, array: Any) -> Tensor:
         tensor: Tensor = wrap(to_device(array, self.agent.device))
         return tensor
 
-    def _on_device(self, part: Any) -> Any:
-        if self.agent.device == "cpu" or part is None:
-            return part
-        if isinstance(part, Feedback):
-            return part.map(lambda column: to_device(column, self.agent.device))
-        return map_state(lambda leaf: to_device(leaf, self.agent.device), part)
+    def _leaf(self, leaf: Any) -> Tensor:
+        """Return a leaf of the initial state as a tensor; a policy may give it as a number."""
+        if isinstance(leaf, (bool, int, float)):
+            return tensor(leaf, device=self.agent.device)
+        if not isinstance(leaf, Tensor):
+            kind = type(leaf).__name__
+            raise TypeError(f"policy: initial_state() must return tensors and numbers in tuples and dicts, got {kind}")
+        return leaf
 
     def _anything(self, rows: int) -> tuple[Any, Any, Feedback]:
         agent = self.agent
         action = np.zeros((rows, *agent.action_shape), agent.action_dtype)
         start = np.ones(rows, np.bool_)
         fields = {name: np.zeros(rows, np.float32) for name in self.info_fields}
-        feedback = Feedback(encode_action(agent.action_space, action, start), np.zeros(rows, np.float32), start, fields)
+        mask = None
+        if isinstance(agent.action_space, spaces.Discrete | spaces.MultiDiscrete) and (
+            self.program.has_state or self.program.needs_mask
+        ):
+            mask = np.ones((rows, mask_size(agent.action_space)), np.bool_)
+        before = encode_action(agent.action_space, action, start)
+        feedback = Feedback(before, np.zeros(rows, np.float32), start, fields, mask)
         return agent.any_obs(rows), self.initial_states(rows), feedback
 
-    def _check(self) -> None:
-        """Call the policy once and say what is wrong with what it returns."""
-        obs, state, feedback = self._anything(2)
+    def _check(self) -> Any:
+        """Call the policy once, say what is wrong with what it returns, and return its distribution."""
+        program, (obs, state, feedback) = self.program, self._anything(2)
         with no_grad():
-            out = self.policy(self.agent.network_input(obs), map_state(self._tensor, state), feedback.map(self._tensor))
+            given = map_state(self._tensor, state), feedback.map(self._tensor)
+            out = program.first_call(self.agent.network_input(obs), *given)
         if not isinstance(out, tuple) or len(out) != 3 or not hasattr(out[0], "sample_from"):
-            raise TypeError(
-                "policy: a policy with initial_state() must return (distribution, value, next_state), "
-                f"got {type(out).__name__}{f' of {len(out)}' if isinstance(out, tuple) else ''}"
+            shown = out if program.has_state else out[:-1] if len(out) > 2 else out[0]
+            count = f" of {len(shown)}" if isinstance(shown, tuple) else ""
+            raise program.wrong(f"{type(shown).__name__}{count}")
+        lead, value = tuple(out[0].batch_shape), getattr(out[1], "shape", None)
+        allowed = ((2,), (2, 1)) if program.per_sample else ((2,),)
+        if program.per_sample and (lead != (2,) or value not in allowed):
+            raise program.wrong(
+                f"a distribution of batch_shape {lead[1:]} and a value of shape {tuple(value or ())[1:]}"
             )
-        if tuple(out[1].shape) != (2,):
-            raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {tuple(out[1].shape)}")
-        map_state(_same_shape, state, out[2])
+        if value not in allowed:
+            raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {value}")
+        map_state(kept, state, out[2])
+        return out[0]
 
 
-def _host(leaf: Any) -> NDArray[Any]:
-    if not isinstance(leaf, Tensor):
-        kind = type(leaf).__name__
-        raise TypeError(f"policy: initial_state() must return tensors in tuples and dicts, got {kind}")
-    return to_host(leaf.array)
-
-
-def _same_shape(before: Any, after: Any) -> None:
+def kept(before: Any, after: Any) -> Any:
+    """Return the next state in the dtype of the one before; raise for another shape or one that loses digits."""
     if tuple(before.shape) != tuple(after.shape):
         raise ValueError(
-            f"policy: a state must keep its shape, for 2 environments {tuple(before.shape)}, got {tuple(after.shape)}"
+            f"policy: a state must keep its shape, for {len(before)} environments {tuple(before.shape)}, "
+            f"got {tuple(after.shape)}"
         )
-
-
-def _reset(start: Tensor, leaf: Tensor, first: Tensor) -> Tensor:
-    reset: Tensor = where(start.reshape(-1, *[1] * (leaf.ndim - 1)), first, leaf)
-    return reset
+    if before.dtype == after.dtype:
+        return after
+    if "biuf".index(after.dtype.kind) > "biuf".index(before.dtype.kind):
+        raise TypeError(
+            f"policy: a state must keep its dtype, {before.dtype} in initial_state() cannot hold {after.dtype}"
+        )
+    return after.to(before.dtype)

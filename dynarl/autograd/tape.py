@@ -198,6 +198,13 @@ def set_lane_draws(draws: dict[str, Callable[..., Any]] | None) -> None:
     lane_draws = draws
 
 
+def draw_lane(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Draw per sample, inside a per-sample program."""
+    if lane_draws is None:
+        raise RuntimeError(f"{name}: a per-sample tensor was used after its call had ended")
+    return lane_draws[name](*args, **kwargs)
+
+
 def drawn(function: _F) -> _F:
     """Let a function that draws from the default generator draw per sample inside a per-sample program."""
 

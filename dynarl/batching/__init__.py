@@ -2,6 +2,7 @@
 
 from dynarl.batching.batched import Batched, batched
 from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.paths import Paths, Recorder
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
 from dynarl.batching.scope import per_sample
@@ -10,8 +11,10 @@ from dynarl.batching.trees import register_node
 __all__ = [
     "Batched",
     "Draws",
+    "Paths",
     "PerSampleError",
     "Ragged",
+    "Recorder",
     "batched",
     "bernoulli",
     "categorical",

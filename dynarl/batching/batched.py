@@ -14,6 +14,7 @@ from dynarl.batching import rules as rules
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.foreign import drawing_line, fingerprint
 from dynarl.batching.lane import Lane
+from dynarl.batching.paths import Imposed, Paths, Recorder
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws
 from dynarl.batching.rewrite import rewritten
@@ -47,15 +48,24 @@ class Batched:
         self._forward = forward_of(program) if plain else rewritten(program)
         self.last: Run | None = None
 
-    def __call__(self, *args: Any, draws: Draws | None = None, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        *args: Any,
+        draws: Draws | None = None,
+        recorder: Recorder | None = None,
+        paths: Paths | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Run the program; every tensor, array and Ragged in the arguments has a leading axis of N samples.
 
-        `draws` keys the samples' random numbers; by default they follow the default generator's seed.
+        `draws` keys the samples' random numbers; by default they follow the default generator's seed. `recorder`
+        writes down what the samples decide, `paths` [N] (what a recorder wrote) makes them decide the same again.
         """
         leaves, structure = flatten_inputs((args, kwargs))
         size = _batch_size(leaves)
         run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, _identities(leaves))
-        run.draws = draws
+        run.draws, run.recorder = draws, recorder
+        run.imposed = None if paths is None else Imposed(paths)
         if self.mode == "loop":
             results = self._loop(leaves, structure, run)
         else:
@@ -63,6 +73,7 @@ class Batched:
             results = _guarded(self._forward, given, named, run.root, run)
         if run.error is not None:
             raise run.error
+        run.check_finished()
         ((tree, _),) = join(results, run.root, numbers=True)
         return map_leaves(lambda leaf: leaf.tensor if leaf.__class__ is Lane else leaf, tree)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.autograd import philox
-from dynarl.autograd.device import to_device
+from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.random import default_generator
 from dynarl.autograd.tape import lane_rules, wrap
@@ -24,13 +24,14 @@ from dynarl.batching.run import Context, state
 __all__ = ["Draws", "bernoulli", "categorical", "normal", "rand", "randn"]
 
 _DRAW = "a per-sample random draw"
+_CHOICE = "a discrete random draw"
 
 
 class Draws:
-    """The random streams of one batched call: a seed, and a stream and step number for each sample."""
+    """The random streams of one batched call: a seed, a purpose, and a stream and step number for each sample."""
 
-    def __init__(self, seed: int, streams: Any, steps: Any) -> None:
-        self.key = philox.key_of(seed, "per-sample")
+    def __init__(self, seed: int, streams: Any, steps: Any, *, purpose: str = "per-sample") -> None:
+        self.key = philox.key_of(seed, purpose)
         self.streams = np.asarray(streams).astype(np.uint32)
         self.steps = np.broadcast_to(np.asarray(steps).astype(np.uint32), self.streams.shape)
         self.count = np.zeros(len(self.streams), np.uint32)
@@ -39,6 +40,19 @@ class Draws:
     def fresh(cls, size: int) -> Draws:
         """Return streams keyed by the default generator, as torch-like code expects of `manual_seed`."""
         return cls(int(default_generator.numpy.integers(1 << 62)), np.arange(size), 0)
+
+    def mark(self) -> Any:
+        """Return where the streams stand, for `rewind`."""
+        return self.count.copy()
+
+    def rewind(self, mark: Any) -> None:
+        """Go back to `mark`."""
+        self.count = mark
+
+    def again(self) -> Draws:
+        """Return the streams at their beginning."""
+        self.count[...] = 0
+        return self
 
     def bits(self, samples: NDArray[np.int64], size: int) -> NDArray[np.uint32]:
         """Return the next `size` random words of each sample, [n, size]."""
@@ -98,7 +112,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **_: Any) -> Any:
 def bernoulli(input: Any, p: float | None = None, **_: Any) -> Any:
     """Draw 0 or 1 with the given probabilities, for each sample by itself."""
     probability: Any = input if p is None else p
-    drawn: Any = lane_rules["lt"](rand(tuple(getattr(input, "shape", ()))), probability)
+    drawn: Any = _chosen(lane_rules["lt"](rand(tuple(getattr(input, "shape", ()))), probability))
     return drawn.to(getattr(input, "dtype", get_default_dtype()))
 
 
@@ -109,7 +123,27 @@ def categorical(probs: Any = None, logits: Any = None) -> Any:
     weights = (logits.softmax(-1) if probs is None else probs).detach()
     cdf = weights.cumsum(-1)
     threshold = rand(tuple(weights.shape[:-1])) * cdf[..., -1]
-    return (cdf[..., :-1] <= threshold.unsqueeze(-1)).to(np.int64).sum(-1)
+    return _chosen((cdf[..., :-1] <= threshold.unsqueeze(-1)).to(np.int64).sum(-1))
+
+
+def _chosen(drawn: Any) -> Any:
+    """Note discrete numbers that were drawn, or put those that were recorded in their place."""
+    context: Context | None = state.context
+    if context is None:
+        return drawn
+    run = context.run
+    if run.recorder is None and run.imposed is None:
+        return drawn
+    if context.replaying():
+        return context.recall(_CHOICE)
+    samples = context.cohort.samples()
+    if run.imposed is not None:
+        array = run.decide(samples, drawn.dtype, drawn.numel()).reshape(len(samples), *drawn.shape)
+        drawn = Lane(wrap(to_device(array, drawn.device)), context.cohort)
+    if run.recorder is not None:
+        run.recorder.draw(samples, to_host(drawn.at(context.cohort).array))
+    context.remember(_CHOICE, drawn)
+    return drawn
 
 
 def like(draw: Any) -> Any:
@@ -131,6 +165,7 @@ FUNCTIONS = {
     "randn": randn,
     "normal": normal,
     "bernoulli": bernoulli,
+    "categorical": categorical,
     "rand_like": like(rand),
     "randn_like": like(randn),
     "randint": _refused("randint"),

@@ -11,15 +11,21 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.autograd.device import to_host
 from dynarl.autograd.memory import Line, line_of, user_line
 from dynarl.batching.cohort import Cohort, PerSampleError, split
+from dynarl.batching.paths import Imposed, Recorder
 
 __all__ = ["Context", "Run", "concretize", "run_scope", "state"]
 
 VALUE = "a concrete value"
+_OTHER_PATH = (
+    "paths were recorded; per-sample programs must depend on their arguments and parameters alone, not on "
+    "training mode, schedules or other state"
+)
 
 
 class Run:
@@ -28,9 +34,11 @@ class Run:
     def __init__(self, size: int, max_cohorts: int, max_steps: int, inputs: set[int]) -> None:
         self.root = Cohort(None, None, size)
         self.max_cohorts, self.max_steps, self.inputs = max_cohorts, max_steps, inputs
-        self.cohorts = self.operations = self.replayed = self.reads = 0
+        self.cohorts = self.operations = self.row_operations = self.replayed = self.reads = 0
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
         self.draws: Any = None
+        self.recorder: Recorder | None = None
+        self.imposed: Imposed | None = None
         self.error: PerSampleError | None = None
         self.plain: set[Any] = set()
 
@@ -38,6 +46,34 @@ class Run:
         """Return the error that ends this call, even if the program should catch it."""
         self.error = PerSampleError(text)
         return self.error
+
+    def decide(self, samples: NDArray[np.int64], dtype: Any, size: int = 1) -> NDArray[Any]:
+        """Return the next recorded decisions of samples, [n * size]; the program must make no others."""
+        assert self.imposed is not None
+        found = self.imposed.next(samples, dtype, size)
+        if found is None:
+            raise self.stop(f"the program decides more at {line_of(user_line())} than it did when its {_OTHER_PATH}")
+        return found
+
+    def mark(self) -> list[Any]:
+        """Return where random numbers and paths stand, for `rewind`."""
+        return [None if part is None else part.mark() for part in (self.draws, self.recorder, self.imposed)]
+
+    def rewind(self, marks: list[Any]) -> None:
+        """Take back the random numbers and decisions since `mark`: what was computed is computed again."""
+        if marks[0] is None:
+            self.draws = None if self.draws is None else self.draws.again()
+        for part, mark in zip((self.draws, self.recorder, self.imposed), marks):
+            if mark is not None:
+                part.rewind(mark)
+
+    def check_finished(self) -> None:
+        """Refuse a program that made fewer decisions than were recorded."""
+        left = np.zeros(0) if self.imposed is None else self.imposed.unfinished()
+        if len(left):
+            raise self.stop(
+                f"the program decides less for samples {_some(np.asarray(left))} than when its {_OTHER_PATH}"
+            )
 
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
@@ -169,6 +205,7 @@ class _State(threading.local):
             operands = [_operand(op, a, lane, context) for a, lane in zip(args, lanes)]
             out = rule(operands, lanes, cohort.size, static)
         context.run.operations += 1
+        context.run.row_operations += cohort.size
         result = _new(_LANE)
         result.tensor, result.cohort, result._at = out, cohort, None
         if cohort.size > 1:
@@ -231,11 +268,16 @@ def concretize(x: Any) -> Any:
     if context.position < len(context.log):
         return context.recall(VALUE)
     context.step()
-    cohort = context.cohort
+    cohort, run = context.cohort, context.run
     if x.shape != () and x.numel() != 1:
         raise RuntimeError(f"item: expected one number per sample, got shape {x.shape}; use any() or all()")
-    values = to_host(x.at(cohort).array).reshape(-1)
-    context.run.reads += 1
+    if run.imposed is not None:
+        values = run.decide(cohort.samples(), x.dtype)
+    else:
+        values = to_host(x.at(cohort).array).reshape(-1)
+        run.reads += 1
+    if run.recorder is not None:
+        run.recorder.read(cohort.samples(), values)
     groups = split(values) if cohort.size > 1 else None
     if groups is None:
         value = values[0].item()

@@ -93,6 +93,7 @@ def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: An
     Such a function must run as a plain part of its caller, where each path has its own containers by replay.
     """
     held = [(a, a.copy()) for a in args if a.__class__ in _CHANGEABLE]
+    mark = context.run.mark()
     try:
         results = run_scope(function, args, kwargs, context.cohort, context.run, keep_errors=True)
     except PerSampleError:
@@ -101,6 +102,7 @@ def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: An
         results = None
     if any(_differs(a, before) for a, before in held):
         results = context.run.error = None
+        context.run.rewind(mark)
         context.run.plain.add(key)
         for a, before in held:
             a.clear()

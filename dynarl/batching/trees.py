@@ -244,7 +244,7 @@ def _shown(structure: Any) -> str:
 
 def _know_distributions() -> None:
     """Register dynarl's distributions, on the first object of an unknown class."""
-    from dynarl.distributions import Bernoulli, Categorical, Independent, MultiCategorical, Normal
+    from dynarl.distributions import Bernoulli, Branched, Categorical, Independent, MultiCategorical, Normal, Product
 
     register_node(Categorical, lambda d: (d._logits,), lambda x: Categorical(logits=x, validate_args=False))
     register_node(Bernoulli, lambda d: (d.logits,), lambda x: Bernoulli(logits=x, validate_args=False))
@@ -259,6 +259,10 @@ def _know_distributions() -> None:
         lambda d: (d._logits, tuple(d.nvec)),
         lambda x, nvec: MultiCategorical(x, [_number(n) for n in nvec], validate_args=False),
     )
+    register_node(
+        Branched, lambda d: (d.base, d.branch_log_prob, d.branch_entropy), lambda base, *terms: Branched(base, *terms)
+    )
+    register_node(Product, lambda d: d.parts, lambda *parts: Product(parts, validate_args=False))
 
 
 def _number(x: Any) -> int:

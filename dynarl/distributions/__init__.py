@@ -1,6 +1,7 @@
 """Distributions with PyTorch's names: lazily normalised, from logits, and able to draw from given noise."""
 
 from dynarl.distributions.bernoulli import Bernoulli
+from dynarl.distributions.branched import Branched
 from dynarl.distributions.categorical import Categorical
 from dynarl.distributions.distribution import Distribution
 from dynarl.distributions.independent import Independent
@@ -14,6 +15,7 @@ from dynarl.distributions.uniform import Uniform
 
 __all__ = [
     "Bernoulli",
+    "Branched",
     "Categorical",
     "Distribution",
     "Independent",

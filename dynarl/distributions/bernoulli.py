@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, arange, no_grad, xp
+from dynarl.autograd import Tensor, arange, no_grad, tape, xp
 from dynarl.autograd.ops.activation import sigmoid, softplus
 from dynarl.autograd.ops.elementwise import clamp, log, log1p
 from dynarl.autograd.tape import wrap
@@ -63,9 +63,15 @@ class Bernoulli(Distribution):
             p = self.probs.array
             return wrap((noise.astype(p.dtype) < p).astype(p.dtype))
 
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw 0 or 1, sample_shape + batch_shape; in a per-sample program, each sample its own."""
+        if self._given.__class__ is tape.lane_type and not sample_shape:
+            return tape.draw_lane("bernoulli", self.probs)
+        return super().sample(sample_shape)
+
     def log_prob(self, value: Any) -> Tensor:
         """Return value log p + (1 - value) log(1 - p)."""
-        if self._validate_args:
+        if self._validate_args and value.__class__ is not tape.lane_type:
             check_value(self, value.array, BOOLEAN)
         if value.dtype.kind != "f":
             value = value.to(self._given.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, arange, full, no_grad, xp
+from dynarl.autograd import Tensor, arange, full, no_grad, tape, xp
 from dynarl.autograd.ops.activation import log_softmax, softmax
 from dynarl.autograd.ops.elementwise import clamp, log
 from dynarl.autograd.ops.indexing import gather
@@ -97,8 +97,17 @@ class Categorical(Distribution):
         self._drawn = drawn = wrap(invert_cdf(self._statistics[1], noise))
         return drawn
 
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw class indices, sample_shape + batch_shape; in a per-sample program, each sample its own."""
+        if self._logits.__class__ is tape.lane_type and not sample_shape:
+            return tape.draw_lane("categorical", logits=self._logits)
+        return super().sample(sample_shape)
+
     def log_prob(self, value: Any) -> Tensor:
         """Return the log-probability of class indices: any shape that broadcasts with batch_shape."""
+        if tape.lane_type in (value.__class__, self._logits.__class__):
+            chosen: Tensor = gather(self.logits, -1, value.unsqueeze(-1)).squeeze(-1)
+            return chosen
         index = value.array
         if self._validate_args and value is not self._drawn:
             check_value(self, index, integer_interval(self.num_events))

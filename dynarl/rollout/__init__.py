@@ -7,9 +7,10 @@ from dynarl.rollout.noise import NoiseStream
 from dynarl.rollout.play import play
 from dynarl.rollout.prioritized import PrioritizedReplay
 from dynarl.rollout.replay import ReplayBuffer
-from dynarl.rollout.stateful import StatefulActingPolicy, StatefulCollector
+from dynarl.rollout.stateful import Acted, Rows, StatefulActingPolicy, StatefulCollector
 
 __all__ = [
+    "Acted",
     "ActingPolicy",
     "Batch",
     "Collector",
@@ -18,6 +19,7 @@ __all__ = [
     "NoiseStream",
     "PrioritizedReplay",
     "ReplayBuffer",
+    "Rows",
     "StatefulActingPolicy",
     "StatefulCollector",
     "map_state",

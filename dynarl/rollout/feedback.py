@@ -1,16 +1,34 @@
-"""What a policy with a state is called with: ``policy(obs, state, feedback) -> (distribution, value, next_state)``.
+"""The contract of policies: what one is called with, and what it returns.
 
-* ``obs`` [N, ...], encoded as for any policy.
-* ``state``: a tensor, or tuples and dicts of tensors, [N, ...] each. ``policy.initial_state()`` gives that of one
-  environment, without the batch axis; a policy that only looks at feedback returns ``()``. Rows whose episode
-  starts hold the initial state already.
-* ``feedback``: a `Feedback`. ``policy.info_fields = ("name", ...)`` asks for numbers of the environment's info.
-* ``distribution`` over [N] actions, ``value`` [N], ``next_state`` in the structure of ``state``.
+A policy is a Module written for ONE environment, without a batch axis; agents batch it automatically, so that
+Python's `if`, `while`, `break`, recursion and exceptions may depend on anything it sees or computes:
 
-A policy may also offer ``sequence(obs, state, feedback) -> (distribution, value)``: obs and feedback
-[T, N, ...], state [N, ...] before the first step, and a distribution and values over the T * N rows in
-time-major order. It must reset its state where ``feedback.episode_start``; learning then calls it once in
-place of T calls.
+    class Policy(nn.Module):
+        info_fields = ("energy",)                     # numbers of the environment's info to be told; may be absent
+
+        def initial_state(self): ...                  # the state of an environment at the start of an episode
+
+        def forward(self, obs, state, feedback): ...  # -> (distribution, value, next_state)
+
+* ``obs``: the observation, encoded as for any policy: Box as it is, Discrete and MultiDiscrete one-hot, Dict and
+  Tuple one after the other.
+* ``state``: what the call before returned; what ``initial_state()`` returns where an episode starts. Tensors and
+  numbers in tuples and dicts, of the same structure, shapes and dtypes at all times; ``()`` for none.
+* ``feedback``: a `Feedback`, what the environment said before this observation.
+* ``distribution`` over one action, ``value`` a number, [] or [1].
+
+A policy without ``initial_state`` is called as ``forward(obs) -> (distribution, value)``, or ``forward(obs,
+action_mask)`` where the environment masks actions. DQN's programs return q [A] and SAC's a distribution in place of
+(distribution, value).
+
+A class with the attribute ``takes_batch = True`` is written with a batch axis instead: obs [N, ...], states
+[N, ...], feedback [N, ...], value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) ->
+(distribution, value)``: obs and feedback [T, N, ...], state [N, ...] before the first step, and a distribution and
+values over the T * N rows in time-major order. It must reset its state where ``feedback.episode_start``; learning then
+calls it once in place of T calls.
+
+A random branch (`dynarl.bernoulli`, `dynarl.categorical`) is part of the action: return ``Branched(distribution,
+log_prob)`` of dynarl.distributions with the branch's log-probability, and the policy gradient reaches what drew it.
 """
 
 from __future__ import annotations
@@ -29,7 +47,8 @@ __all__ = ["Feedback", "encode_action", "map_state", "state_leaves"]
 
 
 class Feedback(NamedTuple):
-    """What the environment said before this observation; tensors in a policy, arrays where they are stored.
+    """What the environment said before this observation: tensors in a policy (there without the axis N if it is
+    written for one environment), arrays where they are stored.
 
     ``action`` [N, A] float32, the policy's own previous action (Discrete and MultiDiscrete one-hot, others as
     numbers) and ``reward`` [N] float32, what it earned (as the environment gave it); both 0 at the start of

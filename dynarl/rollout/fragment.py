@@ -48,7 +48,8 @@ class Fragment(Batch):
     final_obs: NDArray[Any]
     episode_return: NDArray[np.float64]
     episode_length: NDArray[np.int64]
-    first_state: Any
+    states: Any
+    paths: Any
     first_action: NDArray[Any]
     first_reward: NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,31 @@ from dynarl.rollout.collect import Collector
 from dynarl.rollout.feedback import Feedback, encode_action, map_state, state_leaves
 from dynarl.rollout.fragment import Fragment
 
-__all__ = ["StatefulActingPolicy", "StatefulCollector", "reset_rows", "sequence_feedback"]
+__all__ = ["Acted", "Rows", "StatefulActingPolicy", "StatefulCollector", "reset_rows", "sequence_feedback"]
+
+
+class Rows(NamedTuple):
+    """Whose rows and which steps of theirs a policy is called for, [B] each: what its random numbers are keyed by."""
+
+    env: NDArray[np.int64]
+    step: NDArray[np.int64]
+
+
+class Acted(NamedTuple):
+    """What a policy did: action [N, ...], log_prob [N], value [N], next state, and paths [N] where it keeps them."""
+
+    action: NDArray[Any]
+    log_prob: NDArray[Any]
+    value: NDArray[Any]
+    state: Any
+    paths: Any = None
 
 
 class StatefulActingPolicy(Protocol):
     """What `StatefulCollector` asks of a policy; arrays are NumPy's, states trees of arrays [N, ...].
 
     ``noise_kind`` and ``noise_size`` are those of `ActingPolicy`, ``info_fields`` names of numeric info fields.
+    ``sequence_length`` L, if it has one, says at which steps the fragment keeps states; it divides T.
     """
 
     noise_kind: str
@@ -31,12 +49,12 @@ class StatefulActingPolicy(Protocol):
         ...
 
     def act(
-        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, state: Any, feedback: Feedback
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Any]:
-        """Return action [N, ...], log_prob [N], value [N] and the next state."""
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, state: Any, feedback: Feedback, rows: Rows
+    ) -> Acted:
+        """Return what it does for obs [N, ...]."""
         ...
 
-    def value(self, obs: NDArray[Any], state: Any, feedback: Feedback) -> NDArray[Any]:
+    def value(self, obs: NDArray[Any], state: Any, feedback: Feedback, rows: Rows) -> NDArray[Any]:
         """Return V [B] of obs [B, ...] in these states."""
         ...
 
@@ -44,10 +62,10 @@ class StatefulActingPolicy(Protocol):
 class StatefulCollector(Collector):
     """A `Collector` whose fragments also hold what it takes to compute their states again.
 
-    ``first_state`` (the policy's state [N, ...] at t = 0), ``first_action`` and ``first_reward`` [N, ...]
-    (what came before t = 0) are attributes of the fragment, ``info/NAME`` [T, N] its fields. The state of
-    an environment is set to the initial one where an episode starts, so V of a truncated episode's last
-    observation sees the state before the reset.
+    ``states`` (the policy's states [T / L, N, ...] before the steps 0, L, 2 L, ...), ``first_action`` and
+    ``first_reward`` [N, ...] (what came before t = 0) and ``paths`` [T, N] (None if the policy keeps none) are
+    attributes of the fragment, ``info/NAME`` [T, N] its fields. The state of an environment is set to the initial
+    one where an episode starts, so V of a truncated episode's last observation sees the state before the reset.
     """
 
     policy: Any
@@ -60,6 +78,8 @@ class StatefulCollector(Collector):
         self._reward = np.zeros(envs.num_envs, np.float32)
         self._state = map_state(lambda leaf: np.repeat(leaf[None], envs.num_envs, axis=0), policy.initial_state())
         self._ends: list[tuple[Any, Feedback]] = []
+        self._end_rows: list[Rows] = []
+        self._state_every = getattr(policy, "sequence_length", num_steps)
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses."""
@@ -68,11 +88,11 @@ class StatefulCollector(Collector):
             envs.reset()
             self._started = True
         fragment, initial = self._fragment, policy.initial_state()
-        fragment.first_state = self._state
+        states, paths = [], []
         fragment.first_action, fragment.first_reward = self._action, self._reward
         finals: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
         infos: list[Any] = []
-        self._ends = []
+        self._ends, self._end_rows = [], []
         noise, masks = self._noise_block(), self._mask_memory()
         for t in range(self.num_steps):
             obs, start = envs.obs, envs.episode_start
@@ -82,8 +102,15 @@ class StatefulCollector(Collector):
                 masks[t] = envs.action_mask
             for name, column in feedback.info.items():
                 fragment["info/" + name][t] = column
+            if t % self._state_every == 0:
+                states.append(self._state)
             state = reset_rows(self._state, start, initial)
-            action, log_prob, value, state = policy.act(obs, None if noise is None else noise[t], state, feedback)
+            rows = self._rows(t)
+            action, log_prob, value, state, path = policy.act(
+                obs, None if noise is None else noise[t], state, feedback, rows
+            )
+            if path is not None:
+                paths.append(path)
             fragment["action"][t], fragment["log_prob"][t], fragment["value"][t] = action, log_prob, value
             next_obs, reward, terminated, truncated, valid, info = envs.step(action)
             fragment["reward"][t], fragment["valid"][t] = reward, valid
@@ -94,6 +121,9 @@ class StatefulCollector(Collector):
                 if envs.obs is not next_obs:
                     finals.append((t, info["env"], next_obs[info["env"]]))
                     self._ends.append(self._end(info["env"]))
+                    self._end_rows.append(Rows(*(column[info["env"]] for column in self._rows(t + 1))))
+        fragment.states = map_state(lambda *leaves: np.stack(leaves), *states)
+        fragment.paths = paths[0].stack(paths) if paths else None
         self._close(fragment, finals, infos, policy_version)
         self.step += self.num_steps
         return fragment
@@ -112,6 +142,9 @@ class StatefulCollector(Collector):
         self._action = np.array(state["before"]["action"])
         self._reward = np.array(state["before"]["reward"])
 
+    def _rows(self, t: int) -> Rows:
+        return Rows(self.envs.env_ids, np.full(self.envs.num_envs, self.step + t))
+
     def _feedback(self, start: NDArray[np.bool_], info: Any, mask: Any) -> Feedback:
         action = encode_action(self.envs.action_space, self._action, start)
         return Feedback(action, np.where(start, np.float32(0), self._reward), start, info or {}, mask)
@@ -129,13 +162,16 @@ class StatefulCollector(Collector):
         cut = self._feedback(start, info, self.envs.action_mask)
         # At the cut an episode that just ended has its V from the rows before, whatever comes out here.
         state = reset_rows(self._state, start, self.policy.initial_state())
+        rows = self._rows(self.num_steps)
         if self._ends:
+            before = [np.concatenate(column)[bootstrap] for column in zip(*self._end_rows)]
+            rows = Rows(*(np.concatenate(columns) for columns in zip(before, rows)))
             states, feedbacks = zip(*self._ends)
             kept = map_state(lambda *parts: np.concatenate(parts)[bootstrap], *states)
             state = map_state(lambda *parts: np.concatenate(parts), kept, state)
             ended = Feedback(*map_state(lambda *parts: np.concatenate(parts)[bootstrap], *map(tuple, feedbacks)))
             cut = Feedback(*map_state(lambda *parts: np.concatenate(parts), tuple(ended), tuple(cut)))
-        return np.asarray(self.policy.value(obs, state, cut))
+        return np.asarray(self.policy.value(obs, state, cut, rows))
 
     def _allocate(self) -> Fragment:
         fragment = super()._allocate()

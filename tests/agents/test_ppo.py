@@ -221,7 +221,9 @@ def test_own_networks():
         assert agent.evaluate(10).mean > max(60, 2 * first)
     with pytest.raises(ValueError, match=r"features: must map observations \[B, 4\] to \[B, F\], got \(2, 4, 1\)"):
         PPO("CartPole-v1", features=nn.Unflatten(1, (4, 1)), **QUICK)
-    with pytest.raises(TypeError, match=r"policy: must return \(distribution, value\)"):
+    with pytest.raises(
+        TypeError, match=r"policy: Linear .* must return \(distribution, value\) for one environment, got Tensor"
+    ):
         PPO("CartPole-v1", policy=nn.Linear(4, 2), **QUICK)
 
 

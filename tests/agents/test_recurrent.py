@@ -34,6 +34,8 @@ def environment(env_id, mode):
 class Feeling(nn.Module):
     """Batched policy with a learned initial state that also looks at all of its feedback, one step at a time."""
 
+    takes_batch = True
+
     def __init__(self, obs_size=2, actions=3, size=4, dtype=None):
         super().__init__()
         self.first = Parameter(dynarl.full((size,), 0.3, dtype=dtype))
@@ -54,11 +56,11 @@ def first_ratios(agent):
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.ones_like(fragment.value)
-    batch = agent.stateful.batch(fragment)
+    batch = agent.sequences.batch(fragment)
     found = []
     for env in ([0, 2], [1, 3]):
-        minibatch = agent.stateful.minibatch(batch, np.array(env))
-        log_prob, value, entropy = agent.stateful.evaluate(minibatch, with_entropy=True)
+        minibatch = agent.sequences.minibatch(batch, np.array(env))
+        log_prob, value, entropy = agent.sequences.evaluate(minibatch, with_entropy=True)
         assert len(log_prob) == len(minibatch.log_prob) == fragment.valid[:, env].sum()
         assert entropy.shape == ()
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
@@ -86,12 +88,12 @@ def test_fused_sequence_is_the_loop_of_steps(recurrent):
     fragment = agent.collector.collect()
     policy = agent._own_policy(None).double()
     policy.load_state_dict(agent.policy.state_dict())
-    agent.policy = agent.stateful.policy = policy
+    agent.policy = agent.stateful.program.policy = agent.stateful.program.module = policy
     for name in ("advantages", "returns"):
         fragment[name] = np.random.default_rng(0).normal(size=fragment.value.shape).astype(np.float32)
-    batch = agent.stateful.batch(fragment)
+    batch = agent.sequences.batch(fragment)
     batch["input"] = batch.input.astype(np.float64)
-    minibatch = agent.stateful.minibatch(batch, np.array([3, 1]))
+    minibatch = agent.sequences.minibatch(batch, np.array([3, 1]))
     assert fragment.episode_start[1:].any()
     minibatch["state"] = tuple(tuple(part.astype(np.float64) for part in one) for one in minibatch.state)
     results = []
@@ -169,6 +171,7 @@ class Copy(nn.Module):
     """Value and action say what the feedback was: to see what predict and evaluate pass."""
 
     info_fields = ()
+    takes_batch = True
 
     def __init__(self):
         super().__init__()
@@ -260,7 +263,7 @@ class Wrong(Copy):
         self.kind = kind
 
     def initial_state(self):
-        return {"number": 0.0, "none": None}.get(self.kind, dynarl.zeros(3))
+        return {"number": "zero", "none": None}.get(self.kind, dynarl.zeros(3))
 
     def forward(self, obs, state, feedback):
         distribution, value, _ = super().forward(obs, (), feedback)
@@ -279,8 +282,8 @@ class Wrong(Copy):
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("number", TypeError, r"initial_state\(\) must return tensors in tuples and dicts, got float"),
-        ("two", TypeError, r"must return \(distribution, value, next_state\), got tuple of 2"),
+        ("number", TypeError, r"initial_state\(\) must return tensors and numbers in tuples and dicts, got str"),
+        ("two", TypeError, r"must return \(distribution, value, next_state\) for a batch, got tuple of 2"),
         ("value", ValueError, r"the value of 2 observations must have shape \(2,\), got \(2, 1\)"),
         ("shape", ValueError, r"a state must keep its shape, for 2 environments \(2, 3\), got \(2, 2\)"),
         ("structure", ValueError, "a state must keep the structure of initial_state"),
@@ -292,7 +295,7 @@ def test_wrong_policies(kind, error, message):
 
 
 def test_wrong_options():
-    with pytest.raises(ValueError, match="so it must be at least num_steps 128, got 64"):
+    with pytest.raises(ValueError, match="so it must be at least 128, got 64; a smaller sequence_length"):
         PPO("CartPole-v1", recurrent="lstm", batch_size=64)
     with pytest.raises(ValueError, match="recurrent: must be one of"):
         PPOConfig(recurrent="rnn")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dynarl.envs import make
 from dynarl.envs.info import InfoFields
-from dynarl.rollout import Feedback, StatefulCollector, map_state
+from dynarl.rollout import Acted, Feedback, StatefulCollector, map_state
 from dynarl.rollout.feedback import encode_action
 from dynarl.rollout.stateful import sequence_feedback
 from tests.envs.scripted import MODES, brute_force, scripted_environments
@@ -30,11 +30,11 @@ class Sums:
         value = total.sum(1) + state["count"][0] + 0.01 * feedback.reward + feedback.episode_start
         return (np.floor(value) % 2).astype(np.int64), value, after
 
-    def act(self, obs, noise, state, feedback):
+    def act(self, obs, noise, state, feedback, rows):
         action, value, after = self.step(obs, state, feedback)
-        return action, -value, value, after
+        return Acted(action, -value, value, after)
 
-    def value(self, obs, state, feedback):
+    def value(self, obs, state, feedback, rows):
         return self.step(obs, state, feedback)[1]
 
 
@@ -50,7 +50,7 @@ def loop(policy, rows):
         before = (np.eye(2)[action[0]], row.reward, False)
         feedback = Feedback(one(before[0]), one(before[1]), one(False), {})
         values.append(value[0])
-        next_values.append(0.0 if row.terminated else policy.value(one(row.next_obs), state, feedback)[0])
+        next_values.append(0.0 if row.terminated else policy.value(one(row.next_obs), state, feedback, None)[0])
     return values, next_values
 
 
@@ -67,7 +67,8 @@ def test_values_are_those_of_a_loop(mode, scripts, num_steps, count):
         np.testing.assert_allclose(rows["value"], values, rtol=1e-6)
         np.testing.assert_allclose(rows["next_value"], next_values, rtol=1e-6)
     for fragment in fragments:  # learning sees the states and the feedback that acting saw
-        feedback, state = sequence_feedback(fragment, collector.envs.action_space), fragment.first_state
+        feedback = sequence_feedback(fragment, collector.envs.action_space)
+        state = map_state(lambda leaf: leaf[0], fragment.states)
         for t in range(num_steps):
             start = feedback.episode_start[t]
             initial = policy.initial_state()

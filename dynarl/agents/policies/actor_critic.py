@@ -82,6 +82,8 @@ class ActorCritic(nn.Module):
     of Box actions is a function of the actor's last features (gSDE, arXiv:2005.05719): log_std is then [H, A].
     """
 
+    takes_batch = True
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],

@@ -1,0 +1,123 @@
+"""Learning from fragments of a policy with a state: sequences, each from the state that acting had at its start."""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.agents.stateful import Stateful, kept
+from dynarl.autograd import Tensor
+from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.ops.elementwise import where
+from dynarl.autograd.ops.shape import cat
+from dynarl.autograd.tape import wrap
+from dynarl.rollout import Batch, Feedback, Fragment, Rows, map_state
+from dynarl.rollout.stateful import sequence_feedback
+
+__all__ = ["Sequences"]
+
+
+class Sequences:
+    """Cuts fragments [T, N] into T / L x N sequences of L steps and evaluates the policy on some of them.
+
+    Gradients flow through the states inside a sequence. The states at its start are those of acting, as in R2D2
+    ("stored states", Kapturowski et al., ICLR 2019): they come from parameters that are some updates old. With
+    L = 1 all rows are computed in one call.
+    """
+
+    def __init__(self, stateful: Stateful) -> None:
+        self.stateful, self.agent = stateful, stateful.agent
+        self.length = stateful.sequence_length
+
+    def batch(self, fragment: Fragment) -> Batch:
+        """Return what learning reads of a fragment, on the policy's device: [L, T / L * N, ...]."""
+        agent, (steps, rows) = self.agent, fragment["valid"].shape
+        names = ("log_prob", "advantages", "returns", "value", "valid")
+        batch = Batch({name: self._cut(fragment[name]) for name in names})
+        flat = agent.network_input(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:])).array
+        batch["input"] = self._cut(flat.reshape(steps, rows, *flat.shape[1:]))
+        action = fragment.action.reshape(steps, rows, -1) if agent.action_shape else fragment.action
+        batch["action"] = self._cut(agent.learned_action(action))
+        batch["feedback"] = sequence_feedback(fragment, agent.action_space).map(self._cut)
+        batch["state"] = map_state(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), fragment.states)
+        step = np.arange(fragment.first_step, fragment.first_step + steps)[:, None]
+        batch["at"] = Rows(*map(self._cut, np.broadcast_arrays(fragment.env_ids, step)))
+        batch["paths"] = None if fragment.paths is None else self._cut(fragment.paths)
+        return batch
+
+    def minibatch(self, batch: Batch, which: NDArray[np.int64]) -> Batch:
+        """Return some sequences: rows that count flat [B], the rest [L, n, ...]."""
+        valid = batch.valid[:, which]
+        found = Batch({name: batch[name][:, which][valid] for name in ("log_prob", "advantages", "returns", "value")})
+        found["input"] = batch.input[:, to_device(which, self.agent.device)]
+        found["action"] = batch.action[:, which]
+        found["feedback"] = batch.feedback.map(lambda column: np.ascontiguousarray(column[:, which]))
+        found["state"] = map_state(lambda leaf: leaf[which], batch.state)
+        found["rows"] = None if valid.all() else np.flatnonzero(valid)
+        found = Batch({name: self._on_device(part) for name, part in found.items()})
+        found["at"] = Rows(*(column[:, which] for column in batch.at))
+        found["paths"] = None if batch.paths is None else batch.paths[:, which]
+        return found
+
+    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any]:
+        """Return log_prob [B], value [B] and mean entropy of a minibatch's rows, the states computed again."""
+        steps, count = minibatch.input.shape[:2]
+        feedback = minibatch.feedback.map(wrap)
+        state, policy = map_state(wrap, minibatch.state), self.stateful.program.module
+        if not self.stateful.program.per_sample and hasattr(policy, "sequence"):
+            distribution, value = policy.sequence(wrap(minibatch.input), state, feedback)
+            log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
+            entropy = distribution.entropy() if with_entropy else None
+        else:
+            log_prob, value, entropy = self._steps(minibatch, state, feedback, with_entropy)
+        if minibatch.rows is not None:
+            log_prob, value = log_prob[minibatch.rows], value[minibatch.rows]
+            entropy = None if entropy is None else entropy[minibatch.rows]
+        return log_prob, value, None if entropy is None else entropy.mean()
+
+    def _steps(self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool) -> tuple[Any, Any, Any]:
+        """Call the policy step by step, as it acted."""
+        found: list[list[Any]] = [[], [], []]
+        stateful, program = self.stateful, self.stateful.program
+        initial = stateful.initial()
+        start = minibatch.feedback.episode_start
+        for t in range(len(minibatch.input)):
+            if to_host(start[t]).any():
+                state = map_state(partial(_reset, feedback.episode_start[t]), state, initial)
+            draws = stateful.draws(Rows(*(column[t] for column in minibatch.at)))
+            path = None if minibatch.paths is None else minibatch.paths[t]
+            said = feedback.map(itemgetter(t))
+            out = program(wrap(minibatch.input[t]), state, said, draws=draws, paths=path)
+            if program.per_sample:
+                stateful.compute.add("learning", program.last)
+            distribution, value, state = out[0], out[1].reshape(-1), map_state(kept, state, out[2])
+            found[0].append(distribution.log_prob(wrap(minibatch.action[t])))
+            found[1].append(value)
+            if with_entropy:
+                found[2].append(distribution.entropy())
+        log_prob, value, entropy = ((parts[0] if len(parts) == 1 else cat(parts)) if parts else None for parts in found)
+        return log_prob, value, entropy
+
+    def _cut(self, x: Any) -> Any:
+        """Return [T, N, ...] as [L, T / L * N, ...]."""
+        steps, rows, *rest = x.shape
+        if self.length == steps:
+            return x
+        cut = x.reshape(steps // self.length, self.length, rows, *rest).swapaxes(0, 1)
+        return cut.reshape(self.length, steps // self.length * rows, *rest)
+
+    def _on_device(self, part: Any) -> Any:
+        if self.agent.device == "cpu" or part is None:
+            return part
+        if isinstance(part, Feedback):
+            return part.map(lambda column: to_device(column, self.agent.device))
+        return map_state(lambda leaf: to_device(leaf, self.agent.device), part)
+
+
+def _reset(start: Tensor, leaf: Tensor, first: Tensor) -> Tensor:
+    reset: Tensor = where(start.reshape(-1, *[1] * (leaf.ndim - 1)), first, leaf)
+    return reset

@@ -1,0 +1,359 @@
+"""Policies written for one environment: batched by the agent, with feedback, state, masks and randomness."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import dynarl
+from dynarl import nn
+from dynarl.agents import PPO, PPOConfig
+from dynarl.agents.policies import POLICIES, named_policy, register_policy
+from dynarl.distributions import Categorical
+
+QUICK = {"num_envs": 4, "num_steps": 16, "batch_size": 16, "num_epochs": 2, "learning_rate": 1e-2}
+
+
+class Rule(gymnasium.Env):
+    """Rewards, info and masks that vary; episodes of 5 steps end by truncation, or terminate on action 2."""
+
+    def __init__(self):
+        self.observation_space, self.action_space = spaces.Box(-9, 9, (3,), np.float32), spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), self._info()
+
+    def step(self, action):
+        self.t += 1
+        reward = float(self.np_random.normal() + action)
+        return self._obs(), reward, bool(action == 2), self.t == 5, self._info()
+
+    def _obs(self):
+        return self.np_random.normal(size=3).astype(np.float32)
+
+    def _info(self):
+        return {"level": self.np_random.integers(4), "action_mask": np.array([True, self.t % 2 == 0, True])}
+
+    def get_state(self):
+        return {"t": self.t}
+
+    def set_state(self, state):
+        self.t = int(state["t"])
+
+
+class Odd(Exception):
+    pass
+
+
+class Everything(nn.Module):
+    """Branches on all that a policy is told, in every way Python offers; the state has tensors and numbers."""
+
+    info_fields = ("level",)
+
+    def __init__(self, size=4):
+        super().__init__()
+        self.encode, self.cell = nn.Linear(3, size), nn.GRUCell(size, size)
+        self.heads = nn.ModuleList([nn.Linear(size, 3) for _ in range(3)])
+        self.value = nn.Linear(size, 1)
+        self.first = nn.Parameter(dynarl.full((size,), 0.1))
+
+    def initial_state(self):
+        return {"h": self.first, "steps": 0, "mean": (0.0,)}
+
+    def deepen(self, h, level):
+        return h if level == 0 else self.deepen(h.tanh(), level - 1)
+
+    def check(self, steps):
+        if steps % 2 == 1:
+            raise Odd
+        return 1
+
+    def forward(self, obs, state, feedback):
+        h, steps = state["h"], state["steps"]
+        if feedback.episode_start:
+            assert steps == 0
+            h = h * 2
+        patience = 4 if feedback.reward < state["mean"][0] else 2
+        x, n = self.encode(obs), 0
+        while n < patience:
+            x = self.cell(x, h)
+            n += 1
+            if x[0] > 0.2:
+                break
+        x = self.deepen(x, int(feedback.info["level"]))
+        try:
+            x = x * self.check(int(steps))
+        except Odd:
+            x = -x
+        head = self.heads[int(feedback.action.argmax())](x)
+        head = dynarl.where(feedback.action_mask, head, -1e8)
+        mean = 0.5 * state["mean"][0] + 0.5 * feedback.reward
+        return Categorical(logits=head), self.value(x), {"h": x, "steps": steps + 1, "mean": (mean,)}
+
+
+def ratios(agent):
+    """The ratios of the first epoch, of every minibatch."""
+    fragment = agent.collector.collect()
+    for name in ("advantages", "returns"):
+        fragment[name] = np.ones_like(fragment.value)
+    batch, found = agent.sequences.batch(fragment), []
+    for minibatch in agent._minibatches(batch, np.random.default_rng(0)):
+        log_prob, value, _ = agent.sequences.evaluate(minibatch, with_entropy=True)
+        np.testing.assert_allclose(value.detach().numpy(), minibatch.value, rtol=1e-4, atol=1e-5)
+        found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
+    found = np.concatenate(found)
+    assert len(found) == fragment.valid.sum()
+    return found
+
+
+@pytest.mark.parametrize("sequence_length", [None, 4, 1])
+def test_learning_is_that_of_one_environment_after_the_other(sequence_length):
+    """Acting, values at truncations, gradients: parameters after updates against mode="loop"."""
+    found = []
+    for wrap in (lambda p: p, lambda p: dynarl.batched(p, mode="loop")):
+        dynarl.manual_seed(0)
+        agent = PPO(Rule, policy=wrap(Everything()), seed=3, sequence_length=sequence_length, **QUICK)
+        agent.learn(128)
+        found.append([p.detach().numpy() for p in agent.policy.parameters()])
+    assert agent.policy.run.last.cohorts == 0
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("sequence_length", [None, 8, 2, 1])
+@pytest.mark.parametrize("mode", ["sync", "NEXT_STEP", "SAME_STEP", "DISABLED"])
+def test_first_epoch_ratio_is_one(mode, sequence_length):
+    env = Rule
+    if mode != "sync":
+        env = gymnasium.vector.SyncVectorEnv([Rule] * 4, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
+    agent = PPO(env, policy=Everything, seed=1, sequence_length=sequence_length, **QUICK)
+    agent.learn(64)
+    for _ in range(2):
+        np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
+
+
+def test_resume_to_the_byte(tmp_path):
+    class Drawing(Everything):
+        def forward(self, obs, state, feedback):
+            distribution, value, state = super().forward(obs, state, feedback)
+            if dynarl.rand(()) < 0.5:
+                value = value * 0.5
+            return distribution, value, state
+
+    options = {"policy": Drawing, "sequence_length": 4, **QUICK}
+    straight = PPO(Rule, seed=4, **options).learn(4 * 64)
+    half = PPO(Rule, seed=4, **options).learn(2 * 64)
+    half.save(tmp_path / "half")
+    with pytest.raises(ValueError, match="was made with the policy Drawing, pass policy="):
+        PPO.load(tmp_path / "half", Rule)
+    resumed = PPO.load(tmp_path / "half", Rule, policy=Drawing).learn(2 * 64)
+    one, other = straight.collector.collect(), resumed.collector.collect()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    for p, q in zip(straight.policy.parameters(), resumed.policy.parameters()):
+        np.testing.assert_array_equal(p.array, q.array)
+
+
+def test_predict_and_evaluate_branch_on_feedback():
+    agent = PPO(Rule, policy=Everything, seed=0, **QUICK).learn(64)
+    seen = []
+
+    def forward(obs, state, feedback):
+        seen.append((state["steps"].item(), feedback.reward.item(), feedback.info["level"].item()))
+        return Everything.forward(agent.policy.program, obs, state, feedback)
+
+    assert agent.evaluate(4) is not None
+    agent.policy.program.forward = forward
+    agent.policy.run._forward = forward
+    mask, obs = np.ones(3, bool), np.zeros(3, np.float32)
+    _, state = agent.predict(obs, action_mask=mask, info={"level": [2]})
+    agent.predict(obs, state, reward=1.5, action_mask=mask, info={"level": [1]}, deterministic=True)
+    assert seen == [(0, 0.0, 2.0), (1, 1.5, 1.0)]
+
+
+class Halves(nn.Module):
+    """A program without a state."""
+
+    def __init__(self, observation_space, action_space, *, size=8):
+        super().__init__()
+        self.body = nn.ModuleList([nn.Linear(observation_space.shape[0], size) for _ in range(2)])
+        self.head, self.value = nn.Linear(size, action_space.n), nn.Linear(size, 1)
+
+    def forward(self, obs):
+        h = self.body[0](obs).tanh()
+        if obs[2] > 0:
+            h = self.body[1](obs).tanh()
+        return Categorical(logits=self.head(h)), self.value(h)
+
+
+class Masked(Halves):
+    def forward(self, obs, action_mask):
+        distribution, value = super().forward(obs)
+        return Categorical(logits=dynarl.where(action_mask, distribution.logits, -1e8)), value
+
+
+def test_programs_without_a_state_learn_from_all_rows_at_once():
+    agent = PPO("CartPole-v1", policy=Halves, policy_kwargs={"size": 5}, seed=0, **QUICK).learn(64)
+    assert agent.policy.program.head.weight.shape == (2, 5)
+    assert agent.stateful.sequence_length == 1
+    np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
+    assert agent.policy.run.last.root.size == 16
+    masked = PPO(Rule, policy=Masked, seed=0, **QUICK).learn(64)
+    np.testing.assert_allclose(ratios(masked), 1.0, atol=1e-5)
+    assert agent.evaluate(3).mean > 0 and masked.evaluate(3) is not None
+
+
+def test_cartpole_is_learned():
+    agent = PPO(
+        "CartPole-v1", policy=Halves, policy_kwargs={"size": 32}, seed=0, num_steps=32, num_epochs=10, gamma=0.98,
+        gae_lambda=0.8, learning_rate=1e-3,
+    )  # fmt: skip
+    assert agent.learn(15_000).evaluate(10).mean > 120
+
+
+def test_the_policy_is_made_by_the_seed(tmp_path):
+    def made(**options):
+        return [p.detach().numpy() for p in PPO("CartPole-v1", policy=Halves, **options, **QUICK).policy.parameters()]
+
+    for one, same, other in zip(made(seed=1), made(seed=1), made(seed=2)):
+        np.testing.assert_array_equal(one, same)
+        assert (one != other).any()
+    register_policy("halves", Halves)
+    try:
+        agent = PPO("CartPole-v1", policy="halves", policy_kwargs={"size": 6}, seed=1, **QUICK)
+        assert agent.config.policy == "halves"
+        again = PPO.load(agent.save(tmp_path / "named"))
+        assert again.policy.program.head.weight.shape == (2, 6)
+        with pytest.raises(ValueError, match="the name 'halves' is taken"):
+            register_policy("halves", Masked)
+    finally:
+        del POLICIES["halves"]
+
+
+def test_feedback_without_a_state():
+    class Feeling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def initial_state(self):
+            return ()
+
+        def forward(self, obs, state, feedback):
+            scale = 2.0 if feedback.action[0] > 0 else 1.0
+            return Categorical(logits=self.head(obs) * scale), obs[0] * self.head.bias[0], ()
+
+    agent = PPO("CartPole-v1", policy=Feeling, seed=0, **QUICK).learn(64)
+    assert agent.stateful.sequence_length == 1
+    np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
+
+
+def test_compute_is_reported():
+    found = []
+    PPO("CartPole-v1", policy=Halves, seed=0, **QUICK).learn(64, on_iteration=found.append)
+    metrics = found[0]
+    assert (metrics["batching/path_lengths"] == 1).all() and metrics["batching/path_length"] == 1
+    assert metrics["batching/path_lengths"].shape == (64,)
+    assert 1 <= metrics["batching/acting_cohorts"] <= 2 and metrics["batching/learning_cohorts"] == 2
+    assert metrics["batching/operations_per_row"] > metrics["batching/acting_kernels_per_row"]
+    assert metrics["batching/learning_kernels_per_row"] < metrics["batching/acting_kernels_per_row"]
+
+
+class Fixed(nn.Module):
+    """Returns what it is told to, for one environment."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.w = kind, nn.Linear(4, 2)
+
+    def forward(self, obs):
+        distribution = Categorical(logits=self.w(obs))
+        match self.kind:
+            case "axis":
+                return Categorical(logits=self.w(obs.unsqueeze(0))), obs[:1]
+            case "value":
+                return distribution, obs
+            case "one":
+                return distribution
+            case "batch":
+                return Categorical(logits=self.w(obs)), obs[:, 0]
+
+
+class Arguments(nn.Module):
+    def __init__(self, kind="three"):
+        super().__init__()
+        if kind == "state":
+            self.initial_state = tuple
+        self.forward = {"three": lambda obs, state, feedback: 0, "state": lambda obs: 0, "none": lambda: 0}[kind]
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "message"),
+    [
+        (Fixed("axis"), TypeError, r"Fixed \(.*test_programs.py:\d+\) must return \(distribution, value\) for one"),
+        (Fixed("value"), TypeError, r"got a distribution of batch_shape \(\) and a value of shape \(4,\)"),
+        (Fixed("one"), TypeError, "for one environment, got Categorical"),
+        (Arguments("three"), TypeError, r"forward\(obs, state, feedback\), so it must have initial_state\(\)"),
+        (Arguments("state"), TypeError, r"its forward must take \(obs, state, feedback\), got \(obs\)"),
+        (Arguments("none"), TypeError, r"has forward\(\), so it must take \(obs\)"),
+        (lambda a: nn.Linear(4, 2), TypeError, r"must take \(observation_space, action_space\) or nothing"),
+        (lambda: 3, TypeError, "must make a dynarl.nn.Module, got int"),
+        (3, TypeError, "must be a dynarl.nn.Module, a class or function that makes one, or a name, got 3"),
+        ("nobody", ValueError, "'nobody' is no registered policy, those are"),
+        ("os:system", ValueError, "give a class of yours itself"),
+    ],
+)  # fmt: skip
+def test_wrong_policies(policy, error, message):
+    with pytest.raises(error, match=message):
+        PPO("CartPole-v1", policy=policy, **QUICK)
+
+
+def test_errors_stand_on_the_user_s_line():
+    with pytest.raises(IndexError) as caught:
+        PPO("CartPole-v1", policy=Fixed("batch"), **QUICK)
+    assert any("takes_batch = True" in note for note in caught.value.__notes__)
+    assert any(entry.path.name == "test_programs.py" and "obs[:, 0]" in str(entry.statement)
+               for entry in caught.traceback)  # fmt: skip
+
+
+def test_wrong_options():
+    with pytest.raises(ValueError, match="sequence_length: must divide num_steps 16, got 3"):
+        PPOConfig(num_steps=16, batch_size=16, sequence_length=3)
+    with pytest.raises(ValueError, match="sequence_length: 4 is for policies with a state, this has none"):
+        PPO("CartPole-v1", sequence_length=4, **QUICK)
+    with pytest.raises(ValueError, match="recurrent: 'gru' is for the ready-made policy, got policy 'act'"):
+        PPOConfig(recurrent="gru", policy="act")
+    with pytest.raises(ValueError, match=r"policy_kwargs: \{'size': 3\} are for a policy still to be made"):
+        PPO("CartPole-v1", policy=Fixed("one"), policy_kwargs={"size": 3}, **QUICK)
+    with pytest.raises(ValueError, match="features: are for the ready-made policy"):
+        PPO("CartPole-v1", policy=Halves, features=nn.Linear(4, 4), **QUICK)
+    with pytest.raises(TypeError, match=r"the forward of Halves .* must take \(obs, action_mask\)"):
+        PPO(Rule, policy=Halves, seed=0, **QUICK).learn(64)
+    with pytest.raises(ValueError, match="a name must not be empty and must not contain ':'"):
+        register_policy("a:b", Halves)
+    register_policy("lazy", "collections:OrderedDict")
+    try:
+        assert named_policy("lazy").__name__ == "OrderedDict"
+    finally:
+        del POLICIES["lazy"]
+
+
+class Growing(nn.Module):
+    """A state whose dtype changes on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(4, 2)
+
+    def initial_state(self):
+        return (0,)
+
+    def forward(self, obs, state, feedback):
+        return Categorical(logits=self.w(obs)), obs[0], (state[0] + 0.5,)
+
+
+def test_a_state_keeps_its_dtype():
+    with pytest.raises(TypeError, match=r"int64 in initial_state\(\) cannot hold float"):
+        PPO("CartPole-v1", policy=Growing, **QUICK)
