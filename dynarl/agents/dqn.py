@@ -78,7 +78,8 @@ class DQN(Agent):
             )
         self.num_actions = int(self.action_space.n)
         with seeded(derive_seed(seed, "init", bits=63)):
-            features = features or features_for(self.observation_space)
+            if features is None:
+                features = features_for(self.observation_space, cfg.encoder)
             self.policy = QNetwork(
                 self.layout.space,
                 self.num_actions,
