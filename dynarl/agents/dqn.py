@@ -21,7 +21,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import optim
-from dynarl.agents import schedules
+from dynarl.agents import dqn_details, schedules
 from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
@@ -57,6 +57,8 @@ class DQN(Agent):
     algorithm = "dqn"
     config_class = DQNConfig
     takes_masks = True
+    sources = dqn_details.SOURCES
+    facts = dqn_details.FACTS
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
+from dynarl.agents import sac_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.sac_config import SACConfig
@@ -58,6 +59,8 @@ class SAC(Agent):
     config_class = SACConfig
     config: SACConfig
     takes_masks = True
+    sources = sac_details.SOURCES
+    facts = sac_details.FACTS
 
     def __init__(
         self,
