@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from dynarl import nn
-from dynarl.autograd import Parameter, Tensor, empty
+from dynarl.autograd import Parameter, Tensor, empty, no_grad
 from dynarl.autograd.ops.batched import batched_linear
 from dynarl.autograd.tape import wrap
 
@@ -22,7 +23,8 @@ class Critics(nn.Module):
 
     Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]: one
     operation a layer, and one flat vector of parameters for Adam and Polyak, however many critics there are.
-    Weights and biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in).
+    Weights and biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in). With `features`,
+    one network for all of them makes the [B, F] of observations [B, ...].
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Critics(nn.Module):
         hidden_sizes: Sequence[int] = (256, 256),
         num_critics: int = 2,
         activation: str = "relu",
+        features: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.features = features
         if num_critics < 1:
             raise ValueError(f"num_critics: must be at least 1, got {num_critics}")
         if activation not in FUSED:
@@ -54,7 +58,7 @@ class Critics(nn.Module):
 
         Parameters that are `frozen` get no gradient, and none is computed for them.
         """
-        x: Any = obs
+        x: Any = self.encoded(obs, frozen=frozen)
         for i in range(self.depth):
             weight, bias = getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")
             if frozen:
@@ -63,3 +67,11 @@ class Critics(nn.Module):
             more = (action,) if i == 0 and action is not None else ()
             x = batched_linear(x, weight, bias, *more, activation=activation)
         return x
+
+    def encoded(self, obs: Tensor, *, frozen: bool = False) -> Tensor:
+        """Return the features [B, F] of observations, with no way back into them if `frozen`."""
+        if self.features is None:
+            return obs
+        with no_grad() if frozen else contextlib.nullcontext():
+            encoded: Tensor = self.features(obs)
+        return encoded

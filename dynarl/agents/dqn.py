@@ -21,7 +21,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import optim
-from dynarl.agents import schedules
+from dynarl.agents import dqn_details, schedules
 from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
@@ -57,6 +57,8 @@ class DQN(Agent):
     algorithm = "dqn"
     config_class = DQNConfig
     takes_masks = True
+    sources = dqn_details.SOURCES
+    facts = dqn_details.FACTS
 
     def __init__(
         self,
@@ -78,7 +80,8 @@ class DQN(Agent):
             )
         self.num_actions = int(self.action_space.n)
         with seeded(derive_seed(seed, "init", bits=63)):
-            features = features or features_for(self.observation_space)
+            if features is None:
+                features = features_for(self.observation_space, cfg.encoder)
             self.policy = QNetwork(
                 self.layout.space,
                 self.num_actions,

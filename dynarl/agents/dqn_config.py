@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.encoders import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
 
 __all__ = ["DQNConfig"]
@@ -47,6 +48,9 @@ class DQNConfig:
     """Steps over which epsilon falls, in a straight line."""
     max_grad_norm: float = 10.0
     """Limit on the global norm of the gradient; inf for none."""
+    encoder: Literal["auto", "nature", "residual", "none"] = "auto"
+    """Network before the Q-network where observations hold images (or text, which is embedded): the Nature CNN,
+    or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "relu"
@@ -84,6 +88,7 @@ class DQNConfig:
         positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)
         fraction("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta", config=self)
         one_of("activation", ACTIVATIONS, config=self)
+        one_of("encoder", ENCODERS, config=self)
         one_of("distributional", ("none", "c51", "qr"), config=self)
         for name, least in (("learning_starts", 0), ("epsilon_steps", 0), ("per_beta_steps", 0), ("num_atoms", 2)):
             if getattr(self, name) < least:

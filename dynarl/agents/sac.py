@@ -12,6 +12,7 @@ for each gradient step, on a batch of the replay:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -21,11 +22,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
+from dynarl.agents import sac_details
 from dynarl.agents.agent import Agent
-from dynarl.agents.critics import Critics
+from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.sac_config import SACConfig
 from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
-from dynarl.agents.squashed import CategoricalActor, SquashedActor
+from dynarl.agents.sac_networks import make_networks
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host, xp
@@ -33,7 +35,7 @@ from dynarl.autograd.ops.indexing import gather
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs.masks import draw_allowed
-from dynarl.envs.spaces import encode, flat_size
+from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, NoiseStream, ReplayBuffer
 from dynarl.seeding import derive_seed
 
@@ -47,21 +49,34 @@ class SAC(Agent):
 
     The policy's actions live in [-1, 1]; they are scaled to the environment's bounds outside the density, so
     that the target entropy -dim(A) means the same everywhere. Every field of `SACConfig` is an argument.
+
+    `features` puts a network of yours before actor and critics, as in `ActorCritic`: a function that makes one
+    from the observation space, or a Module, of which each takes a copy. Images and text get one of themselves.
+    Actor and critics have one each (all critics together one) unless `share_encoder`.
     """
 
     algorithm = "sac"
     config_class = SACConfig
     config: SACConfig
     takes_masks = True
+    sources = sac_details.SOURCES
+    facts = sac_details.FACTS
 
     def __init__(
-        self, env: Any, *, seed: int = 0, device: str = "cpu", config: SACConfig | None = None, **overrides: Any
+        self,
+        env: Any,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        config: SACConfig | None = None,
+        features: FeaturesFactory | None = None,
+        **overrides: Any,
     ) -> None:
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
         cfg, envs = self.config, self.envs
         self.discrete = isinstance(self.action_space, spaces.Discrete)
         self._check_actions()
-        self._make_networks()
+        self._make_networks(features)
 
         self.actor_optimizer = optim.Adam(self.actor.parameters(), lr=cfg.learning_rate)
         self.critic_optimizer = optim.Adam(self.critics.parameters(), lr=cfg.learning_rate)
@@ -90,8 +105,11 @@ class SAC(Agent):
     # -- acting ---------------------------------------------------------------------------------------------------
 
     def network_input(self, obs: NDArray[Any]) -> Tensor:
-        """Return stored observations [B, ...] as the networks' input: encoded, float32 [B, F], on their device."""
-        encoded = encode(self.layout.space, obs)
+        """Return stored observations [B, ...] as the networks' input: encoded, float32 [B, F], on their device.
+
+        With networks for features the observations keep their shape.
+        """
+        encoded = encode(self.layout.space, obs, flatten=self.critics.features is None)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(
@@ -103,13 +121,17 @@ class SAC(Agent):
         """
         masks = () if action_mask is None else (to_device(action_mask, self.device),)
         with no_grad():
-            inputs = self.network_input(obs)
+            inputs = self.actor_input(self.network_input(obs))
             if noise is None:
                 action = self.actor.mode(inputs, *masks)
             else:
                 noise = noise if self.device == "cpu" else to_device(noise, self.device)
                 action = self.actor.explore(inputs, noise, *masks)
         return to_host(action.array if isinstance(action, Tensor) else action)
+
+    def actor_input(self, inputs: Tensor) -> Tensor:
+        """Return what the actor is called with: a shared encoder's features, which it does not train."""
+        return self.critics.encoded(inputs, frozen=True) if self.config.share_encoder else inputs
 
     def choose(
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
@@ -244,8 +266,8 @@ class SAC(Agent):
         `which` is 0 for the batch's next_obs, 1 for its obs.
         """
         if self.discrete:
-            return None, self.actor(obs, batch.get(("next_action_mask", "action_mask")[which]))
-        return self.actor(obs).sample(batch.noise[which])
+            return None, self.actor(self.actor_input(obs), batch.get(("next_action_mask", "action_mask")[which]))
+        return self.actor(self.actor_input(obs)).sample(batch.noise[which])
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
         """Return V(s) = E[min_i Q'_i(s, a) - alpha log pi(a|s)] [B] by the target critics (eq. 3).
@@ -309,25 +331,15 @@ class SAC(Agent):
             return cfg.target_entropy
         return cfg.target_entropy_scale * math.log(self.actions) if self.discrete else -float(self.actions)
 
-    def _make_networks(self) -> None:
-        cfg, features = self.config, flat_size(self.layout.space)
-        self.actor: CategoricalActor | SquashedActor
-        sizes: dict[str, Any] = {"hidden_sizes": cfg.hidden_sizes, "activation": cfg.activation}
+    def _make_networks(self, features: FeaturesFactory | None) -> None:
         with seeded(derive_seed(self.seed, "init", bits=63)):
-            if self.discrete:
-                self.actor = CategoricalActor(features, self.actions, **sizes)
-            else:
-                self.actor = SquashedActor(
-                    features, self.actions, **sizes, log_std_min=cfg.log_std_min, log_std_max=cfg.log_std_max,
-                    use_sde=cfg.use_sde, log_std_init=cfg.log_std_init, clip_mean=cfg.sde_clip_mean,
-                )  # fmt: skip
-            inputs, outputs = (features, self.actions) if self.discrete else (features + self.actions, 1)
-            self.critics = Critics(inputs, outputs, num_critics=cfg.num_critics, **sizes)
-            self.target_critics = Critics(inputs, outputs, num_critics=cfg.num_critics, **sizes)
+            self.actor, self.critics = make_networks(
+                self.observation_space, self.actions, self.config, features, discrete=self.discrete
+            )
+        self.target_critics = copy.deepcopy(self.critics)
         networks: tuple[nn.Module, ...] = (self.actor, self.critics, self.target_critics)
         for network in networks:
             network.to(self.device)
-        self.target_critics.load_state_dict(self.critics.state_dict())
         self._critic_parameters = list(self.critics.parameters())
         self._target_parameters = list(self.target_critics.parameters())
         flatten(self._target_parameters)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dynarl.agents import checks
 from dynarl.agents.critics import FUSED
+from dynarl.agents.encoders import ENCODERS
 
 __all__ = ["SACConfig"]
 
@@ -50,6 +51,12 @@ class SACConfig:
     the mean of log(number allowed)."""
     num_critics: int = 2
     """Q networks; the smallest of their values counts."""
+    encoder: Literal["auto", "nature", "residual", "none"] = "auto"
+    """Network before actor and critics where observations hold images (or text, which is embedded): the Nature
+    CNN, or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
+    share_encoder: bool = False
+    """One such network for actor and critics, trained by the critics' loss alone (arXiv:1910.01741); else the
+    actor has its own."""
     hidden_sizes: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of actor and critics."""
     activation: Literal["relu", "tanh"] = "relu"
@@ -74,6 +81,7 @@ class SACConfig:
         checks.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
         checks.fraction("gamma", "tau", config=self)
         checks.one_of("activation", FUSED, config=self)
+        checks.one_of("encoder", ENCODERS, config=self)
         if self.learning_starts < 0:
             raise ValueError(f"learning_starts: must be at least 0, got {self.learning_starts}")
         if self.buffer_size < self.batch_size:

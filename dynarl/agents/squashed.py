@@ -62,7 +62,7 @@ class Gaussian(NamedTuple):
 
 
 class SquashedActor(nn.Module):
-    """Network from observations [B, F] to a `Gaussian` over [B, A].
+    """Network from observations [B, F] to a `Gaussian` over [B, A]; `features` makes the [B, F] of [B, ...].
 
     With `use_sde`, exploration noise depends on the state (gSDE, arXiv:2005.05719): u = mean + h theta with
     the last layer's features h [B, H] and theta [H, A] ~ N(0, exp(log_std)^2), drawn anew only now and then.
@@ -83,14 +83,15 @@ class SquashedActor(nn.Module):
         use_sde: bool = False,
         log_std_init: float = -3.0,
         clip_mean: float = 2.0,
+        features: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.actions, self.use_sde, self.clip_mean = actions, use_sde, clip_mean
         self.log_std_min, self.log_std_max = log_std_min, log_std_max
-        self.body = body(inputs, hidden_sizes, activation)
-        features = (inputs, *hidden_sizes)[-1]
-        self.head = nn.Linear(features, actions if use_sde else 2 * actions)
-        self.log_std = Parameter(zeros(features, actions) + log_std_init) if use_sde else None
+        self.body = body(inputs, hidden_sizes, activation, features)
+        width = (inputs, *hidden_sizes)[-1]
+        self.head = nn.Linear(width, actions if use_sde else 2 * actions)
+        self.log_std = Parameter(zeros(width, actions) + log_std_init) if use_sde else None
 
     def forward(self, obs: Tensor) -> Gaussian:
         """Return the Gaussian before squashing, of encoded observations [B, F]."""
@@ -119,15 +120,21 @@ class SquashedActor(nn.Module):
 
 
 class CategoricalActor(nn.Module):
-    """Network from observations [B, F] to log-probabilities [B, K]."""
+    """Network from observations [B, F] to log-probabilities [B, K]; `features` makes the [B, F] of [B, ...]."""
 
     noise_size = 1
 
     def __init__(
-        self, inputs: int, actions: int, *, hidden_sizes: Sequence[int] = (256, 256), activation: str = "relu"
+        self,
+        inputs: int,
+        actions: int,
+        *,
+        hidden_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        features: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.body = body(inputs, hidden_sizes, activation)
+        self.body = body(inputs, hidden_sizes, activation, features)
         self.head = nn.Linear((inputs, *hidden_sizes)[-1], actions)
 
     def forward(self, obs: Tensor, action_mask: Any = None) -> Tensor:
@@ -148,8 +155,10 @@ class CategoricalActor(nn.Module):
         return self(obs, action_mask).array.argmax(axis=-1)
 
 
-def body(inputs: int, hidden_sizes: Sequence[int], activation: str) -> nn.Sequential:
-    """Return the hidden layers, each with its activation."""
+def body(inputs: int, hidden_sizes: Sequence[int], activation: str, features: nn.Module | None) -> nn.Sequential:
+    """Return the hidden layers, each with its activation, behind `features` where they are given."""
+    first = [] if features is None else [features]
     if not hidden_sizes:
-        return nn.Sequential()
-    return nn.Sequential(*mlp((inputs, *hidden_sizes), activation, gain=None, out_gain=None), ACTIVATIONS[activation]())
+        return nn.Sequential(*first)
+    layers = mlp((inputs, *hidden_sizes), activation, gain=None, out_gain=None)
+    return nn.Sequential(*first, *layers, ACTIVATIONS[activation]())

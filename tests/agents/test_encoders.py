@@ -6,8 +6,8 @@ import pytest
 from gymnasium import spaces
 
 import dynarl
-from dynarl import nn
-from dynarl.agents import DQN, PPO
+from dynarl import nn, optim
+from dynarl.agents import DQN, PPO, SAC
 from dynarl.agents.encoders import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
 
 FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -136,4 +136,93 @@ def test_resuming(tmp_path):
 def test_dqn_sees_images():
     agent = DQN(Spot, learning_starts=50, batch_size=16, buffer_size=500, hidden_sizes=()).learn(100)
     assert isinstance(agent.policy.features, ResidualCNN)
-    assert agent.replay.state_dict() is not None
+    assert agent.replay.state_dict()["obs"].dtype == np.uint8
+    assert DQN(Spot, encoder="none", buffer_size=500).policy.features is None
+
+
+class Bright(Spot):
+    """The same with a Box action that should be -1 or 1; 0 at all times is worth 0.75."""
+
+    def __init__(self, kind="image"):
+        super().__init__(kind)
+        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def step(self, action):
+        return self._obs(), 1.0 - float(action[0] + 1 - 2 * self.side) ** 2 / 4, True, False, {}
+
+
+SAC_FAST = {
+    "learning_starts": 100, "batch_size": 32, "buffer_size": 1000, "hidden_sizes": (32,), "learning_rate": 1e-3,
+    "alpha": 0.02, "train_freq": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "cls", "own"),
+    [
+        ("image", 500, Spot, {"alpha": 0.3}),
+        ("image", 400, Spot, {"share_encoder": True}),
+        ("text", 900, Bright, {}),
+        ("mixed", 400, Spot, {"share_encoder": True, "alpha": 0.3}),
+    ],
+)
+def test_sac_learns(kind, steps, cls, own):
+    agent = SAC(lambda: cls(kind), seed=0, **{**SAC_FAST, **own}).learn(steps)
+    assert agent.evaluate(100).mean > 0.9
+    obs, _ = cls(kind).reset(seed=1)
+    action, _ = agent.predict(obs, deterministic=True)
+    assert action in agent.action_space
+
+
+@pytest.mark.parametrize("cls", [Spot, Bright])
+@pytest.mark.parametrize("shared", [False, True])
+def test_sacs_encoders(cls, shared):
+    """Critics and their targets have an encoder each; the actor its own, or the critics', which it does not train."""
+    agent = SAC(cls, seed=0, share_encoder=shared, **SAC_FAST).learn(130)
+    encoders = [[m for m in net.modules() if isinstance(m, ResidualCNN)] for net in agent.networks().values()]
+    assert list(agent.networks()) == ["actor", "critics", "target_critics"]
+    assert [len(found) for found in encoders] == [0 if shared else 1, 1, 1]
+    moved = {id(p) for p in agent.critic_optimizer.param_groups[0]["params"]}
+    assert all(id(p) in moved for p in agent.critics.features.parameters())
+    agent.update(agent.sample())
+    # the actor's loss leaves no gradient in the critics' encoder beyond what the critics' loss left there
+    before = [p.grad.array.copy() for p in agent.critics.features.parameters()]
+    batch = agent.sample()
+    obs = agent.network_input(batch.obs)
+    action, log_prob = agent.policy(obs, batch, 1)
+    q = agent.critics(obs, frozen=True) if action is None else agent.critics(obs, action, frozen=True)
+    (log_prob.sum() + q.sum()).backward()
+    for p, grad in zip(agent.critics.features.parameters(), before):
+        np.testing.assert_array_equal(p.grad.array, grad)
+    # the target's encoder follows with weight tau
+    online, target = (list(net.features.parameters()) for net in (agent.critics, agent.target_critics))
+    expected = [0.005 * a.array + 0.995 * b.array for a, b in zip(online, target)]
+    optim.polyak_update(agent._critic_parameters, agent._target_parameters, 0.005)
+    for a, b in zip(expected, target):
+        np.testing.assert_allclose(b.array, a, rtol=1e-4, atol=1e-7)
+
+
+def test_a_network_of_yours_before_sac(tmp_path):
+    def make(space):
+        return nn.Sequential(nn.Linear(3, 7), nn.ReLU())
+
+    for features in (make, make(None)):
+        agent = SAC("Pendulum-v1", features=features, **SAC_FAST).learn(130)
+        layers = [net.get_submodule(name)[0] for net, name in ((agent.actor, "body.0"), (agent.critics, "features"))]
+        assert [tuple(layer.weight.shape) for layer in layers] == [(7, 3), (7, 3)]
+        assert layers[0].weight is not layers[1].weight
+    resumed = SAC.load(agent.save(tmp_path / "c"), features=make).learn(20)
+    agent.learn(20)
+    for a, b in zip(agent.critics.parameters(), resumed.critics.parameters()):
+        np.testing.assert_array_equal(a.array, b.array)
+    with pytest.raises(ValueError, match=r"features: must map observations \[B, 3\] to \[B, F\]"):
+        SAC("Pendulum-v1", features=lambda space: nn.Flatten(0), **SAC_FAST)
+
+
+def test_sac_says_where_there_is_nothing_to_share():
+    with pytest.raises(ValueError, match=r"share_encoder: observations of Box.* have no encoder to share; leave it"):
+        SAC("Pendulum-v1", share_encoder=True)
+    with pytest.raises(ValueError, match="encoder: must be one of"):
+        SAC("Pendulum-v1", encoder="vit")
+    with pytest.raises(ValueError, match="encoder: must be one of"):
+        DQN("CartPole-v1", encoder="vit")

@@ -7,11 +7,7 @@ import pytest
 from dynarl import agents
 from dynarl.agents.explain import field_docs
 
-EXPLAINED = [
-    cls
-    for cls in (getattr(agents, name) for name in agents.__all__)
-    if isinstance(cls, type) and getattr(cls, "sources", None)
-]
+EXPLAINED = [agents.PPO, agents.DQN, agents.SAC]
 
 
 @pytest.mark.parametrize("cls", EXPLAINED)
@@ -35,6 +31,44 @@ def test_ppo(capsys):
     assert "source: arXiv:1707.06347, eq. 7" in said
     agent.explain(show=False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "overrides", [{}, {"distributional": "c51", "double": True}, {"distributional": "qr", "noisy": True}]
+)
+def test_dqn(overrides, capsys):
+    agent = agents.DQN("CartPole-v1", buffer_size=1000, train_freq=2, **overrides)
+    details = {detail.name: detail for detail in agent.explain()}
+    assert details["ratio of updates to data"].value == 0.5
+    chooser = "Q" if agent.config.double else "Q'"
+    assert details["td_target"].value == f"y = r + gamma^k Q'(s', argmax_a {chooser}(s', a))"
+    assert ("Huber" in details["loss"].value) == (agent.config.distributional != "c51")
+    assert details["exploration"].value == ("noise on the weights" if agent.config.noisy else "epsilon-greedy")
+    assert "float32" in details["replay of observations"].value
+    said = capsys.readouterr().out
+    assert said.startswith("DQN on CartPole-v1\n") and "source: arXiv:1509.06461, eq. 4" in said
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_sac(env, capsys):
+    agent = agents.SAC(env, buffer_size=1000)
+    details = {detail.name: detail for detail in agent.explain()}
+    box = env == "Pendulum-v1"
+    assert details["target entropy"].value == agent.target_entropy
+    assert details["scale of Box actions"].value.startswith("density" if box else "only of Box")
+    assert details["action masks"].value.startswith("only of Discrete" if box else "forbidden")
+    assert details["encoders"].value == "none: observations are numbers"
+    assert details["temperature loss"].value.startswith("-log alpha")
+    assert "source: SAC, table 1: 0.005" in capsys.readouterr().out
+
+
+def test_every_fact_of_every_agent_has_a_value_and_is_named_once():
+    for agent in (agents.PPO("CartPole-v1"), agents.DQN("CartPole-v1"), agents.SAC("Pendulum-v1", alpha=0.2)):
+        names = [detail.name for detail in agent.explain(show=False)]
+        assert len(names) == len(set(names)), sorted(n for n in names if names.count(n) > 1)
+        assert all(
+            detail.value is not None or hasattr(agent.config, detail.name) for detail in agent.explain(show=False)
+        )
 
 
 def test_field_docs_of_inherited_fields():
