@@ -25,10 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import dynamic, networks, processes, recurrent, sac, value_based
+from benchmarks import dynamic, images, networks, processes, recurrent, sac, value_based
 from benchmarks.timing import QUICK, Effort, Report
 
-SECTIONS = ("mlp", "adam", "update", "act", "dynamic", "recurrent", "replay", "dqn", "sac", "run", "import", "solved")
+SECTIONS = (
+    *("mlp", "adam", "update", "act", "dynamic", "recurrent", "replay", "dqn", "images", "sac"),
+    *("run", "import", "solved"),
+)
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -86,6 +89,7 @@ def run_section(section: str, report: Report, libs: dict[str, Any], sbx_python: 
         "recurrent": recurrent.recurrent_section,
         "replay": value_based.replay_section,
         "dqn": value_based.dqn_section,
+        "images": images.section,
     }
     if section in networks_sections:
         networks_sections[section](report, libs)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, empty, no_grad
-from dynarl.autograd.ops.batched import batched_linear
+from dynarl.autograd.ops.batched import batched_mlp
 from dynarl.autograd.tape import wrap
 
 __all__ = ["Critics"]
@@ -22,7 +22,7 @@ class Critics(nn.Module):
     """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
 
     Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]: one
-    operation a layer, and one flat vector of parameters for Adam and Polyak, however many critics there are.
+    operation, and one flat vector of parameters for Adam and Polyak, however many critics there are.
     Weights and biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in). With `features`,
     one network for all of them makes the [B, F] of observations [B, ...].
     """
@@ -45,7 +45,9 @@ class Critics(nn.Module):
             raise ValueError(f"activation: must be one of {list(FUSED)}, got {activation!r}")
         self.num_critics, self.activation = num_critics, activation
         sizes = (inputs, *hidden_sizes, outputs)
-        self.depth = len(sizes) - 1
+        depth = len(sizes) - 1
+        self._names = [f"{kind}_{i}" for i in range(depth) for kind in ("weight", "bias")]
+        self._activations = (*[activation] * (depth - 1), None)
         for i, (n, m) in enumerate(itertools.pairwise(sizes)):
             bound = 1.0 / math.sqrt(n)
             for name, shape in ((f"weight_{i}", (num_critics, m, n)), (f"bias_{i}", (num_critics, m))):
@@ -58,15 +60,12 @@ class Critics(nn.Module):
 
         Parameters that are `frozen` get no gradient, and none is computed for them.
         """
-        x: Any = self.encoded(obs, frozen=frozen)
-        for i in range(self.depth):
-            weight, bias = getattr(self, f"weight_{i}"), getattr(self, f"bias_{i}")
-            if frozen:
-                weight, bias = wrap(weight.array), wrap(bias.array)
-            activation = self.activation if i < self.depth - 1 else None
-            more = (action,) if i == 0 and action is not None else ()
-            x = batched_linear(x, weight, bias, *more, activation=activation)
-        return x
+        parameters: list[Any] = [getattr(self, name) for name in self._names]
+        if frozen:
+            parameters = [wrap(p.array) for p in parameters]
+        encoded = self.encoded(obs, frozen=frozen)
+        q: Tensor = batched_mlp(encoded, action, *parameters, activations=self._activations)
+        return q
 
     def encoded(self, obs: Tensor, *, frozen: bool = False) -> Tensor:
         """Return the features [B, F] of observations, with no way back into them if `frozen`."""

@@ -118,8 +118,8 @@ def test_batched_critics_equal_separate_ones(num_critics, hidden_sizes):
     for c in range(num_critics):
         own = [p.detach()[c].clone().requires_grad_() for p in critics.parameters()]
         x = dynarl.cat((obs, action), -1)
-        for i in range(critics.depth):
-            x = linear(x, own[2 * i], own[2 * i + 1], activation="relu" if i < critics.depth - 1 else None)
+        for i in range(len(hidden_sizes) + 1):
+            x = linear(x, own[2 * i], own[2 * i + 1], activation="relu" if i < len(hidden_sizes) else None)
         x.sum().backward()
         np.testing.assert_allclose(critics(obs, action)[c].detach(), x.detach(), rtol=1e-5, atol=1e-6)
         for together, alone in zip(critics.parameters(), own):

@@ -26,6 +26,20 @@ def test_gradients_are_written_into_the_flat_buffer():
             np.testing.assert_allclose(parameter.detach().numpy(), old - 0.1 * parameter.grad.numpy(), rtol=1e-6)
 
 
+def test_samples_unfolded_in_parts_give_the_same(monkeypatch):
+    weight, images = dynarl.randn(4, 3, 3, 3, requires_grad=True), dynarl.randn(5, 3, 7, 7, requires_grad=True)
+
+    def outcome():
+        y = F.conv2d(images, weight, stride=2, padding=1)
+        return [y.detach().numpy(), *(g.numpy() for g in dynarl.autograd.grad(y.square().sum(), [images, weight]))]
+
+    whole = outcome()
+    monkeypatch.setattr("dynarl.autograd.ops.conv._COLUMNS", 2 * 4 * 4 * 27 * 4)  # two samples, two, one
+    for part, expected in zip(outcome(), whole):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-5)
+    assert F.conv2d(images[:0], weight).shape == (0, 4, 5, 5)
+
+
 def test_a_convolution_learns():
     """Where is the bright spot: left or right half?"""
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Affine layers side by side: the members of an ensemble evaluated in one operation.
+"""Networks side by side: the members of an ensemble evaluated in one operation.
 
 Member after member and not as one batched product: both take BLAS the same time, but the rows of one member
 stay in cache from the product to the bias and the activation. A whole update of SAC (two critics and an actor of
@@ -15,73 +15,107 @@ from dynarl.autograd.ops.linalg import matmul
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tape import primitive
 
-__all__ = ["batched_linear"]
+__all__ = ["batched_mlp"]
 
 
-def _lifted(x: Any, weight: Any, bias: Any = None, more: Any = None, *, activation: str | None = None) -> Any:
+def _lifted(x: Any, more: Any, *parameters: Any, activations: tuple[str | None, ...]) -> Any:
     """The gradients composed of plain ops, for when they must be differentiable themselves."""
     width = x.shape[-1]
-    rows = x if more is None else cat((x, more), -1)
-    y = matmul(rows, weight.swapaxes(-1, -2))
-    y = _ACTIVATIONS[activation](y if bias is None else y + bias.unsqueeze(1))
+    values = [x if more is None else cat((x, more), -1)]
+    for i, activation in enumerate(activations):
+        weight, bias = parameters[2 * i : 2 * i + 2]
+        y = matmul(values[-1], weight.swapaxes(-1, -2))
+        values.append(_ACTIVATIONS[activation](y if bias is None else y + bias.unsqueeze(1)))
 
     def vjp(g: Any, needs: Any) -> Any:
-        g = _SLOPES[activation](g, y)
-        dx = matmul(g, weight)
-        dx = dx.sum(0) if rows.ndim == 2 else dx
-        return dx[..., :width], matmul(g.swapaxes(-1, -2), rows), g.sum(1), dx[..., width:]
+        found: list[Any] = []
+        for i in range(len(activations) - 1, -1, -1):
+            g = _SLOPES[activations[i]](g, values[i + 1])
+            found[:0] = matmul(g.swapaxes(-1, -2), values[i]), g.sum(1)
+            g = matmul(g, parameters[2 * i])
+        g = g.sum(0) if values[0].ndim == 2 else g
+        return g[..., :width], g[..., width:], *found
 
     return vjp
 
 
 @primitive(lifted=_lifted)
-def batched_linear(x: Any, weight: Any, bias: Any = None, more: Any = None, *, activation: str | None = None) -> Any:
-    """Return activation(x[c] @ weight[c].T + bias[c]) of C layers in one step, [C, B, out].
+def batched_mlp(x: Any, more: Any, *parameters: Any, activations: tuple[str | None, ...]) -> Any:
+    """Return C stacks of layers in one step, [C, B, out]: each layer is activation(x[c] @ weight[c].T + bias[c]).
 
-    x is [C, B, in], or [B, in] where all layers see the same; weight [C, out, in], bias [C, out] or None. `more`,
-    with the leading shape of x, holds further inputs: the layers see the columns of x and of `more` side by side.
+    x is [C, B, in], or [B, in] where all see the same. `more` (or None), with the leading shape of x, holds further
+    inputs: the networks see the columns of x and of `more` side by side. Parameters are weight [C, out, in] and
+    bias [C, out] (or None) of each layer; there is one activation per layer.
     """
     np_ = xp(x)
     rows = x if more is None else np_.concatenate((x, more), axis=-1)
-    _check(rows, weight)
+    weights, biases = parameters[::2], parameters[1::2]
+    _check(rows, weights)
     shared, width = rows.ndim == 2, x.shape[-1]
-    y = np_.empty((weight.shape[0], *rows.shape[-2:-1], weight.shape[1]), x.dtype)
-    for c, out in enumerate(y):
-        np_.dot(rows if shared else rows[c], weight[c].T, out=out)
-        if bias is not None:
-            out += bias[c]
-        activate(np_, activation, out)
+    members, inputs = len(weights[0]), rows.shape[-1]
+    out = np_.empty((members, rows.shape[-2], weights[-1].shape[1]), x.dtype)
+    values = []  # of each member: what every layer sees, and the output
+    for c, room in enumerate(out):
+        own = [(weight[c], None if bias is None else bias[c]) for weight, bias in zip(weights, biases)]
+        values.append(_forward(np_, rows if shared else rows[c], own, activations, room))
 
     def vjp(g: Any, needs: Any) -> Any:
-        want_x, want_weight, want_bias, want_more = (*needs, False, False)[:4]
-        dw = _room(np_, weight, want_weight)
-        db = _room(np_, bias, want_bias)
+        want_x, want_more, *want = needs
+        found = [_room(np_, p, w) for p, w in zip(parameters, want)]
         # Only the columns of x, of `more`, or of both are pulled back to.
-        columns = slice(width if want_x is False else 0, width if want_more is False else None)
-        parts: list[Any] = []
-        for c in range(len(y)):
-            gc = g[c] if activation is None else before_activation(np_, activation, y[c], g[c])
-            if dw is not None:
-                _weight_grad(np_, gc, rows if shared else rows[c], dw[c])
-            if db is not None:
-                column_sums(np_, gc, db[c])
-            if want_x is not False or want_more is not False:
-                parts.append(_input_grad(np_, gc, weight[c, :, columns]))
-        dr: Any = (sum(parts[1:], parts[0]) if shared else np_.stack(parts)) if parts else None
-        dx = None if want_x is False else dr[..., :width]
-        dm = None if want_more is False else dr[..., 0 if want_x is False else width :]
-        return (dx, dw, db, dm)[: len(needs)]
+        first, stop = 0 if want_x is not False else width, inputs if want_more is not False else width
+        dr = np_.empty((members, rows.shape[-2], stop - first), rows.dtype) if first < stop else None
+        lowest = 0 if dr is not None else next(i for i, p in enumerate(found) if p is not None) // 2
+        for c in range(members):
+            homes = [None if p is None else p[c] for p in found]
+            gc = _backward(np_, g[c], values[c], [weight[c] for weight in weights], activations, homes, lowest)
+            if dr is not None:
+                dr[c] = _input_grad(np_, gc, weights[0][c, :, first:stop])
+        if dr is None:
+            return None, None, *found
+        dr = dr.sum(axis=0) if shared else dr
+        return dr[..., : width - first], dr[..., width - first :], *found
 
-    return y, vjp
+    return out, vjp
 
 
-def _check(rows: Any, weight: Any) -> None:
-    if weight.ndim != 3 or rows.ndim not in (2, 3) or rows.shape[-1] != weight.shape[-1]:
+def _forward(np_: Any, rows: Any, layers: Any, activations: tuple[str | None, ...], room: Any) -> list[Any]:
+    """Return what every layer sees, and the output, which is written into `room`."""
+    seen, last = [rows], len(layers) - 1
+    for i, (weight, bias) in enumerate(layers):
+        y = np_.dot(seen[-1], weight.T, out=room if i == last else None)
+        if bias is not None:
+            y += bias
+        activate(np_, activations[i], y)
+        seen.append(y)
+    return seen
+
+
+def _check(rows: Any, weights: Any) -> None:
+    first = weights[0]
+    if first.ndim != 3 or rows.ndim not in (2, 3) or rows.shape[-1] != first.shape[-1]:
         raise ValueError("x must be [C, B, in] or [B, in] and weight [C, out, in], columns of more counted")
-    if rows.ndim == 3 and rows.shape[0] != weight.shape[0]:
-        raise ValueError("x and weight must have one number of layers")
-    if rows.dtype != weight.dtype:
+    if rows.ndim == 3 and rows.shape[0] != first.shape[0]:
+        raise ValueError("x and weight must have one number of members")
+    if any(rows.dtype != weight.dtype for weight in weights):
         raise TypeError("x and weight must have one dtype")
+
+
+def _backward(
+    np_: Any, g: Any, seen: Any, weights: Any, activations: tuple[str | None, ...], homes: Any, lowest: int
+) -> Any:
+    """Pull a gradient of the output back to before the activation of layer `lowest`; fill the parameters' homes."""
+    for i in range(len(weights) - 1, lowest - 1, -1):
+        activation = activations[i]
+        if activation is not None:
+            g = before_activation(np_, activation, seen[i + 1], g)
+        if homes[2 * i] is not None:
+            _weight_grad(np_, g, seen[i], homes[2 * i])
+        if homes[2 * i + 1] is not None:
+            column_sums(np_, g, homes[2 * i + 1])
+        if i > lowest:
+            g = _input_grad(np_, g, weights[i])
+    return g
 
 
 def _room(np_: Any, like: Any, want: Any) -> Any:

@@ -1,21 +1,24 @@
 """Convolution and pooling of images [B, C, H, W], by matrix products over unfolded windows (im2col).
 
-The result of `conv2d` lies in memory channels last, [B, H, W, C], and is seen as [B, C, H, W]: that is how the
-product comes out, and how the next layer unfolds fastest (runs of kernel width x channels numbers).
+Inside, images lie in memory channels last, [B, H, W, C]: that is how the product comes out, and how windows unfold
+fastest (runs of kernel width x channels numbers). `conv2d` copies other inputs so and returns a view [B, C, H, W].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dynarl.autograd.device import xp
+from dynarl.autograd.ops.affine import activate, before_activation, column_sums
 from dynarl.autograd.ops.indexing import _spread, _spread_along
 from dynarl.autograd.ops.linalg import einsum
 from dynarl.autograd.tape import primitive
 
 Pair = tuple[int, int]
+_COLUMNS = 2 << 20  # bytes of columns unfolded at a time
 
 
 class Windows(NamedTuple):
@@ -78,24 +81,39 @@ def _channels_last(x: Any) -> bool:
     return bool(x.shape[1] > 1 and x.strides[1] == x.itemsize)
 
 
-def _unfold(x: Any, windows: Windows, out: Pair, channels_last: bool) -> Any:
-    """Return the windows of x as rows: [B * positions, kernel * C], or [..., C * kernel] channels first."""
-    b, c = x.shape[:2]
-    (ky, kx), (sy, sx), (dy, dx) = windows.kernel, windows.stride, windows.dilation
-    if xp(x) is not np:
-        columns = xp(x).empty((b, *out, ky, kx, c) if channels_last else (b, *out, c, ky, kx), x.dtype)
+def _check_operands(x: Any, weight: Any) -> None:
+    _check_image(x)
+    if weight.ndim != 4 or x.shape[1] != weight.shape[1]:
+        raise ValueError("x must be [B, C, H, W] and weight [O, C, ky, kx] with the same C")
+    if x.dtype != weight.dtype:
+        raise TypeError("x and weight must have one dtype")
+
+
+def _columns(image: Any, windows: Windows, out: Pair) -> Iterator[tuple[slice, Any]]:
+    """Unfold an image [B, H, W, C] some samples at a time: yield (which rows, windows as rows [rows, kernel * C]).
+
+    So few at a time that the columns stay in cache from their copy to their product: 3.6 ms become 2.5 in the first
+    layer of the Nature network at batch 32. The columns are good until the next ones are asked for.
+    """
+    b, c, (ky, kx), count = image.shape[0], image.shape[3], windows.kernel, out[0] * out[1]
+    np_ = xp(image)
+    if np_ is not np:
+        whole = np_.empty((b, *out, ky, kx, c), image.dtype)
         for i, j, rows, cols in windows.slices(out):
-            seen = x[:, :, rows, cols].transpose(0, 2, 3, 1)
-            if channels_last:
-                columns[:, :, :, i, j] = seen
-            else:
-                columns[:, :, :, :, i, j] = seen
-        return columns.reshape(b * out[0] * out[1], -1)
-    sb, sc, sh, sw = x.strides
-    shape, strides = (b, *out, ky, kx, c), (sb, sh * sy, sw * sx, sh * dy, sw * dx, sc)
-    if not channels_last:
-        shape, strides = (b, *out, c, ky, kx), (sb, sh * sy, sw * sx, sc, sh * dy, sw * dx)
-    return np.lib.stride_tricks.as_strided(x, shape, strides).reshape(b * out[0] * out[1], -1)
+            whole[:, :, :, i, j] = image[:, rows, cols]
+        yield slice(None), whole.reshape(b * count, -1)
+        return
+    sb, sh, sw, sc = image.strides
+    (sy, sx), (dy, dx) = windows.stride, windows.dilation
+    strides = (sb, sh * sy, sw * sx, sh * dy, sw * dx, sc)
+    seen = np.lib.stride_tricks.as_strided(image, (b, *out, ky, kx, c), strides, writeable=False)
+    step = max(1, min(b, _COLUMNS // max(1, seen[:1].nbytes)))
+    room = np.empty((step, *seen.shape[1:]), image.dtype)
+    for start in range(0, b, step):
+        part = seen[start : start + step]
+        columns = room[: len(part)]
+        np.copyto(columns, part)
+        yield slice(start * count, (start + len(part)) * count), columns.reshape(len(part) * count, -1)
 
 
 def _conv2d_lifted(x: Any, weight: Any, bias: Any = None, *, windows: Windows, activation: str | None = None) -> Any:
@@ -126,72 +144,47 @@ def _conv2d_lifted(x: Any, weight: Any, bias: Any = None, *, windows: Windows, a
 @primitive(lifted=_conv2d_lifted)
 def _conv2d(x: Any, weight: Any, bias: Any = None, *, windows: Windows, activation: str | None = None) -> Any:
     """Correlate x [B, C, H, W] with weight [O, C, ky, kx], add bias [O] (or None), apply None or "relu"."""
-    _check_image(x)
-    if weight.ndim != 4 or x.shape[1] != weight.shape[1]:
-        raise ValueError("x must be [B, C, H, W] and weight [O, C, ky, kx] with the same C")
-    if x.dtype != weight.dtype:
-        raise TypeError("x and weight must have one dtype")
+    _check_operands(x, weight)
     np_ = xp(x)
-    b, count = x.shape[0], weight.shape[0]
-    out = windows.out(*x.shape[2:])
-    padded = _padded(x, windows.padding)
-    last = _channels_last(padded)
-    rows = _unfold(padded, windows, out, last)
-    kernel = (weight.transpose(0, 2, 3, 1) if last else weight).reshape(count, -1)
-    y = rows.dot(kernel.T)
-    if bias is not None:
-        y += bias
-    if activation is not None:
-        np_.maximum(y, np_.zeros(count, y.dtype), out=y)
+    (b, c, h, w), count = x.shape, weight.shape[0]
+    (py, px), out = windows.padding, windows.out(h, w)
+    image = np_.ascontiguousarray(_padded(x, windows.padding).transpose(0, 2, 3, 1))
+    kernel = weight.transpose(0, 2, 3, 1).reshape(count, -1)
+    y = np_.empty((b * out[0] * out[1], count), x.dtype)
+    for rows, columns in _columns(image, windows, out):
+        part = y[rows]
+        np_.dot(columns, kernel.T, out=part)
+        if bias is not None:
+            part += bias
+        activate(np_, activation, part)
 
     def vjp(g: Any, needs: Any) -> Any:
         g = g.transpose(0, 2, 3, 1).reshape(-1, count)
         if activation is not None:
-            g = g * (y > 0)
+            g = before_activation(np_, activation, y, g)
         want_x, want_weight, *want_bias = needs
         dx = dw = db = None
         if want_weight is not False:
-            dw = _weight_gradient(g, rows, weight, want_weight, last)
+            dw = np_.zeros(kernel.shape, kernel.dtype)
+            for rows, columns in _columns(image, windows, out):  # unfolding again costs less than keeping them
+                dw += g[rows].T.dot(columns)
+            dw = dw.reshape(count, *windows.kernel, c).transpose(0, 3, 1, 2)
         if want_bias and want_bias[0] is not False:
-            db = np_.dot(np_.ones(len(g), g.dtype), g)
+            db = column_sums(np_, g)
         if want_x is not False:
-            dx = _fold(g.dot(kernel), padded, windows, out, last)
-            (py, px), (h, w) = windows.padding, x.shape[2:]
-            dx = dx[:, :, py : py + h, px : px + w]
+            dx = _fold(g.dot(kernel), image, windows, out)[:, py : py + h, px : px + w].transpose(0, 3, 1, 2)
         return dx, dw, db
 
     return y.reshape(b, *out, count).transpose(0, 3, 1, 2), vjp
 
 
-def _weight_gradient(g: Any, rows: Any, weight: Any, home: Any, last: bool) -> Any:
-    """Return g.T @ rows in the shape of the weight, in its home where there is one."""
-    count, c, ky, kx = weight.shape
-    if not last and home is not True:
-        xp(g).dot(g.T, rows, out=home.reshape(count, -1))
-        return home
-    dw = g.T.dot(rows)
-    dw = dw.reshape(count, ky, kx, c).transpose(0, 3, 1, 2) if last else dw.reshape(weight.shape)
-    if home is True:
-        return dw
-    home[...] = dw
-    return home
-
-
-def _fold(rows: Any, padded: Any, windows: Windows, out: Pair, last: bool) -> Any:
-    """Return the sum of all windows' rows at the places that they were taken from, like `padded`."""
-    b, c, h, w = padded.shape
-    ky, kx = windows.kernel
-    if last:
-        pieces = rows.reshape(b, *out, ky, kx, c)
-        image = xp(rows).zeros((b, h, w, c), rows.dtype)
-        for i, j, y, x in windows.slices(out):
-            image[:, y, x] += pieces[:, :, :, i, j]
-        return image.transpose(0, 3, 1, 2)
-    pieces = rows.reshape(b, *out, c, ky, kx)
-    image = xp(rows).zeros((b, c, h, w), rows.dtype)
+def _fold(rows: Any, image: Any, windows: Windows, out: Pair) -> Any:
+    """Return the sum of all windows' rows at the places that they were taken from, like `image` [B, H, W, C]."""
+    pieces = rows.reshape(image.shape[0], *out, *windows.kernel, image.shape[3])
+    total = xp(rows).zeros(image.shape, rows.dtype)
     for i, j, y, x in windows.slices(out):
-        image[:, :, y, x] += pieces[:, :, :, :, i, j].transpose(0, 3, 1, 2)
-    return image
+        total[:, y, x] += pieces[:, :, :, i, j]
+    return total
 
 
 def _max_pool2d_lifted(x: Any, *, windows: Windows) -> Any:
