@@ -58,7 +58,7 @@ clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
 swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
 del _bound, _module, _names, _name
 
-_BATCHING = ("batched", "per_sample", "Ragged", "categorical", "PerSampleError")
+_BATCHING = ("batched", "per_sample", "Ragged", "Each", "categorical", "PerSampleError")
 _LAZY = ("batching", "nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
 
 

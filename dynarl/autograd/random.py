@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd import tape
 from dynarl.autograd.creation import _finish, _shape
 from dynarl.autograd.device import to_host
 from dynarl.autograd.dtypes import get_default_dtype
-from dynarl.autograd.memory import mark_modified
+from dynarl.autograd.memory import line_of, mark_modified, user_line
 from dynarl.autograd.tape import drawn, wrap
 from dynarl.autograd.tensor import Tensor
 
@@ -86,6 +87,12 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 def stream(generator: Generator | np.random.Generator | None) -> np.random.Generator:
     """Return the NumPy generator behind `generator`, the default one for None."""
+    if tape.lane_inside():
+        raise RuntimeError(
+            f"random numbers: inside a per-sample program a generator's numbers, drawn at {line_of(user_line())}, "
+            "would be one draw for all samples together; call rand, randn, normal, bernoulli or categorical without "
+            "generator=, which draw for each sample alone"
+        )
     if generator is None:
         return default_generator.numpy
     return generator if isinstance(generator, np.random.Generator) else generator.numpy

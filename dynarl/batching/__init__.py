@@ -2,6 +2,7 @@
 
 from dynarl.batching.batched import Batched, batched
 from dynarl.batching.cohort import PerSampleError
+from dynarl.batching.each import Each
 from dynarl.batching.paths import Paths, Recorder
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
@@ -11,6 +12,7 @@ from dynarl.batching.trees import register_node
 __all__ = [
     "Batched",
     "Draws",
+    "Each",
     "Paths",
     "PerSampleError",
     "Ragged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,20 +13,23 @@ from dynarl.autograd.memory import line_of
 from dynarl.autograd.tape import wrap
 from dynarl.batching import rules as rules
 from dynarl.batching.cohort import Cohort, PerSampleError
-from dynarl.batching.foreign import drawing_line, fingerprint
+from dynarl.batching.each import Each
+from dynarl.batching.foreign import drawing_line, generators_of, state_of
 from dynarl.batching.lane import Lane
+from dynarl.batching.merge import Entry, run_merged
 from dynarl.batching.paths import Imposed, Paths, Recorder
 from dynarl.batching.ragged import Ragged
 from dynarl.batching.random import Draws
 from dynarl.batching.rewrite import rewritten
-from dynarl.batching.run import Run, run_scope
+from dynarl.batching.run import Run, TooManyPaths, run_scope
 from dynarl.batching.scope import forward_of, fresh, module_scopes
 from dynarl.batching.trees import join, map_leaves, unflatten
 from dynarl.nn import Module
 
 __all__ = ["Batched", "BatchedModule", "batched"]
 
-_MODES = ("auto", "eager", "loop")
+_FEWEST_PATHS = 16  # so many run one after the other in any case
+_MODES = ("auto", "eager", "merge", "loop")
 
 
 class Batched:
@@ -47,6 +51,9 @@ class Batched:
         plain = isinstance(program, Module) and program._hooks is None
         self._forward = forward_of(program) if plain else rewritten(program)
         self.last: Run | None = None
+        self._units: dict[Any, Any] = {}
+        self._merges = False
+        self._generators: list[Any] | None = None
 
     def __call__(
         self,
@@ -66,24 +73,38 @@ class Batched:
         run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, _identities(leaves))
         run.draws, run.recorder = draws, recorder
         run.imposed = None if paths is None else Imposed(paths)
-        if self.mode == "loop":
-            results = self._loop(leaves, structure, run)
-        else:
-            given, named = unflatten(structure, iter([_hide(x, run.root) for x in leaves]))
-            results = _guarded(self._forward, given, named, run.root, run)
+        if self._generators is None:
+            self._generators = generators_of(self.program)
+        run.generators = self._generators
+        run.batches = [x.array for x in leaves if not isinstance(x, (Ragged, Each))]
+        results = self._results(leaves, structure, run)
         if run.error is not None:
             raise run.error
         run.check_finished()
         ((tree, _),) = join(results, run.root, numbers=True)
         return map_leaves(lambda leaf: leaf.tensor if leaf.__class__ is Lane else leaf, tree)
 
-    def _loop(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
-        """The reference semantics: one sample at a time."""
-        results = []
-        given, named = unflatten(structure, iter([_hide(x, run.root) for x in leaves]))
-        for i in range(run.root.size):
-            results += _guarded(self._forward, given, named, run.root.part(np.array([i])), run)
-        return results
+    def _results(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
+        bound = max(_FEWEST_PATHS, run.root.size // 4)
+        if self.mode == "auto" and not self._merges:
+            entries = _entries(leaves, structure, run, deferred=False)
+            self._merges = len(entries) > bound
+            if not self._merges:
+                run.max_paths = bound
+                marks = run.mark()
+                with contextlib.suppress(TooManyPaths):
+                    results = _guarded(self._forward, entries, run, self._units)
+                    if not run.too_many:
+                        return results
+                self._merges = True
+                run.start_again(marks)
+                run.max_paths = None
+        run.merged = self.mode == "merge" or (self.mode == "auto" and self._merges)
+        entries = _entries(leaves, structure, run, deferred=run.merged)
+        if self.mode == "loop":
+            alone = [np.array([i]) for i in range(run.root.size)]
+            entries = _entries(leaves, structure, run, deferred=False, parts=alone)
+        return _guarded(self._forward, entries, run, self._units)
 
     def explain(self) -> str:
         """Say how the last call went: cohorts, operations, replays, reads, and every line that split samples."""
@@ -94,6 +115,8 @@ class Batched:
             f"{run.root.size} samples: {run.cohorts + 1} cohorts, {run.operations} batched operations, "
             f"{run.replayed} replayed, {run.reads} values read"
         ]
+        if run.merged:
+            lines.append(f"  merged: {run.calls} calls of all paths ran as {run.kernels}")
         for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
             shown = ", ".join("+".join(map(str, sizes)) for sizes in splits[:4]) + (", ..." if len(splits) > 4 else "")
             lines.append(f"  {line_of(line)}: split {len(splits)} times, rows {shown}")
@@ -143,7 +166,7 @@ def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:
     leaves: list[Any] = []
 
     def visit(part: Any) -> Any:
-        if isinstance(part, (Tensor, Ragged)):
+        if isinstance(part, (Tensor, Ragged, Each)):
             leaves.append(part)
             return "leaf"
         if isinstance(part, np.ndarray):
@@ -173,16 +196,18 @@ class _Rebuilt:
 
 
 def _identities(leaves: list[Any]) -> set[int]:
-    tensors = [x for x in leaves if not isinstance(x, Ragged)]
+    tensors = [x for x in leaves if not isinstance(x, (Ragged, Each))]
     return {id(x) for x in tensors} | {id(x.array) for x in tensors}
 
 
 def _batch_size(leaves: list[Any]) -> int:
-    sizes = {len(x) if isinstance(x, Ragged) else x.shape[0] if x.ndim else None for x in leaves}
+    sizes = {len(x) if isinstance(x, (Ragged, Each)) else x.shape[0] if x.ndim else None for x in leaves}
     if not leaves:
-        raise ValueError("batched: at least one argument must be a tensor, an array or a Ragged with N samples")
+        raise ValueError("batched: at least one argument must be a tensor, an array, a Ragged or an Each of N samples")
     if len(sizes) != 1 or None in sizes:
-        shapes = [f"Ragged of {len(x)}" if isinstance(x, Ragged) else tuple(x.shape) for x in leaves]
+        shapes = [
+            f"{type(x).__name__} of {len(x)}" if isinstance(x, (Ragged, Each)) else tuple(x.shape) for x in leaves
+        ]
         raise ValueError(f"batched: all arguments must have the same leading axis of N samples, got {shapes}")
     (size,) = sizes
     if not size:
@@ -190,29 +215,60 @@ def _batch_size(leaves: list[Any]) -> int:
     return int(size)
 
 
-def _hide(x: Any, root: Cohort) -> Any:
-    return x.per_sample(root) if isinstance(x, Ragged) else Lane(x, root)
+def _entries(
+    leaves: list[Any], structure: Any, run: Run, *, deferred: bool, parts: list[Any] | None = None
+) -> list[Entry]:
+    """Return (args, kwargs, cohort) for each part of the batch that starts together: one, but for different objects."""
+    root = run.root
+    hidden = [
+        x if isinstance(x, Each) else x.per_sample(root) if isinstance(x, Ragged) else Lane(x, root) for x in leaves
+    ]
+    objects = [x for x in leaves if isinstance(x, Each)]
+    if not objects and parts is None:
+        return [(*unflatten(structure, iter(hidden)), root)]
+    sources = {id(x): x.sources() for x in objects}
+    if parts is None:
+        _, inverse = np.unique(np.stack([x.group for x in objects]), axis=1, return_inverse=True)
+        order = np.argsort(inverse, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
+    entries = []
+    for rows in parts:
+        cohort = root if len(rows) == root.size else root.part(rows)
+        given = [
+            x.of_cohort(cohort, rows, sources[id(x)], deferred=deferred) if isinstance(x, Each) else x for x in hidden
+        ]
+        entries.append((*unflatten(structure, iter(given)), cohort))
+    return entries
 
 
-def _guarded(program: Any, args: Any, kwargs: Any, cohort: Cohort, run: Run) -> list[tuple[Cohort, Any]]:
+def _guarded(program: Any, entries: list[Entry], run: Run, units: Any) -> list[tuple[Cohort, Any]]:
     """Run a program and refuse shared random numbers, which would be one draw for all samples of a cohort."""
-    before = fingerprint()
-    if any(a.__class__ in (list, dict) for a in (*args, *kwargs.values())):
-        given = (args, kwargs)
-        inner, args, kwargs = program, (), {}
+    generators = run.generators
+    before = state_of(generators)
+    if any(a.__class__ in (list, dict) for args, kwargs, _ in entries for a in (*args, *kwargs.values())):
+        inner = program
 
-        def program() -> Any:  # each path may change its own
-            own, named = fresh(given)
-            return inner(*own, **named)
+        def program(*args: Any, **kwargs: Any) -> Any:  # each path may change its own
+            args, kwargs = fresh((args, kwargs))
+            return inner(*args, **kwargs)
+
+    def one_after_the_other(run: Run) -> list[tuple[Cohort, Any]]:
+        results = []
+        for args, kwargs, cohort in entries:
+            results += run_scope(program, args, kwargs, cohort, run)
+        return results
 
     with module_scopes():
-        results = run_scope(program, args, kwargs, cohort, run)
-    if before != fingerprint():
+        results = run_merged(program, entries, run, units) if run.merged else one_after_the_other(run)
+    if before != state_of(generators):
         again = Run(run.root.size, run.max_cohorts, run.max_steps, run.inputs)
         with module_scopes():
-            line = drawing_line(lambda: run_scope(program, args, kwargs, cohort, again))
+            line = drawing_line(
+                lambda: run_merged(program, entries, again, {}) if run.merged else one_after_the_other(again),
+                generators,
+            )
         raise PerSampleError(
-            f"the program drew from Python's or NumPy's global random numbers at {line}, one draw for all samples "
+            f"the program drew from Python's or NumPy's random numbers at {line}, one draw for all samples "
             "together; use dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample alone"
         )
     return results

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import random
 import sys
 from collections.abc import Callable
-from types import CodeType, FrameType
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
 from dynarl.autograd.memory import is_user_code
+from dynarl.nn import Module
 
-__all__ = ["drawing_line", "fingerprint"]
+__all__ = ["drawing_line", "fingerprint", "generators_of", "state_of"]
+
+_OTHERS = (str(Path(np.__file__).parent), random.__file__)
 
 
 def _python_words() -> Any:
@@ -68,16 +73,68 @@ def _numpy_fingerprint() -> Any:
 _numpy_states: dict[int, Any] = {}
 
 
-def drawing_line(run: Callable[[], Any]) -> str:
-    """Run a program again and return the first line that draws from a global generator, as `file:line in function`."""
+def generators_of(program: Any) -> list[Any]:
+    """Return the generators of Python or NumPy that a program can reach by its names: globals, closures, attributes."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    todo = [program]
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+            found.append(value)
+        elif isinstance(value, MethodType):
+            todo += [value.__self__, value.__func__]
+        elif isinstance(value, FunctionType):
+            if is_user_code(value.__code__) and not value.__code__.co_filename.startswith(_OTHERS):
+                todo += _named_by(value)
+        elif isinstance(value, Module):
+            todo += [*vars(value).values(), type(value).forward]
+        elif value.__class__ in (dict, list, tuple) and len(value) <= _LARGEST:
+            todo += value.values() if value.__class__ is dict else value
+    return found
+
+
+_LARGEST = 1000  # containers with more are data
+
+
+def _named_by(function: FunctionType) -> list[Any]:
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not assigned yet
+            values.append(cell.cell_contents)
+    codes: list[Any] = [function.__code__]
+    for code in codes:
+        values += [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        codes += [part for part in code.co_consts if isinstance(part, CodeType)]
+    return values
+
+
+def state_of(generators: list[Any]) -> tuple[Any, ...]:
+    """Return something that changes whenever one of the global or the given generators is drawn from."""
+    return fingerprint(), *[_state(generator) for generator in generators]
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        return repr(generator.get_state())
+    return repr(generator.bit_generator.state)
+
+
+def drawing_line(run: Callable[[], Any], generators: list[Any]) -> str:
+    """Run a program again and return the first line that draws from a generator, as `file:line in function`."""
     found: list[str] = []
     at: dict[FrameType, tuple[CodeType, int]] = {}
-    before = fingerprint()
+    before = state_of(generators)
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if found or not is_user_code(frame.f_code) or frame.f_code.co_filename == random.__file__:
+        if found or not is_user_code(frame.f_code) or frame.f_code.co_filename.startswith(_OTHERS):
             return None
-        if fingerprint() != before:
+        if state_of(generators) != before:
             code, line = at.get(frame, (frame.f_code, frame.f_lineno))
             found.append(f"{code.co_filename}:{line} in {code.co_name}")
             return None

@@ -36,6 +36,8 @@ class Lane:
 
     def at(self, cohort: Cohort) -> Tensor:
         """Return the rows of a cohort that this lane's own contains."""
+        if self.tensor.__class__ is not Tensor and state.context is not None and state.context.merger is not None:
+            return state.context.merger.ready(self, cohort)
         if cohort is self.cohort:
             return self.tensor
         held = self._at
@@ -162,7 +164,7 @@ class Lane:
         rows = np.flatnonzero(self.cohort.samples() == index)
         if not len(rows):
             raise IndexError(f"sample: {index} is not in this cohort of samples {self.cohort.samples().tolist()}")
-        return to_host(self.tensor.array)[rows[0]]
+        return to_host(self.at(self.cohort).array)[rows[0]]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise PerSampleError(
@@ -175,7 +177,7 @@ class Lane:
         raise PerSampleError("backward: call it outside the per-sample program, on what the batched call returned")
 
     def __repr__(self) -> str:
-        array = to_host(self.tensor.array)
+        array = to_host(self.at(self.cohort).array)
         samples = self.cohort.samples()
         return f"per-sample tensor of samples {samples.tolist()}, rows:\n{array}"
 

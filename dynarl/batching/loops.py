@@ -28,6 +28,8 @@ def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tu
     if plain or context is None or not isinstance(items, _SHARED):
         return _plainly(step, items, values)
     key = step.__code__
+    if context.merger is not None:
+        return _side_by_side(key, step, items, values, context)
     if context.position < len(context.log):
         logged = context.recall(key)
         result: Any = _plainly(step, items, values) if logged is PLAIN else given(logged)
@@ -54,6 +56,16 @@ def _plainly(step: Step, items: Any, values: tuple[Any, ...]) -> tuple[int, tupl
         if way:
             return way, values
     return step(END, *values)
+
+
+def _side_by_side(key: Any, step: Step, items: Any, values: tuple[Any, ...], context: Any) -> Any:
+    """Repeat as Python would, where every path is on its own: its log has one entry for each iteration."""
+    inline = context.merger.inline
+
+    def iteration(item: Any, *values: Any) -> Any:
+        return inline(context, key, step, (item, *values), {})
+
+    return inline(context, key, _plainly, (iteration, items, values), {})
 
 
 def _items(items: Any) -> Iterator[Callable[[], Any]]:

@@ -54,17 +54,41 @@ class Draws:
         self.count[...] = 0
         return self
 
-    def bits(self, samples: NDArray[np.int64], size: int) -> NDArray[np.uint32]:
-        """Return the next `size` random words of each sample, [n, size]."""
+    def reserve(self, samples: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the number of each sample's next draw, which is then taken."""
+        counts = self.count[samples]
+        self.count[samples] += 1
+        return counts
+
+    def bits(self, samples: NDArray[np.int64], counts: NDArray[np.uint32], size: int) -> NDArray[np.uint32]:
+        """Return the `size` random words of a draw of each sample, [n, size]."""
         blocks = -(-size // 4)
         shape = (len(samples), blocks)
         counter = np.empty((4, *shape), np.uint32)
         counter[0] = np.arange(blocks, dtype=np.uint32)
-        for word, values in zip(counter[1:], (self.count, self.steps, self.streams)):
-            word[...] = values[samples][:, None]
-        self.count[samples] += 1
+        for word, values in zip(counter[1:], (counts, self.steps[samples], self.streams[samples])):
+            word[...] = values[:, None]
         words = philox.philox(counter.reshape(4, -1), self.key)
         return words.reshape(4, *shape).transpose(1, 2, 0).reshape(len(samples), -1)[:, :size]
+
+    def make(
+        self,
+        samples: NDArray[np.int64],
+        counts: NDArray[np.uint32],
+        kind: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        device: Any,
+    ) -> Any:
+        """Return a Tensor [n, *shape] of uniform or normal numbers: the given draw of each sample."""
+        size = math.prod(shape)
+        words = self.bits(samples, counts, size if kind == "uniform" else 2 * size)
+        values = (words >> np.uint32(8)).astype(np.float64) * 2.0**-24
+        if kind == "normal":  # Box and Muller, 1958
+            radius = np.sqrt(-2.0 * np.log(1.0 - values[:, :size]))
+            values = radius * np.cos(2.0 * np.pi * values[:, size:])
+        array = values.astype(dtype or get_default_dtype()).reshape(len(samples), *shape)
+        return wrap(to_device(array, device))
 
 
 def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
@@ -73,18 +97,15 @@ def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
         raise PerSampleError(f"{kind}: a per-sample draw outside a batched call")
     if context.replaying():
         return context.recall(_DRAW)
-    context.step()
-    cohort, run = context.cohort, context.run
+    run = context.run
     if run.draws is None:
         run.draws = Draws.fresh(run.root.size)
-    size = math.prod(shape)
-    words = run.draws.bits(cohort.samples(), size if kind == "uniform" else 2 * size)
-    values = (words >> np.uint32(8)).astype(np.float64) * 2.0**-24
-    if kind == "normal":  # Box and Muller, 1958
-        radius = np.sqrt(-2.0 * np.log(1.0 - values[:, :size]))
-        values = radius * np.cos(2.0 * np.pi * values[:, size:])
-    array = values.astype(dtype or get_default_dtype()).reshape(cohort.size, *shape)
-    lane = Lane(wrap(to_device(array, device)), cohort)
+    run.drawn += 1
+    if context.merger is not None:
+        return context.merger.draw(context, _DRAW, run.draws, kind, shape, dtype, device)
+    context.step()
+    samples = context.cohort.samples()
+    lane = Lane(run.draws.make(samples, run.draws.reserve(samples), kind, shape, dtype, device), context.cohort)
     context.remember(_DRAW, lane)
     return lane
 

@@ -216,6 +216,9 @@ state.rules.update({
 })  # fmt: skip
 bind(Lane, by_row)
 
+BY_ROW: set[Any] = {*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow}
+"""Operations to which what all samples share may as well be given as a row for each: numbers, small tensors."""
+
 
 # -- functions that look at raw arrays: the same on the batch ---------------------------------------------------------
 
@@ -232,6 +235,7 @@ def on_rows(function: Any) -> Any:
         return compute(*aligned(promoted(operands, lanes), lanes), **static)
 
     state.rules[compute] = rule
+    BY_ROW.add(compute)
     return lambda *args, **static: state.apply(compute, args, static)
 
 
@@ -420,6 +424,7 @@ def _where_op(condition: Any, input: Any, other: Any) -> Any:
 
 
 state.rules[_where_op] = where_rule
+BY_ROW.add(_where_op)
 
 
 def _masked_fill(input: Any, mask: Any, value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.autograd.device import to_host
-from dynarl.autograd.memory import Line, line_of, user_line
+from dynarl.autograd.memory import Line, _owner, line_of, user_line
 from dynarl.batching.cohort import Cohort, PerSampleError, split
 from dynarl.batching.paths import Imposed, Recorder
 
@@ -35,12 +35,19 @@ class Run:
         self.root = Cohort(None, None, size)
         self.max_cohorts, self.max_steps, self.inputs = max_cohorts, max_steps, inputs
         self.cohorts = self.operations = self.row_operations = self.replayed = self.reads = 0
+        self.kernels = self.calls = self.drawn = 0
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
         self.draws: Any = None
         self.recorder: Recorder | None = None
         self.imposed: Imposed | None = None
         self.error: PerSampleError | None = None
         self.plain: set[Any] = set()
+        self.merged = False
+        self.generators: list[Any] = []
+        self.batches: list[Any] = []
+        self.calls = 0
+        self.max_paths: int | None = None
+        self.too_many = False
 
     def stop(self, text: str) -> PerSampleError:
         """Return the error that ends this call, even if the program should catch it."""
@@ -54,6 +61,12 @@ class Run:
         if found is None:
             raise self.stop(f"the program decides more at {line_of(user_line())} than it did when its {_OTHER_PATH}")
         return found
+
+    def note(self, cohort: Cohort, values: NDArray[Any]) -> None:
+        """Write down what samples read; a call in which they do must run in the order of the program."""
+        self.drawn += 1
+        if self.recorder is not None:
+            self.recorder.read(cohort.samples(), values)
 
     def mark(self) -> list[Any]:
         """Return where random numbers and paths stand, for `rewind`."""
@@ -75,6 +88,13 @@ class Run:
                 f"the program decides less for samples {_some(np.asarray(left))} than when its {_OTHER_PATH}"
             )
 
+    def start_again(self, marks: list[Any]) -> None:
+        """Forget what happened, so that the program can run again."""
+        self.cohorts = self.operations = self.row_operations = self.replayed = self.reads = 0
+        self.kernels = self.calls = self.drawn = 0
+        self.splits, self.error = {}, None
+        self.rewind(marks)
+
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
         self.cohorts += 1
@@ -87,10 +107,15 @@ class Run:
             )
 
 
+class TooManyPaths(BaseException):
+    """Ends a call whose samples part so much that their paths had better run side by side."""
+
+
 class Context:
     """One execution of a scope's program for one cohort: its log, and how far it has been replayed."""
 
     __slots__ = ("cohort", "log", "position", "run", "stack", "steps")
+    merger: Any = None
 
     def __init__(self, run: Run, cohort: Cohort, log: list[Any], stack: list[Any]) -> None:
         self.run, self.cohort, self.log, self.stack = run, cohort, log, stack
@@ -187,6 +212,8 @@ class _State(threading.local):
                 return context.recall(op)
             context.position = position + 1
             return value
+        if context.merger is not None:
+            return context.merger.record(context, op, args, static)
         context.steps += 1
         if context.steps > context.run.max_steps:
             context.step()
@@ -218,12 +245,37 @@ def _operand(op: Any, a: Any, lane: bool, context: Context) -> Any:
     """Return the rows of the current cohort, or what all samples share."""
     if lane:
         return a.tensor if a.cohort is context.cohort else a.at(context.cohort)
-    if id(a) in context.run.inputs:
-        raise context.run.stop(
-            f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
-            "a per-sample program use the argument, not the batch that was passed for it"
-        )
+    if is_batch(a, context.run):
+        raise context.run.stop(whole_batch(op))
     return a
+
+
+def is_batch(a: Any, run: Run) -> bool:
+    """Tell whether what is used beside a sample is an argument's batch, or a view that has all its samples in order."""
+    if id(a) in run.inputs:
+        return True
+    array = getattr(a, "array", a)
+    if getattr(array, "base", None) is None or not array.ndim or len(array) != run.root.size:
+        return False
+    owner = _owner(array)
+    for batch in run.batches:
+        if _owner(batch) is owner and batch.strides[0] == array.strides[0]:
+            offset = _address(array) - _address(batch)
+            if 0 <= offset < max(1, batch.strides[0]):
+                return True
+    return False
+
+
+def _address(array: Any) -> int:
+    return int(array.ctypes.data if array.__class__ is np.ndarray else array.data.ptr)
+
+
+def whole_batch(op: Any) -> str:
+    """Return the message for a batch that is used where one sample's tensor is meant."""
+    return (
+        f"{_named(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
+        "a per-sample program use the argument, not the batch that was passed for it"
+    )
 
 
 def _two(op: Any, x: Any, y: Any, rule: Elementwise, context: Context, static: dict[str, Any]) -> Any:
@@ -267,6 +319,8 @@ def concretize(x: Any) -> Any:
         raise PerSampleError("a per-sample tensor was read after its call had ended; return it from the program")
     if context.position < len(context.log):
         return context.recall(VALUE)
+    if context.merger is not None:
+        return context.merger.read(context, x)
     context.step()
     cohort, run = context.cohort, context.run
     if x.shape != () and x.numel() != 1:
@@ -276,8 +330,8 @@ def concretize(x: Any) -> Any:
     else:
         values = to_host(x.at(cohort).array).reshape(-1)
         run.reads += 1
-    if run.recorder is not None:
-        run.recorder.read(cohort.samples(), values)
+    if run.imposed is not None or run.recorder is not None:
+        run.note(cohort, values)
     groups = split(values) if cohort.size > 1 else None
     if groups is None:
         value = values[0].item()
@@ -306,10 +360,13 @@ def run_scope(
     """
     outer = state.context
     stack: list[tuple[Cohort, list[Any]]] = [(cohort, [])]
-    results = []
+    results: list[tuple[Cohort, Any]] = []
     try:
         while stack:
             part, log = stack.pop()
+            if run.max_paths is not None and len(results) + len(stack) >= run.max_paths:
+                run.too_many = True
+                raise TooManyPaths
             context = state.context = Context(run, part, log, stack)
             try:
                 result = program(*args, **kwargs)

@@ -23,6 +23,8 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
     context = state.context
     if context is None:
         return function(*args, **kwargs)
+    if context.merger is not None:
+        return context.merger.call_scope(context, key, function, args, kwargs)
     if context.position < len(context.log):
         logged = context.recall(key)
         return function(*args, **kwargs) if logged is PLAIN else given(logged)
@@ -142,10 +144,12 @@ def module_scopes() -> Iterator[None]:
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
+    context = state.context
+    if context is not None and context.merger is not None:
+        return context.merger.call_scope(context, module, None, args, kwargs)
     if module._straight:
         return _call_straight(module, args, kwargs)
-    function = forward_of(module) if module._hooks is None else functools.partial(_with_hooks, module)
-    return call_scope(module, function, args, kwargs)
+    return call_scope(module, function_of(module), args, kwargs)
 
 
 def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
@@ -164,6 +168,14 @@ def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
         context.position = position + 1
         return given(result)
     return result
+
+
+def function_of(module: Any) -> Callable[..., Any]:
+    """Return what a call of a module runs."""
+    if module._hooks is not None:
+        return functools.partial(_with_hooks, module)
+    forward: Callable[..., Any] = module.forward if module._straight else forward_of(module)
+    return forward
 
 
 def forward_of(module: Any) -> Callable[..., Any]:

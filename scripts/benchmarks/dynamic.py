@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.timing import Contestants, Goal, Report
 
 N, WIDTH, ACTIONS = 256, 64, 4
-MAX_PONDER, EXPERTS, LONGEST, STEPS, BRANCHES = 12, 4, 32, 16, 10
+MAX_PONDER, EXPERTS, LONGEST, STEPS, BRANCHES, TREES = 12, 4, 32, 16, 10, 64
 Weights = dict[str, tuple[Any, Any]]
 
 
@@ -329,6 +329,103 @@ def branches_hand(lib: Any, net: Any) -> Callable[..., Any]:
     return policy
 
 
+# -- trees of different shapes, and samples on paths of their own ------------------------------------------------------
+
+
+def tree_weights(rng: Any) -> Weights:
+    return weights_of(rng, leaf=(16, 2 * WIDTH), cell=(2 * WIDTH, 5 * WIDTH), head=(WIDTH, ACTIONS))
+
+
+def random_trees(rng: Any) -> list[Any]:
+    """Return binary trees of 5 to 20 leaves [16], no two alike."""
+
+    def tree(leaves: int) -> Any:
+        if leaves == 1:
+            return rng.standard_normal(16).astype(np.float32)
+        left = int(rng.integers(1, leaves))
+        return tree(left), tree(leaves - left)
+
+    return [tree(int(rng.integers(5, 21))) for _ in range(TREES)]
+
+
+def tree_cell(lib: Any, net: Any) -> Any:
+    """Return the node of a binary TreeLSTM (arXiv:1503.00075): states [..., 2 * WIDTH] are h and c side by side."""
+
+    class Cell(lib.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.gates = net["cell"]
+
+        def forward(self, left: Any, right: Any) -> Any:
+            z = self.gates(lib.cat([left[..., :WIDTH], right[..., :WIDTH]], -1))
+            i, f, g, o = z[..., : 4 * WIDTH].sigmoid().chunk(4, -1)
+            c = i * z[..., 4 * WIDTH :].tanh() + f * left[..., WIDTH:] + g * right[..., WIDTH:]
+            return lib.cat([o * c.tanh(), c], -1)
+
+    return Cell()
+
+
+def tree_program(lib: Any, net: Any) -> Callable[..., Any]:
+    leaf, cell, head = net["leaf"], tree_cell(lib, net), net["head"]
+
+    def node(tree: Any) -> Any:
+        return cell(node(tree[0]), node(tree[1])) if isinstance(tree, tuple) else leaf(tree)
+
+    def policy(tree: Any) -> Any:
+        return head(node(tree)[:WIDTH])
+
+    return policy
+
+
+def tree_hand(lib: Any, net: Any) -> Callable[..., Any]:
+    """All leaves at once, then all nodes of a height at once."""
+    leaf, cell, head = net["leaf"], tree_cell(lib, net), net["head"]
+
+    def policy(trees: Any) -> Any:
+        leaves: list[Any] = []
+        levels: list[tuple[list[Any], list[Any]]] = []
+
+        def visit(tree: Any) -> tuple[int, int]:
+            if not isinstance(tree, tuple):
+                leaves.append(tree)
+                return 0, len(leaves) - 1
+            left, right = visit(tree[0]), visit(tree[1])
+            height = max(left[0], right[0])
+            if len(levels) == height:
+                levels.append(([], []))
+            level = levels[height]
+            level[0].append(left)
+            level[1].append(right)
+            return height + 1, len(level[0]) - 1
+
+        roots = [visit(tree) for tree in trees]
+        first = np.cumsum([0, len(leaves), *(len(level[0]) for level in levels)])
+        states = leaf(lib.as_tensor(np.stack(leaves)))
+        for left, right in levels:
+            rows = [lib.as_tensor(np.array([first[h] + i for h, i in side])) for side in (left, right)]
+            states = lib.cat([states, cell(states[rows[0]], states[rows[1]])])
+        return head(states[lib.as_tensor(np.array([first[h] + i for h, i in roots]))][:, :WIDTH])
+
+    return policy
+
+
+def act_alone(lib: Any, net: Any) -> Callable[..., Any]:
+    """Adaptive computation with halting in Python numbers: every sample goes its own way from the first step."""
+    enc, cell, halt, head = tanh_layer(lib, net["enc"]), tanh_layer(lib, net["cell"]), net["halt"], net["head"]
+
+    def policy(obs: Any) -> Any:
+        h, total, y, n = enc(obs), 0.0, 0.0, 0
+        while True:
+            h, n = cell(h), n + 1
+            p = halt(h)[0].sigmoid()
+            value = float(p)
+            if n == MAX_PONDER or total + value > 0.99:
+                return head(y + h * (1 - total))
+            y, total = y + h * p, total + value
+
+    return policy
+
+
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
@@ -372,7 +469,8 @@ def _add(
     """Measure one policy; `given` makes what the batched program takes of the data."""
     dynarl = libs["dynarl"]
     net = layers_of(dynarl, weights)
-    ours = dynarl.batched(program(dynarl, net))
+    policy = program(dynarl, net)
+    ours = policy if given is list else dynarl.batched(policy)
     inputs = dynarl.as_tensor(data) if given is None else given(data)
     contestants: Contestants = {"dynarl": measured(dynarl, ours, inputs, net)}
     outputs = {"dynarl": ours(inputs)}
@@ -390,6 +488,19 @@ def _add(
             np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-4)
         contestants[key] = faster(ways)
     report.add("dynamic", name, contestants, goals, "splits and joins in Python")
+
+
+def _add_alone(report: Report, libs: dict[str, Any], weights: Weights, obs: Any) -> None:
+    """Measure samples that share no path, against the engine's own loop over samples (in the column "expert")."""
+    dynarl = libs["dynarl"]
+    contestants: Contestants = {}
+    for key, mode in (("dynarl", "auto"), ("expert", "loop")):
+        net = layers_of(dynarl, weights)
+        policy = dynarl.batched(act_alone(dynarl, net), mode=mode)
+        policy(dynarl.as_tensor(obs))
+        contestants[key] = learning(dynarl, policy, dynarl.as_tensor(obs), net)
+    name = f"ACT, each its own path, fwd+bwd, batch {N}"
+    report.add("dynamic", name, contestants, [Goal(0.4, "expert")], "the other is a loop over samples")
 
 
 def section(report: Report, libs: dict[str, Any]) -> None:
@@ -422,3 +533,13 @@ def section(report: Report, libs: dict[str, Any]) -> None:
     weights, hands = moe_weights(rng, 1), [partial(moe_hand, layers=1, way=way) for way in ("add", "regroup")]
     program = partial(moe_program, layers=1, join=False)
     add("MoE, acting with 8", weights, program, hands, obs[:8], [Goal(1.3, "torch")], measured=acting)
+    trees = random_trees(rng)
+    each = partial(_of_each, libs["dynarl"])
+    add(f"TreeLSTM, {TREES} trees, fwd+bwd", tree_weights(rng), each, [tree_hand], trees, goals(0.9), given=list)
+    _add_alone(report, libs, act, obs)
+
+
+def _of_each(dynarl: Any, lib: Any, net: Any) -> Callable[..., Any]:
+    """Return the tree policy on a list of trees."""
+    policy = dynarl.batched(tree_program(lib, net))
+    return lambda trees: policy(dynarl.Each(trees))

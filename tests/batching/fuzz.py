@@ -21,15 +21,15 @@ import numpy as np
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import Ragged, batched, per_sample
-from dynarl.batching.batched import _MODES
+from dynarl.batching import Draws, Each, Ragged, batched, per_sample
 
 WIDTH = 4
 SAMPLES = 14
+MODES = ("auto", "hidden auto", "eager", "merge", "hidden merge", "loop")
 
 
 class Writer:
-    """Writes one random program: a Module `Program` with submodules, functions and a `forward(self, x, seq, flag)`."""
+    """Writes one random program: a Module `Program` with submodules, functions and a `forward(x, seq, flag, tree)`."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -46,6 +46,7 @@ class Writer:
         for i in range(3):
             self.sub(i)
         self.recursive()
+        self.walker()
         self.program()
         return "\n".join(self.lines) + "\n"
 
@@ -92,10 +93,31 @@ class Writer:
         self.write(1, "return deeper(net, net.c(v) * 1.5, depth - 1)")
         self.write(0, "")
 
+    def walker(self) -> None:
+        """A function over a tree of tuples, with a branch at some of its nodes."""
+        r = self.rng
+        self.write(0, "@per_sample" if r.random() < 0.3 else "")
+        self.write(0, "def node(net, v0, v1):")
+        self.write(1, "v2, s0, s1, n0, n1 = net.p, v0[0], v1.sum(), 0, 1")
+        self.block(1, r.randint(0, 2), 1, "vector", calls=False)
+        self.write(1, f"return net.{r.choice('abc')}(v0 + v1).tanh()")
+        self.write(0, "")
+        self.write(0, "def walk(net, tree, v):")
+        self.write(1, "if not isinstance(tree, tuple):")
+        self.write(2, r.choice(["return net.a(tree)", "return (tree * net.p).tanh()", "return tree + v"]))
+        self.write(1, "v = v * 0.5")
+        self.write(1, "for part in tree:")
+        self.write(2, "v = node(net, v, walk(net, part, v))")
+        if r.random() < 0.3:
+            self.write(2, f"if v[{r.randrange(WIDTH)}] > {abs(self.number())}:")
+            self.write(3, r.choice(["break", "return v * 0.5", "v = net.c(v)"]))
+        self.write(1, "return v")
+        self.write(0, "")
+
     def program(self) -> None:
         self.scope, self.loops = "top", 0
         kind = self.rng.choice(["vector", "pair", "dict", "numbers", "list"])
-        self.write(0, "def forward(x, seq, flag):")
+        self.write(0, "def forward(x, seq, flag, tree):")
         self.write(1, "v0, v1, v2, s0, s1, n0, n1 = net.a(x), x * 0.5, net.p, x[0], x.sum(), 0, 1")
         self.block(1, self.rng.randint(3, 7), 3, kind, calls=True)
         self.write(1, f"return {self.result(kind)}")
@@ -122,7 +144,9 @@ class Writer:
         plain = ["vector", "vector", "scalar", "count", "dispatch", "quiet", "pick"]
         nested = ["branch", "branch", "branch", "for", "while", "try", "early"] if nest else []
         more = (
-            ["sub", "sub", "recursion", "ragged", "feedback", "collect", "caught", "mutate"] if calls and nest else []
+            ["sub", "sub", "recursion", "ragged", "feedback", "collect", "caught", "mutate", "tree", "tree", "draw"]
+            if calls and nest
+            else []
         )
         if loop:
             plain += ["leave"]
@@ -273,6 +297,17 @@ class Writer:
     def do_recursion(self, d: int, *_: Any) -> None:
         self.write(d, f"{self.var('v')} = deeper(net, {self.var('v')}, {self.rng.randint(1, 3)})")
 
+    def do_tree(self, d: int, *_: Any) -> None:
+        self.write(d, f"{self.var('v')} = walk(net, tree, {self.vector(1)})")
+
+    def do_draw(self, d: int, *_: Any) -> None:
+        self.write(d, self.rng.choice([
+            f"{self.var('v')} = dynarl.randn({WIDTH}, dtype=dynarl.float64) * 0.5 + {self.var('v')}",
+            f"{self.var('s')} = dynarl.rand((), dtype=dynarl.float64)",
+            f"{self.var('n')} = int(dynarl.categorical(logits={self.var('v')}))",
+            f"while dynarl.rand(()) < 0.4: v0 = {self.vector(1)}",
+        ]))  # fmt: skip
+
     def do_ragged(self, d: int, nest: int, kind: str, calls: bool, loop: bool) -> None:
         choice = self.rng.random()
         if choice < 0.2:
@@ -377,6 +412,7 @@ class Built:
         self.x = rng.standard_normal((SAMPLES, WIDTH))
         self.sequences = [rng.standard_normal((n, WIDTH)) for n in rng.integers(1, 6, SAMPLES)]
         self.flag = rng.random(SAMPLES) < 0.4
+        self.trees = [tree_of(rng, int(rng.integers(1, 6))) for _ in range(SAMPLES)]
 
     def run(self, mode: str) -> tuple[list[np.ndarray], list[np.ndarray], str]:
         """Return (values, gradients of the input and of every parameter, explanation) in a mode, or alone."""
@@ -386,17 +422,17 @@ class Built:
         why = ""
         if mode == "alone":
             samples = [
-                leaves(self.forward(x[i], [dynarl.tensor(e) for e in seq], bool(self.flag[i])))
+                leaves(self.forward(x[i], [dynarl.tensor(e) for e in seq], bool(self.flag[i]), alone_of(self.trees[i])))
                 for i, seq in enumerate(self.sequences)
             ]
             outputs = [dynarl.stack(list(column)) for column in zip(*samples)]
         else:
             # a lambda hides the source from the rewrite: then branches stay apart until a scope ends
-            hidden = mode == "auto"
-            program = (
-                batched(lambda *args: self.forward(*args), mode=mode) if hidden else batched(self.forward, mode=mode)
-            )
-            outputs = leaves(program(x, Ragged(self.sequences), self.flag))
+            hidden = mode.startswith("hidden ")
+            forward = (lambda *args: self.forward(*args)) if hidden else self.forward
+            program = batched(forward, mode=mode.removeprefix("hidden "))
+            draws = Draws(self.seed, np.arange(SAMPLES), 0)
+            outputs = leaves(program(x, Ragged(self.sequences), self.flag, Each(self.trees), draws=draws))
             why = program.explain()
         rng = np.random.default_rng(1)
         floats = [out for out in outputs if out.dtype.kind == "f" and out.requires_grad]
@@ -405,6 +441,21 @@ class Built:
         sources = [x, *self.net.parameters()]
         gradients = [np.zeros(t.shape) if t.grad is None else t.grad.array.copy() for t in sources]
         return [out.detach().array.astype(float) for out in outputs], gradients, why
+
+
+def tree_of(rng: np.random.Generator, size: int) -> Any:
+    """Return a tree of nested tuples with `size` leaves [WIDTH]."""
+    if size == 1:
+        return rng.standard_normal(WIDTH)
+    first = int(rng.integers(1, size))
+    if size > 2 and rng.random() < 0.3:
+        return (tree_of(rng, 1), *(tree_of(rng, 1) for _ in range(size - 1)))
+    return tree_of(rng, first), tree_of(rng, size - first)
+
+
+def alone_of(tree: Any) -> Any:
+    """Return a tree whose leaves are tensors."""
+    return tuple(map(alone_of, tree)) if isinstance(tree, tuple) else dynarl.tensor(tree)
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -435,13 +486,14 @@ def check(seed: int, modes: tuple[str, ...] | None = None) -> Built:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         try:
             with mock.patch.multiple(dynarl.Tensor, argmax=_decided("argmax"), argmin=_decided("argmin")):
-                values, gradients, _ = built.run("alone")
+                # a sample alone draws other numbers than it does in a batch, by itself or not
+                values, gradients, _ = built.run("loop" if built.used["draw"] else "alone")
         except Exception:  # not a program that works on one sample, or rounding decides it
             values, gradients = [np.array(np.nan)], []
         if not all(np.isfinite(a).all() and np.abs(a).max(initial=0) < 1e6 for a in values + gradients):
             built.used["skipped"] += 1
             return built
-        for mode in modes or _MODES:
+        for mode in modes or MODES:
             try:
                 got, pulled, why = built.run(mode)
                 assert len(got) == len(values)

@@ -17,6 +17,20 @@ from dynarl.batching import PerSampleError, Ragged, batched, per_sample
 X = np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -0.2], [-2.0, 4.0]], np.float32)
 
 
+BATCHED = batched
+SPLITS = ("replay", "swallowed", "runaway", "no_cohorts", "name_the_samples", "keep_their_line")
+"""Tests, by a part of their names, of what happens only where samples run together."""
+
+
+@pytest.fixture(autouse=True, params=["eager", "merge", "loop"])
+def every_mode(request, monkeypatch):
+    """Let `batched` of this file mean each mode in turn, where a test names none."""
+    mode = request.param
+    if mode == "loop" and any(part in request.node.name for part in SPLITS):
+        pytest.skip("samples run one by one")
+    monkeypatch.setattr(sys.modules[__name__], "batched", lambda f, **options: BATCHED(f, **{"mode": mode, **options}))
+
+
 def line_with(text):
     """The line of this file that holds a text first."""
     with Path(__file__).open() as source:
@@ -44,6 +58,46 @@ def test_numpy_randomness_is_traced_to_its_line():
 
     with pytest.raises(PerSampleError, match=f"test_errors.py:{line_with('# draws for NumPy')} in inner"):
         batched(program)(X)
+
+
+RNG, STREAM = np.random.default_rng(0), random.Random(0)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def forward(self, x):
+        return x + self.rng.random()  # draws for a Module
+
+
+def draws_globally(x):
+    def inner():
+        return RNG.normal() + STREAM.random()  # draws for a global
+
+    return x * inner()
+
+
+@pytest.mark.parametrize(
+    ("program", "line"), [(Noisy(), "# draws for a Module"), (draws_globally, "# draws for a global")]
+)
+def test_generators_are_traced_to_their_line(program, line):
+    with pytest.raises(PerSampleError, match=rf"test_errors.py:{line_with(line)} in \w+, one draw for all"):
+        batched(program)(X)
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: dynarl.randn(2, generator=dynarl.Generator()), lambda: dynarl.zeros(2).uniform_()]
+)
+def test_draws_of_a_generator_of_the_engine(draw):
+    with pytest.raises(RuntimeError, match=r"numbers, drawn at .*test_errors.py:\d+ in .*, would be one draw for all"):
+        batched(lambda x: x + draw())(X)
+
+
+def test_draws_that_are_refused():
+    with pytest.raises(PerSampleError, match="randperm: not offered inside a per-sample program"):
+        batched(lambda x: x[dynarl.randperm(2)])(X)
 
 
 def test_state_on_a_module():
@@ -200,17 +254,27 @@ def test_shapes_that_differ_only_in_between():
     np.testing.assert_allclose(batched(program)(X).array, [3.0, -1.0, 0.1, -2.0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("view", [lambda b: b, lambda b: b[:, :1], lambda b: b.reshape(4, 1, 2), lambda b: b[:, None]])
 @pytest.mark.parametrize("array", [True, False])
-def test_the_whole_batch_beside_a_sample(array):
+def test_the_whole_batch_beside_a_sample(array, view):
     batch = X if array else dynarl.tensor(X)
+    other = view(batch)
 
     def program(x):
-        return x + batch  # the whole batch
+        return x + other  # the whole batch
 
     with pytest.raises(
         PerSampleError, match=f"add: the whole batch is used .*:{line_with('# the whole batch')} in program"
     ):
         batched(program)(batch)
+
+
+def test_one_row_of_the_batch_is_a_constant_like_others():
+    batch = dynarl.tensor(X)
+    np.testing.assert_allclose(batched(lambda x: x - batch[0])(batch).array, X - X[0])
+    table = dynarl.tensor(np.arange(12.0).reshape(6, 2))
+    rows = batched(lambda x: (x + table).sum())(table[1:5])
+    np.testing.assert_allclose(rows.array, (table.array[1:5, None] + table.array).sum((1, 2)))
 
 
 def test_changes_in_place():

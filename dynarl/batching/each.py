@@ -1,0 +1,146 @@
+"""Each: a batch of Python objects, such as trees, of which every sample has one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.ops.shape import stack
+from dynarl.autograd.tape import wrap
+from dynarl.batching.cohort import Cohort
+from dynarl.batching.deferred import done, lane_of, spec_of
+from dynarl.batching.lane import Lane
+
+__all__ = ["Each"]
+
+
+class Each:
+    """N Python objects, one for each sample: trees, graphs, records of nested tuples, lists, dicts and dataclasses.
+
+    Inside a per-sample program it is the sample's own object. Arrays and tensors in it are the sample's tensors;
+    numbers, strings and None stay what they are, for `if`, `len` and recursion to go by. Samples whose objects have
+    the same structure run together, and all of them side by side in `mode="merge"`, which "auto" chooses when
+    structures are many.
+    """
+
+    def __init__(self, objects: Sequence[Any]) -> None:
+        if len(objects) == 0:
+            raise ValueError("Each: needs at least one object, got none")
+        self.objects = list(objects)
+        found: list[list[Any]] = []
+        structures: dict[Any, int] = {}
+        self.group = np.empty(len(self.objects), np.int64)
+        members: list[list[int]] = []
+        for i, item in enumerate(self.objects):
+            key: list[Any] = []
+            leaves: list[Any] = []
+            _take_apart(item, key, leaves)
+            found.append(leaves)
+            g = self.group[i] = structures.setdefault(tuple(key), len(members))
+            if g == len(members):
+                members.append([])
+            members[g].append(i)
+        # arrays of one shape and dtype lie in one source, those of a group's samples and place side by side
+        self.position = np.empty(len(self.objects), np.int64)
+        self._parts: dict[Any, list[Any]] = {}
+        self._places: list[list[tuple[Any, int]]] = []
+        for group in members:
+            for place, i in enumerate(group):
+                self.position[i] = place
+            places = []
+            for column in zip(*[found[i] for i in group]):
+                first = column[0]
+                kind = tuple(first.shape), first.dtype
+                parts = self._parts.setdefault(kind, [])
+                places.append((kind, len(parts)))
+                parts.extend(column)
+            self._places.append(places)
+        self._sources: dict[Any, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def sources(self) -> dict[Any, Tensor]:
+        """Return the stacked arrays; kept where no gradient flows through them."""
+        made = {}
+        for kind, parts in self._parts.items():
+            source = self._sources.get(kind)
+            if source is None:
+                if all([part.__class__ is np.ndarray for part in parts]):
+                    source = self._sources[kind] = wrap(np.array(parts))
+                else:
+                    source = stack([part if isinstance(part, Tensor) else wrap(part) for part in parts])
+                    if source._node is None:
+                        self._sources[kind] = source
+            made[kind] = source
+        return made
+
+    def of_cohort(self, cohort: Cohort, rows: Any, sources: dict[Any, Tensor], *, deferred: bool) -> Any:
+        """Return the object of a cohort of samples `rows` whose objects are alike, its arrays as lanes."""
+        first = int(rows[0])
+        places = self._places[self.group[first]]
+        n = len(rows)
+        at = int(self.position[first])
+        positions = self.position[rows] if n > 1 else None
+        if positions is None or bool((positions[1:] - positions[:-1] == 1).all()):
+            if deferred:
+                specs = {kind: spec_of(source) for kind, source in sources.items()}
+                lanes = [lane_of(done(sources[k], cohort, start + at, specs[k]), cohort) for k, start in places]
+            else:
+                lanes = [Lane(sources[k][start + at : start + at + n], cohort) for k, start in places]
+        else:
+            lanes = [Lane(sources[k][start + positions], cohort) for k, start in places]
+        return _rebuilt(self.objects[first], iter(lanes))
+
+
+def _take_apart(item: Any, key: list[Any], leaves: list[Any]) -> None:
+    kind = item.__class__
+    if kind is tuple or kind is list:
+        key.append((kind, len(item)))
+        for part in item:
+            _take_apart(part, key, leaves)
+    elif kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
+        leaves.append(item)
+        key.append((tuple(item.shape), item.dtype))
+    elif kind in _PLAIN:
+        key.append((kind, item))
+    elif isinstance(item, dict):
+        key.append((kind, tuple(item)))
+        for part in item.values():
+            _take_apart(part, key, leaves)
+    elif dataclasses.is_dataclass(item) or isinstance(item, tuple):
+        key.append(kind)
+        for part in _fields(item):
+            _take_apart(part, key, leaves)
+    else:
+        key.append(id(item))
+
+
+def _fields(item: Any) -> Any:
+    return item if isinstance(item, tuple) else [getattr(item, field.name) for field in dataclasses.fields(item)]
+
+
+def _rebuilt(item: Any, lanes: Iterator[Any]) -> Any:
+    kind = item.__class__
+    if kind is tuple or kind is list:
+        return kind([_rebuilt(part, lanes) for part in item])
+    if kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
+        return next(lanes)
+    if kind in _PLAIN:
+        return item
+    if isinstance(item, dict):
+        return {name: _rebuilt(part, lanes) for name, part in item.items()}
+    if dataclasses.is_dataclass(item):
+        made = copy.copy(item)
+        for field in dataclasses.fields(item):
+            object.__setattr__(made, field.name, _rebuilt(getattr(item, field.name), lanes))
+        return made
+    return kind(*[_rebuilt(part, lanes) for part in item]) if isinstance(item, tuple) else item
+
+
+_PLAIN = frozenset((int, float, bool, str, type(None)))
