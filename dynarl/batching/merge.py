@@ -136,7 +136,7 @@ class Merger(Recorder):
 
     def _decide(self, path: Path, values: Any, going: bool) -> None:
         """Let a path go on with its number, or split it where samples' numbers differ."""
-        cohort, log = path.cohort, path.log
+        cohort, log, path.waiting = path.cohort, path.log, None
         if self.run.imposed is not None or self.run.recorder is not None:
             self.run.note(cohort, values)
         groups = split(values) if cohort.size > 1 else None

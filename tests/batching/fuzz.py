@@ -21,7 +21,7 @@ import numpy as np
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import Draws, Each, Ragged, batched, per_sample
+from dynarl.batching import Draws, Each, Ragged, Recorder, batched, per_sample
 
 WIDTH = 4
 SAMPLES = 14
@@ -414,7 +414,7 @@ class Built:
         self.flag = rng.random(SAMPLES) < 0.4
         self.trees = [tree_of(rng, int(rng.integers(1, 6))) for _ in range(SAMPLES)]
 
-    def run(self, mode: str) -> tuple[list[np.ndarray], list[np.ndarray], str]:
+    def run(self, mode: str, **paths: Any) -> tuple[list[np.ndarray], list[np.ndarray], str]:
         """Return (values, gradients of the input and of every parameter, explanation) in a mode, or alone."""
         for parameter in self.net.parameters():
             parameter.grad = None
@@ -432,7 +432,7 @@ class Built:
             forward = (lambda *args: self.forward(*args)) if hidden else self.forward
             program = batched(forward, mode=mode.removeprefix("hidden "))
             draws = Draws(self.seed, np.arange(SAMPLES), 0)
-            outputs = leaves(program(x, Ragged(self.sequences), self.flag, Each(self.trees), draws=draws))
+            outputs = leaves(program(x, Ragged(self.sequences), self.flag, Each(self.trees), draws=draws, **paths))
             why = program.explain()
         rng = np.random.default_rng(1)
         floats = [out for out in outputs if out.dtype.kind == "f" and out.requires_grad]
@@ -493,9 +493,17 @@ def check(seed: int, modes: tuple[str, ...] | None = None) -> Built:
         if not all(np.isfinite(a).all() and np.abs(a).max(initial=0) < 1e6 for a in values + gradients):
             built.used["skipped"] += 1
             return built
-        for mode in modes or MODES:
+        ways = (
+            ["hidden merge", "auto"] if seed % 2 else ["eager", "merge"]
+        )  # one records its paths, the other takes them
+        for mode in [*(modes or MODES), "paths"]:
             try:
-                got, pulled, why = built.run(mode)
+                if mode == "paths":
+                    recorder = Recorder(SAMPLES)
+                    built.run(ways[0], recorder=recorder)
+                    got, pulled, why = built.run(ways[1], paths=recorder.paths())
+                else:
+                    got, pulled, why = built.run(mode)
                 assert len(got) == len(values)
                 for g, e in zip(got, values):
                     assert g.shape == e.shape

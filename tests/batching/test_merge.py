@@ -8,7 +8,7 @@ import pytest
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import Draws, Each, batched, per_sample
+from dynarl.batching import Draws, Each, Recorder, batched, per_sample
 
 N, D = 48, 6
 
@@ -338,3 +338,31 @@ def test_anomalies_name_the_program_s_line():
 
     with dynarl.detect_anomaly(), pytest.raises(RuntimeError, match=rf"test_merge.py:{line_with('# makes a NaN')} in"):
         batched(program, mode="merge")(dynarl.tensor(some(N, D), requires_grad=True))
+
+
+def deciding(x):
+    @per_sample
+    def late(h):
+        return h * 2 if h[1] > 0.1 else h
+
+    y, k = late(x) + x * float(x[0].round()), 0
+    while float(dynarl.rand(())) < 0.5:
+        y, k = late(y) * 0.9, k + 1
+    return late(y.tanh()) * dynarl.bernoulli(x.sigmoid()), int(dynarl.categorical(logits=y)), k
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("merge", "eager"), ("eager", "merge"), ("loop", "merge"), ("merge", "loop")]
+)
+def test_paths_recorded_in_one_mode_are_taken_in_another(first, then):
+    x = some(N, D)
+    recorder = Recorder(N)
+    expected = batched(deciding, mode=first)(x, recorder=recorder, draws=Draws(1, np.arange(N), 0))
+    run = batched(deciding, mode=then)
+    run(x)  # kinds of calls are learned without a record
+    again = Recorder(N)
+    found = run(x, paths=recorder.paths(), recorder=again, draws=Draws(1, np.arange(N), 0))
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a.array, b.array, rtol=1e-9)
+    np.testing.assert_array_equal(recorder.steps, again.steps)
+    np.testing.assert_array_equal(recorder.paths().values, again.paths().values)
