@@ -11,7 +11,7 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.memory import line_of
 from dynarl.autograd.tape import wrap
-from dynarl.batching import rules as rules
+from dynarl.batching import function_rules as function_rules
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.each import Each
 from dynarl.batching.foreign import drawing_line, generators_of, state_of

@@ -84,11 +84,13 @@ def combinations():
             continue  # on a sample's tensor `y += 1` means y = y + 1: nothing changes in place
         for lanes in itertools.product([True, False], repeat=len(case.inputs)):
             if any(lanes) and (sum(lanes) in (1, len(lanes))):
-                yield pytest.param(case, lanes, id=f"{case.name}-{''.join('xs'[not lane] for lane in lanes)}")
+                for mode in ("auto", "merge") if all(lanes) else ("auto",):
+                    name = f"{case.name}-{''.join('xs'[not lane] for lane in lanes)}-{mode}"
+                    yield pytest.param(case, lanes, mode, id=name)
 
 
-@pytest.mark.parametrize(("case", "lanes"), list(combinations()))
-def test_rows_equal_samples(case, lanes):
+@pytest.mark.parametrize(("case", "lanes", "mode"), list(combinations()))
+def test_rows_equal_samples(case, lanes, mode):
     stacks = samples_of(case)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -97,7 +99,7 @@ def test_rows_equal_samples(case, lanes):
         except (ValueError, TypeError, IndexError, RuntimeError):
             pytest.skip("the samples give different shapes, or other values are not in its domain")
         try:
-            got, pulled = together(case, stacks, lanes, "auto")
+            got, pulled = together(case, stacks, lanes, mode)
         except (PerSampleError, TypeError, ValueError) as error:
             assert re.search(REFUSED, str(error)), error
             assert case in inplace.CASES or NOT_OFFERED.search(case.name), case.name

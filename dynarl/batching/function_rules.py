@@ -1,0 +1,207 @@
+"""Functions that look at raw arrays, under the hidden batch axis: most mean the same on the batch, an axis further."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.ops import elementwise, indexing, normalization, reduction, shape
+from dynarl.autograd.tape import lane_rules, wrap
+from dynarl.batching import index_rules
+from dynarl.batching.lane import Lane
+from dynarl.batching.rules import BY_ROW, Operands, aligned, by_row, promoted, shifted, state_error, where_rule
+from dynarl.batching.run import state
+from dynarl.nn import functional
+
+
+def on_rows(function: Any) -> Any:
+    """Make the rule of a function of aligned operands, computed on all rows at once."""
+
+    def compute(*operands: Any, **static: Any) -> Any:
+        return function(*operands, **static)
+
+    compute.__name__ = function.__name__
+
+    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+        return compute(*aligned(promoted(operands, lanes), lanes), **static)
+
+    state.rules[compute] = rule
+    BY_ROW.add(compute)
+    return lambda *args, **static: state.apply(compute, args, static)
+
+
+def on_axis(function: Any) -> Any:
+    """Make the rule of a function (input, dim, ...) that goes along an axis."""
+
+    def compute(*operands: Any, **static: Any) -> Any:
+        return function(*operands, **static)
+
+    compute.__name__ = function.__name__
+
+    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+        (x,), dim = operands, static.pop("dim")
+        if dim is None:
+            return compute(x.reshape(n, -1), dim=1, **static)
+        return compute(x, dim=shifted(dim, x.ndim - 1), **static)
+
+    state.rules[compute] = rule
+
+    def call(input: Any, dim: Any = None, *args: Any, **static: Any) -> Any:
+        names = ("keepdim",) if function is not reduction.argsort else ("descending", "stable")
+        static = {**dict(zip(names, args)), **static}
+        if function is reduction.argsort and dim is None:
+            dim = -1
+        return state.apply(compute, (input,), {"dim": dim, **static})
+
+    return call
+
+
+def each(function: Any) -> Any:
+    """Make the rule of a function that reads raw arrays: one sample after the other."""
+
+    def compute(*operands: Any, places: Any, fixed: Any, named: Any) -> Any:
+        tensors = iter(operands)
+        return function(*(next(tensors) if place else value for place, value in zip(places, fixed)), **named)
+
+    compute.__name__ = function.__name__
+    state.rules[compute] = by_row(compute)
+
+    def call(*args: Any, **named: Any) -> Any:
+        if any(value.__class__ is Lane for value in named.values()):
+            raise state_error(f"{function.__name__}: pass per-sample tensors by position")
+        places = [isinstance(a, (Lane, Tensor)) for a in args]
+        static = {"places": places, "fixed": args, "named": named}
+        return state.apply(compute, tuple(a for a, place in zip(args, places) if place), static)
+
+    return call
+
+
+def _one_hot(tensor: Any, num_classes: int = -1) -> Any:
+    if num_classes == -1:
+        raise ValueError("one_hot: inside a per-sample program num_classes must be given: samples differ")
+    return state.apply(_one_hot_op, (tensor,), {"num_classes": num_classes})
+
+
+def _one_hot_op(tensor: Any, *, num_classes: int) -> Any:
+    return indexing.one_hot(tensor, num_classes)
+
+
+def _embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    return state.apply(_embedding_op, (input, weight), {"padding_idx": padding_idx})
+
+
+def _embedding_op(input: Any, weight: Any, *, padding_idx: int | None) -> Any:
+    return functional.embedding(input, weight, padding_idx)
+
+
+def _rows_of_table(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    if lanes[1]:
+        return by_row(_embedding_op)(operands, lanes, n, static)
+    return _embedding_op(*operands, **static)
+
+
+def _trailing(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    """Normalisation over the last axes, with shared weights."""
+    op = normalization.layer_norm
+    return by_row(op)(operands, lanes, n, static) if any(lanes[1:]) or not lanes[0] else op(*operands, **static)
+
+
+state.rules[_embedding_op] = _rows_of_table
+state.rules[normalization.layer_norm] = _trailing
+
+
+def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    if input is None:
+        raise state_error("where: the indices of true elements differ in number by sample; loop, or use a mask")
+    return state.apply(_where_op, (condition, input, other), {})
+
+
+def _where_op(condition: Any, input: Any, other: Any) -> Any:
+    return elementwise.where(condition if isinstance(condition, Tensor) else wrap(np.asarray(condition)), input, other)
+
+
+state.rules[_where_op] = where_rule
+BY_ROW.add(_where_op)
+
+
+def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    return _where(mask, value, input)
+
+
+def _repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
+    if repeats.__class__ is Lane:  # right where samples repeat equally often
+        return _repeat_by_row(input, repeats, dim)
+    return state.apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
+
+
+def _repeat_op(input: Any, *, repeats: Any, dim: Any) -> Any:
+    return shape.repeat_interleave(input, repeats, dim)
+
+
+def _repeat_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x,), dim = operands, static["dim"]
+    if dim is None:
+        return shape.repeat_interleave(x.reshape(n, -1), static["repeats"], 1)
+    return shape.repeat_interleave(x, static["repeats"], shifted(dim, x.ndim - 1) % x.ndim)
+
+
+state.rules[_repeat_op] = _repeat_rule
+_repeat_by_row = each(shape.repeat_interleave)
+
+
+def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    return state.apply(_diagonal_op, (input,), {"offset": offset, "dims": (dim1, dim2)})
+
+
+def _diagonal_op(input: Any, *, offset: int, dims: tuple[int, int]) -> Any:
+    return shape.diagonal(input, offset, *dims)
+
+
+def _diagonal_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x,) = operands
+    return shape.diagonal(x, static["offset"], *shifted(static["dims"], x.ndim - 1))
+
+
+def _diag(input: Any, diagonal: int = 0) -> Any:
+    if input.ndim == 2:
+        return _diagonal(input, diagonal)
+    if input.ndim != 1:
+        raise ValueError(f"diag: expected a vector or a matrix, got shape {input.shape}")
+    return state.apply(_diag_op, (input,), {"offset": diagonal})
+
+
+def _diag_op(input: Any, *, offset: int) -> Any:
+    return shape.diag(input, offset)
+
+
+def _diag_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x,), offset = operands, static["offset"]
+    count = x.shape[1]
+    size, index = count + abs(offset), np.arange(count)
+    mask = np.zeros((count, size, size), x.dtype)
+    mask[index, index + max(0, -offset), index + max(0, offset)] = 1
+    return (x.reshape(n, count, 1, 1) * wrap(mask).to(x.device)).sum(1)
+
+
+state.rules.update({_diagonal_op: _diagonal_rule, _diag_op: _diag_rule})
+
+
+def _install() -> None:
+    names = (
+        "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
+        "bitwise_xor", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide",
+        "divide_whole", "isclose",
+    )  # fmt: skip
+    lane_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
+    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod", "cumprod"):
+        lane_rules[name] = on_axis(getattr(reduction, name))
+    lane_rules.update(index_rules.FUNCTIONS)
+    lane_rules.update(
+        one_hot=_one_hot, embedding=_embedding, where=_where, masked_fill=_masked_fill, diag=_diag, diagonal=_diagonal,
+        repeat_interleave=_repeat_interleave,
+    )  # fmt: skip
+
+
+_install()

@@ -1,0 +1,167 @@
+"""Indexing under the hidden batch axis: every sample picks, gathers and scatters at places of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.ops import indexing
+from dynarl.autograd.tape import wrap
+from dynarl.batching.lane import Lane
+from dynarl.batching.rules import Operands, shifted, state_error
+from dynarl.batching.run import state
+
+
+class _Hole:
+    """Marks where a tensor stood in an index."""
+
+
+_HOLE = _Hole()
+
+
+def _pick(*operands: Any, index: Any) -> Any:
+    raise TypeError("unreachable: _pick has a rule")
+
+
+def _pick_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    """x[index] of slices, new axes and tensors, where x or some of these are lanes."""
+    (x, *picks), index = operands, static["index"]
+    depth = max(p.ndim - lane for p, lane in zip(picks, lanes[1:]))
+    arrays = iter(
+        p.array.reshape(n if lane else 1, *(1,) * (depth - p.ndim + lane), *p.shape[lane:])
+        for p, lane in zip(picks, lanes[1:])
+    )
+    parts = [next(arrays) if part is _HOLE else part for part in index]
+    holes = [i for i, part in enumerate(index) if part is _HOLE]
+    lead = holes[0] if holes[-1] - holes[0] == len(holes) - 1 else 0  # dimensions before those of the tensors
+    if lanes[0]:  # NumPy puts the tensors' dimensions in front, beside the rows'
+        out = indexing.getitem(x, (np.arange(n).reshape(-1, *(1,) * depth), *parts))
+        order = [0, *range(1 + depth, 1 + depth + lead), *range(1, 1 + depth)]
+    else:
+        out = indexing.getitem(x, tuple(parts))
+        order = [lead, *range(lead)]
+    order += [d for d in range(out.ndim) if d not in order]
+    return out if order == sorted(order) else out.permute(*order)
+
+
+_pick.__name__ = "getitem"
+state.rules[_pick] = _pick_rule
+
+
+def _getitem(x: Any, index: Any) -> Any:
+    if indexing._is_basic(index):
+        return indexing._getitem(x, index=index)
+    parts = [
+        wrap(np.asarray(p)) if isinstance(p, (list, np.ndarray)) else p
+        for p in (index if isinstance(index, tuple) else (index,))
+    ]
+    tensors = [p for p in parts if isinstance(p, (Lane, Tensor))]
+    if any(p.dtype.kind == "b" for p in tensors):
+        return _masked(x, parts, tensors)
+    places = [k for k, p in enumerate(parts) if isinstance(p, (Lane, Tensor, int))]
+    together = places[-1] - places[0] == len(places) - 1
+    if together and not any(p.__class__ is Lane for p in tensors):
+        return indexing._getitem(x, index=tuple(p.array if isinstance(p, Tensor) else p for p in parts))
+    x, parts = _numbers_first(x, parts, together)
+    holes = tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)
+    return state.apply(_pick, (x, *(p for p in parts if isinstance(p, (Lane, Tensor)))), {"index": holes})
+
+
+def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:
+    if any(p.__class__ is Lane for p in tensors):
+        raise state_error(
+            "getitem: a mask would give each sample another shape; use where(), or a loop over the elements"
+        )
+    shared: list[Any] = []
+    for p in parts:  # a mask stands for the places where it is true
+        if isinstance(p, Tensor) and p.dtype.kind == "b":
+            shared += [wrap(i) for i in p.array.nonzero()]
+        else:
+            shared.append(p)
+    return _getitem(x, tuple(shared))
+
+
+def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[Any]]:
+    """Take numbers first, as PyTorch does (0-dim tensors too where slices stand between), and write `...` as slices."""
+    if any(p is Ellipsis for p in parts):
+        at = next(i for i, p in enumerate(parts) if p is Ellipsis)
+        used = sum(p is not None for p in parts) - 1
+        parts = [*parts[:at], *[slice(None)] * (x.ndim - used), *parts[at + 1 :]]
+    first = [p for p in parts if isinstance(p, int) or (not together and isinstance(p, (Lane, Tensor)) and not p.ndim)]
+    if len(first) == sum(isinstance(p, (Lane, Tensor, int)) for p in parts):
+        first = [p for p in first if isinstance(p, int)]  # the last tensors are for the caller
+    for p in reversed(first):
+        at = next(i for i, part in enumerate(parts) if part is p)
+        before = sum(part is not None for part in parts[:at])
+        x = _getitem(x, (*[slice(None)] * before, p))
+        parts = [*parts[:at], *parts[at + 1 :]]
+    return x, parts
+
+
+def _spread(operands: Operands, lanes: list[bool], n: int) -> Operands:
+    return [t if lane else t.expand((n, *t.shape)) for t, lane in zip(operands, lanes)]
+
+
+def _gather(input: Any, dim: int, index: Any) -> Any:
+    return state.apply(_gather_op, (input, index), {"dim": dim})
+
+
+def _gather_op(input: Any, index: Any, *, dim: int) -> Any:
+    return indexing.gather(input, dim, index)
+
+
+def _gather_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    x, index = _spread(operands, lanes, n)
+    return indexing.gather(x, shifted(static["dim"], x.ndim - 1), index)
+
+
+def _scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
+    src = value if src is None else src
+    if isinstance(src, (Lane, Tensor)):
+        return state.apply(_scatter_op, (input, index, src), {"dim": dim, "reduce": reduce})
+    return state.apply(_scatter_op, (input, index), {"dim": dim, "reduce": reduce, "value": src})
+
+
+def _scatter_op(*operands: Any, dim: int, reduce: str | None, value: Any = None) -> Any:
+    input, index, *src = operands
+    return indexing.scatter(input, dim, index, *src, value=value, reduce=reduce)
+
+
+def _scatter_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    x, index, *src = _spread(operands, lanes, n)
+    if src and src[0].ndim == 1:  # a number per sample
+        src = [src[0].reshape(n, *(1,) * (index.ndim - 1)).expand(index.shape)]
+    dim = shifted(static["dim"], x.ndim - 1)
+    return indexing.scatter(x, dim, index, *src, value=static.get("value"), reduce=static["reduce"])
+
+
+def _index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    return state.apply(_index_add_op, (input, index, source), {"dim": dim, "alpha": alpha})
+
+
+def _index_add_op(input: Any, index: Any, source: Any, *, dim: int, alpha: float) -> Any:
+    return indexing.index_add(input, dim, index, source, alpha=alpha)
+
+
+def _index_add_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x, source), index = _spread([operands[0], operands[2]], [lanes[0], lanes[2]], n), operands[1]
+    dim, alpha = shifted(static["dim"], x.ndim - 1) % x.ndim, static["alpha"]
+    if not lanes[1]:
+        return indexing.index_add(x, dim, index, source, alpha=alpha)
+    sizes = [n if d == 0 else index.shape[1] if d == dim else 1 for d in range(source.ndim)]
+    everywhere = index.reshape(sizes).expand(source.shape)
+    return indexing.scatter_add(x, dim, everywhere, source if alpha == 1 else source * alpha)
+
+
+state.rules.update({_gather_op: _gather_rule, _scatter_op: _scatter_rule, _index_add_op: _index_add_rule})
+FUNCTIONS: dict[str, Any] = {
+    "getitem": _getitem,
+    "gather": _gather,
+    "take_along_dim": lambda x, index, dim: _gather(x, dim, index),
+    "scatter": _scatter,
+    "scatter_add": lambda x, dim, index, src: _scatter(x, dim, index, src, reduce="add"),
+    "index_add": _index_add,
+}
+"""What takes the place of the functions of these names where they meet a per-sample tensor."""
