@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "nn": {"autograd", "optim"},
     "optim": {"autograd"},
     "distributions": {"autograd", "nn"},
-    "envs": {"seeding"},
-    "rollout": {"envs", "autograd"},
+    "envs": {"seeding", "rows"},
+    "rollout": {"envs", "autograd", "rows"},
     "agents": {
         "autograd",
         "batching",
@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "distributions",
         "envs",
         "rollout",
+        "rows",
         "checkpoint",
         "config",
         "identity",

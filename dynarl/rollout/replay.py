@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch
+from dynarl.rows import rows_nbytes
 
 __all__ = ["ReplayBuffer"]
 
@@ -84,10 +85,11 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays when full."""
+        """Memory of the arrays when full; observations of varying size count as far as they are there."""
         kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
         masks = 0 if self._mask is None or self._finals.mask is None else self._mask.nbytes + self._finals.mask.nbytes
-        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks
+        rows = rows_nbytes(self._obs) + rows_nbytes(self._finals.obs)
+        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks + rows
 
     # -- writing --------------------------------------------------------------------------------------------------
 
