@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.device import to_device, xp
+from dynarl.autograd.device import xp
 from dynarl.autograd.ops.segment import Segments
 from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort
@@ -73,10 +73,6 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def to(self, device: str) -> Ragged:
-        """Return the same sequences on a device; lengths stay with the host."""
-        return Ragged.packed(to_device(self.values.array, device), self.segments.lengths)
 
     def per_sample(self, cohort: Cohort) -> RaggedLane:
         """Return what one sample's program sees."""

@@ -3,8 +3,8 @@
 ========================  =======  =======================================================================
 ``dynarl/...``            optimum  without
 ========================  =======  =======================================================================
-``PickLargest-v0``        1        the elements' values: 0.34, any element there is
-``FollowLinks-v0``        1        the links: 0.41, the commonest colour among the nodes
+``PickLargest-v0``        1        the elements' numbers: 0.46, any slot there is
+``FollowLinks-v0``        1        the links: 0.61, the commonest colour of the other nodes
 ========================  =======  =======================================================================
 """
 
