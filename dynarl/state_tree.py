@@ -2,7 +2,7 @@
 
 Arrays leave the tree for a flat mapping, named by their path ("policy/net.0.weight"), and
 `{"$array": path}` stands in their place; `{"$float": "inf"}` stands for a float that JSON lacks, and
-`{"$rows": ...}` for an array of rows (see dynarl.rows). A key that begins with `$` is written with one more.
+`{"$rows": ...}` for an array of rows (see dynarl.ragged_rows). A key that begins with `$` is written with one more.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.rows import from_arrays, holds_rows, to_arrays
+from dynarl.ragged_rows import from_arrays, holds_rows, to_arrays
 
 __all__ = ["decode", "encode"]
 

@@ -23,8 +23,8 @@ from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
+from dynarl.ragged_rows import holds_rows, row_array
 from dynarl.rollout import play
-from dynarl.rows import holds_rows, row_array
 
 __all__ = ["Agent", "Evaluation", "Stop"]
 

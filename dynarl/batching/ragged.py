@@ -84,22 +84,23 @@ class RaggedLane:
 
     def __init__(self, ragged: Ragged, cohort: Cohort) -> None:
         self._steps = [Lane(wrap(step), cohort) for step in ragged.steps]
-        self._more = [Lane(wrap(ragged.lengths > t), cohort) for t in range(len(ragged.steps))]
+        # One more than there are steps: a sample decides to end as often whatever the longest of its batch is.
+        self._more = [Lane(wrap(ragged.lengths > t), cohort) for t in range(len(ragged.steps) + 1)]
         self._length = Lane(wrap(ragged.lengths), cohort)
 
     def __iter__(self) -> Iterator[Lane]:
-        for step, more in zip(self._steps, self._more):
+        for t, more in enumerate(self._more):
             if not more:
                 return
-            yield step
+            yield self._steps[t]
 
     def steps(self) -> Iterator[Callable[[], Any]]:
         """Yield for each step a function that returns its element, or END for a sample that has no more."""
-        for t in range(len(self._steps) + 1):
+        for t in range(len(self._more)):
             yield partial(self._step, t)
 
     def _step(self, t: int) -> Any:
-        return self._steps[t] if t < len(self._steps) and self._more[t] else END
+        return self._steps[t] if self._more[t] else END
 
     def __len__(self) -> int:
         return int(self._length)
@@ -108,7 +109,7 @@ class RaggedLane:
         index = index.__index__()
         if index < 0:
             index += len(self)
-        if index < 0 or index >= len(self._steps) or not self._more[index]:
+        if index < 0 or not self._more[min(index, len(self._steps))]:
             raise IndexError(f"Ragged: index {index} is beyond the end of a sequence")
         return self._steps[index]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dynarl.envs.info import InfoFields
 from dynarl.envs.ragged import split_batch
 from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
-from dynarl.rows import row_array
+from dynarl.ragged_rows import row_array
 from dynarl.seeding import derive_seed
 
 __all__ = ["Environments", "Ledger", "Step"]

@@ -15,7 +15,7 @@ from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
 from dynarl.envs.spaces import ObservationLayout, integer_range, is_ragged, observation_layout, parts_of
-from dynarl.rows import Row, row_array
+from dynarl.ragged_rows import RaggedRow, row_array
 
 __all__ = ["check_ragged", "example_rows", "row_of", "split_batch"]
 
@@ -46,13 +46,13 @@ def _feature_spaces(space: Any) -> list[tuple[str, Space[Any]]]:
     return [("parts", space)]
 
 
-def row_of(space: Space[Any], obs: Any) -> Row:
+def row_of(space: Space[Any], obs: Any) -> RaggedRow:
     """Return one observation, as the environment gave it, as a row.
 
     Raises ValueError naming the field for what does not fit the space: another shape or dtype, numbers that
     are not finite or outside a discrete space, edges and links that differ in number, links to no node.
     """
-    return Row(_parts(space, obs, "obs"))
+    return RaggedRow(_parts(space, obs, "obs"))
 
 
 def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
@@ -185,7 +185,7 @@ def split_batch(space: Any, obs: Any, rows: int) -> Iterator[Any]:
 
 def example_rows(space: Any, rows: int) -> NDArray[Any]:
     """Return valid rows [N] to try a network on: row i has i + 1 elements, nodes and links."""
-    return row_array(Row(_example(space, i + 1)) for i in range(rows))
+    return row_array(RaggedRow(_example(space, i + 1)) for i in range(rows))
 
 
 def _example(space: Any, size: int) -> Iterator[NDArray[Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.rows import row_array
+from dynarl.ragged_rows import row_array
 
 __all__ = [
     "ObservationLayout",
@@ -43,7 +43,7 @@ class ObservationLayout(NamedTuple):
 
     ``pack`` turns an observation as the environment returns it, single or batched, into that array;
     None where it already is one. ``lead`` (its second argument) is the shape of the batch. Observations of
-    varying size have dtype object: each is a `dynarl.rows.Row`.
+    varying size have dtype object: each is a `dynarl.ragged_rows.RaggedRow`.
     """
 
     space: Space[Any]

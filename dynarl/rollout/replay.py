@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch
-from dynarl.rows import rows_nbytes
 
 __all__ = ["ReplayBuffer"]
 

@@ -11,7 +11,7 @@ from dynarl import state_tree
 from dynarl.envs import SyncEnvironments, VectorEnvironments, check, make
 from dynarl.envs.ragged import example_rows, row_of
 from dynarl.envs.spaces import flat_size, observation_layout
-from dynarl.rows import Row, row_array
+from dynarl.ragged_rows import RaggedRow, row_array
 
 BOX, PAIR = spaces.Box(-1, 1, (2,), np.float32), spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (1,), np.float32)))
 GRAPH = spaces.Graph(BOX, spaces.Discrete(2))
@@ -233,7 +233,7 @@ def test_impossible_arguments(env_id, kwargs, message):
 
 
 def test_rows_are_compared_by_value():
-    one, same, other = (Row([np.array(values)]) for values in ([1, 2], [1, 2], [1, 3]))
-    assert one == same and one != other and one != 3 and repr(one) == "Row(int64[2])"
+    one, same, other = (RaggedRow([np.array(values)]) for values in ([1, 2], [1, 2], [1, 3]))
+    assert one == same and one != other and one != 3 and repr(one) == "RaggedRow(int64[2])"
     with pytest.raises(TypeError, match="unhashable"):
         hash(one)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dynarl import state_tree
 from dynarl.envs import SyncEnvironments, VectorEnvironments
+from dynarl.ragged_rows import RaggedRow, row_array
 from dynarl.rollout import Collector, PrioritizedReplay, ReplayBuffer
-from dynarl.rows import Row, row_array
 from tests.envs.scripted import MODES, Scripted
 from tests.rollout.test_boundaries import Linear, scripts
 from tests.rollout.test_replay import play
@@ -90,7 +90,7 @@ class Both:
 
     @staticmethod
     def as_rows(obs):
-        return row_array(Row([np.repeat(one[None], one[0] * 1e6 % 4, axis=0), one.copy()]) for one in obs)
+        return row_array(RaggedRow([np.repeat(one[None], one[0] * 1e6 % 4, axis=0), one.copy()]) for one in obs)
 
     def assert_alike(self, seed=1):
         assert len(self.rows) == len(self.numbers)
@@ -128,7 +128,7 @@ def test_replays_hold_rows_as_they_hold_numbers(cls, data):
 def test_memory_follows_the_data():
     def filled(length):
         replay, flags = ReplayBuffer(100, 1, ROWS, ACTION), np.zeros(1, bool)
-        obs = [row_array([Row([np.zeros((length, 4), np.float32)])]) for _ in range(301)]
+        obs = [row_array([RaggedRow([np.zeros((length, 4), np.float32)])]) for _ in range(301)]
         for now, after in pairwise(obs):
             replay.add(now, np.zeros(1, int), np.zeros(1), flags, flags, after)
         return replay.nbytes

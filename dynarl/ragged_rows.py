@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Row", "from_arrays", "holds_rows", "row_array", "rows_nbytes", "to_arrays"]
+__all__ = ["RaggedRow", "from_arrays", "holds_rows", "row_array", "rows_nbytes", "to_arrays"]
 
 
-class Row:
+class RaggedRow:
     """One observation of varying size: its ``parts``, arrays that nobody may write to."""
 
     __slots__ = ("parts",)
@@ -31,17 +31,17 @@ class Row:
         return sum(part.nbytes for part in self.parts)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Row) or len(other.parts) != len(self.parts):
+        if not isinstance(other, RaggedRow) or len(other.parts) != len(self.parts):
             return NotImplemented
         return all(np.array_equal(mine, theirs) for mine, theirs in zip(self.parts, other.parts))
 
     __hash__ = None  # type: ignore[assignment]  # compared by value
 
     def __repr__(self) -> str:
-        return f"Row({', '.join(f'{part.dtype}{list(part.shape)}' for part in self.parts)})"
+        return f"RaggedRow({', '.join(f'{part.dtype}{list(part.shape)}' for part in self.parts)})"
 
 
-def row_array(rows: Iterable[Row]) -> NDArray[Any]:
+def row_array(rows: Iterable[RaggedRow]) -> NDArray[Any]:
     """Return rows as an array [N] of dtype object."""
     found = list(rows)
     array = np.empty(len(found), object)
@@ -53,12 +53,14 @@ def rows_nbytes(array: NDArray[Any]) -> int:
     """Return the bytes of the rows that an array holds, each counted once; 0 for arrays of numbers."""
     if array.dtype != object:
         return 0
-    return sum({id(row): row.nbytes for row in array.reshape(-1) if isinstance(row, Row)}.values())
+    return sum({id(row): row.nbytes for row in array.reshape(-1) if isinstance(row, RaggedRow)}.values())
 
 
 def holds_rows(array: NDArray[Any]) -> bool:
     """Say whether an object array holds rows alone, but for places never written to (0 or None)."""
-    return all(isinstance(one, Row) or one is None or (type(one) is int and one == 0) for one in array.reshape(-1))
+    return all(
+        isinstance(one, RaggedRow) or one is None or (type(one) is int and one == 0) for one in array.reshape(-1)
+    )
 
 
 def to_arrays(array: NDArray[Any]) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def to_arrays(array: NDArray[Any]) -> dict[str, Any]:
     numbers, one after the other) and ``shapes/k`` [rows, ndim].
     """
     flat = array.reshape(-1)
-    held = np.array([isinstance(row, Row) for row in flat], np.bool_)
+    held = np.array([isinstance(row, RaggedRow) for row in flat], np.bool_)
     rows = [row for row, is_row in zip(flat, held) if is_row]
     state: dict[str, Any] = {"shape": np.array(array.shape, np.int64), "held": held, "values": {}, "shapes": {}}
     for k, parts in enumerate(zip(*(row.parts for row in rows))):
@@ -87,5 +89,5 @@ def from_arrays(state: Mapping[str, Any]) -> NDArray[Any]:
         ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))[:-1]
         pieces = np.split(np.asarray(values), ends)
         columns.append([np.array(piece).reshape(shape) for piece, shape in zip(pieces, shapes.tolist())])
-    array[held] = row_array(map(Row, zip(*columns)))
+    array[held] = row_array(map(RaggedRow, zip(*columns)))
     return array.reshape([int(n) for n in state["shape"]])
