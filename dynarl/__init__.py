@@ -16,7 +16,7 @@ from dynarl import autograd as autograd
 from dynarl.autograd import *  # noqa: F403
 from dynarl.autograd.dtypes import bool_ as bool  # noqa: F401
 from dynarl.autograd.dtypes import result_type as result_type
-from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
+from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, segment, shape
 from dynarl.autograd.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ _FUNCTIONS = {
     indexing: (
         "gather scatter scatter_add index_select index_add take take_along_dim masked_fill masked_select nonzero"
     ),
+    segment: "segment_sum segment_mean segment_max segment_softmax segment_expand Segments",
     inplace: "lerp addcmul addcdiv",
 }
 for _module, _names in _FUNCTIONS.items():
@@ -58,7 +59,7 @@ clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
 swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
 del _bound, _module, _names, _name
 
-_BATCHING = ("batched", "per_sample", "Ragged", "Each", "categorical", "PerSampleError")
+_BATCHING = ("batched", "per_sample", "Ragged", "RaggedGraph", "Each", "categorical", "PerSampleError")
 _LAZY = ("batching", "nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
 
 

@@ -50,6 +50,9 @@ def describe_space(space: Any) -> dict[str, Any]:
     if kind == "Tuple":
         return {"space": kind, "spaces": [describe_space(item) for item in space]}
     described: dict[str, Any] = {"space": kind}
+    for field in ("feature_space", "node_space", "edge_space"):  # of a Sequence, of a Graph
+        if (inner := getattr(space, field, None)) is not None:
+            described[field] = describe_space(inner)
     for field in ("n", "nvec", "start", "low", "high"):
         if (value := getattr(space, field, None)) is not None:
             described[field] = _bounds(np.asarray(value))

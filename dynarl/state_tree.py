@@ -1,8 +1,8 @@
 """A state as JSON and arrays: the one form of it that needs no pickle.
 
 Arrays leave the tree for a flat mapping, named by their path ("policy/net.0.weight"), and
-`{"$array": path}` stands in their place; `{"$float": "inf"}` stands for a float that JSON lacks. A key
-that begins with `$` is written with one more.
+`{"$array": path}` stands in their place; `{"$float": "inf"}` stands for a float that JSON lacks, and
+`{"$rows": ...}` for an array of rows (see dynarl.ragged_rows). A key that begins with `$` is written with one more.
 """
 
 import math
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from dynarl.ragged_rows import from_arrays, holds_rows, to_arrays
 
 __all__ = ["decode", "encode"]
 
@@ -23,6 +25,8 @@ def encode(value: Any, path: str, arrays: dict[str, Any] | None) -> Any:
     """Return `value` as JSON; arrays go to `arrays` under their path (None: arrays are refused)."""
     if value is None or isinstance(value, (bool, str)):
         return value
+    if isinstance(value, np.ndarray) and value.dtype == object and arrays is not None and holds_rows(value):
+        return {"$rows": encode(to_arrays(value), path, arrays)}
     if isinstance(value, (np.ndarray, np.generic)):
         return _encode_array(np.asarray(value), path, arrays)
     if isinstance(value, int):
@@ -62,6 +66,8 @@ def decode(value: Any, arrays: Mapping[str, Any]) -> Any:
         return arrays[value["$array"]]
     if value.keys() == {"$float"}:
         return float(value["$float"])
+    if value.keys() == {"$rows"}:
+        return from_arrays(decode(value["$rows"], arrays))
     return {_unescape_key(key): decode(item, arrays) for key, item in value.items()}
 
 

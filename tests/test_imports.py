@@ -20,8 +20,8 @@ MAY_IMPORT = {
     "nn": {"autograd", "optim"},
     "optim": {"autograd"},
     "distributions": {"autograd", "nn"},
-    "envs": {"seeding"},
-    "rollout": {"envs", "autograd"},
+    "envs": {"seeding", "ragged_rows"},
+    "rollout": {"envs", "autograd", "ragged_rows"},
     "agents": {
         "autograd",
         "batching",
@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "distributions",
         "envs",
         "rollout",
+        "ragged_rows",
         "checkpoint",
         "config",
         "identity",

@@ -77,7 +77,7 @@ def test_distributions(name, device):
         close(there, here)
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "dynarl/PickLargest-v0", "dynarl/FollowLinks-v0"])
 def test_ppo(env, device):
     """The same first fragment and update as on the CPU: same seeds, same steps."""
     settings = {"num_envs": 2, "num_steps": 32, "batch_size": 32, "num_epochs": 2, "seed": 3}
@@ -89,7 +89,7 @@ def test_ppo(env, device):
     for name in here:
         assert str(there[name].device).startswith(device)
         close(there[name], here[name])
-    obs = np.zeros(agents[0].observation_space.shape, np.float32)
+    obs = agents[0].any_obs(2)
     actions = [a.predict(obs, deterministic=True)[0] for a in agents]
     assert type(actions[0]) is type(actions[1])
     np.testing.assert_allclose(*actions, rtol=1e-4, atol=1e-5)

@@ -23,6 +23,7 @@ from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
+from dynarl.ragged_rows import holds_rows, row_array
 from dynarl.rollout import play
 
 __all__ = ["Agent", "Evaluation", "Stop"]
@@ -154,8 +155,11 @@ class Agent:
         actions draw from a stream of their own.
         """
         layout = self.layout
-        single = _is_single(self.observation_space, obs, layout)
-        batch = _stored(self.observation_space, obs, layout, single)
+        if layout.dtype == object:
+            batch, single = _rows(self.observation_space, obs, layout)
+        else:
+            single = _is_single(self.observation_space, obs, layout)
+            batch = _stored(self.observation_space, obs, layout, single)
         noise = None if deterministic else self._predict_noise(len(batch))
         masks = self._masks(action_mask, single)
         if self.stateful is None:
@@ -342,6 +346,20 @@ def _stored(space: Any, obs: Any, layout: Any, single: bool) -> NDArray[Any]:
         return packed[None] if single else packed
     array = np.asarray(obs, dtype=layout.dtype)
     return array[None] if single else array
+
+
+def _rows(space: Any, obs: Any, layout: Any) -> tuple[NDArray[Any], bool]:
+    """Return observations of varying size as rows [N], and whether it was one alone."""
+    if isinstance(obs, np.ndarray) and obs.dtype == object and holds_rows(obs):
+        return obs, False
+    try:
+        return row_array([layout.pack(obs, ())]), True
+    except ValueError as error:
+        try:
+            batch: NDArray[Any] = layout.pack(obs, (len(_first_leaf(space, obs)[1]),))
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ValueError(f"predict: obs must lie in its space, or be a batch of such: {error}") from None
+        return batch, False
 
 
 def _first_leaf(space: Any, obs: Any) -> tuple[Any, Any]:

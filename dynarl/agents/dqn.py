@@ -27,6 +27,7 @@ from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.q_networks import QNetwork
+from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import no_grad, philox
@@ -297,6 +298,8 @@ class DQN(Agent):
 
     def network_input(self, obs: NDArray[Any]) -> Any:
         """Return stored observations [B, ...] as the networks' input, encoded and on their device."""
+        if self.layout.dtype == object:
+            return ragged_input(self.layout.space, obs, self.device)
         encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 

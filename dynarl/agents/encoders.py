@@ -15,7 +15,7 @@ from dynarl import nn
 from dynarl.autograd import Tensor, no_grad, zeros
 from dynarl.autograd.ops.conv import conv2d_relu
 from dynarl.autograd.ops.shape import cat
-from dynarl.envs.spaces import flat_size, parts_of
+from dynarl.envs.spaces import flat_size, is_ragged, parts_of
 
 __all__ = ["MixedEncoder", "NatureCNN", "ResidualCNN", "TextEncoder", "features_for", "is_image"]
 
@@ -38,10 +38,13 @@ def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module |
     """Return the network for observations of a space, None where numbers alone are to be seen.
 
     `encoder` "nature" and "residual" name the network of images; "auto" is the first where images are large
-    enough for it; "none" gives pixels as numbers. Raises ValueError for an unknown one.
+    enough for it; "none" gives pixels as numbers. Sequences and Graphs always get their network (see
+    `dynarl.agents.ragged_encoders`). Raises ValueError for an unknown name.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: must be one of {', '.join(ENCODERS)}, got {encoder!r}")
+    if is_ragged(space):
+        return _ragged_encoder(space, encoder)
     if encoder == "none":
         return None
     if is_image(space):
@@ -53,6 +56,14 @@ def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module |
     ):
         return MixedEncoder(space, encoder)
     return None
+
+
+def _ragged_encoder(space: Any, encoder: str) -> nn.Module:
+    from dynarl.agents.ragged_encoders import GraphEncoder, PartsEncoder, SetEncoder
+
+    kinds: dict[type, Any] = {spaces.Sequence: SetEncoder, spaces.Graph: GraphEncoder}
+    made: nn.Module = kinds.get(type(space), PartsEncoder)(space, encoder=encoder)
+    return made
 
 
 def _image_encoder(space: Any, encoder: str) -> nn.Module:

@@ -27,6 +27,7 @@ from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_lo
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.ppo_config import PPOConfig
 from dynarl.agents.programs import PolicyLike, Program, make_policy
+from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.recurrent import RecurrentActorCritic
 from dynarl.agents.returns import explained_variance, gae
 from dynarl.agents.sequences import Sequences
@@ -37,6 +38,7 @@ from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer, RewardNormalizer
+from dynarl.envs.ragged import example_rows
 from dynarl.envs.spaces import action_layout, encode
 from dynarl.rollout import Batch, Collector, Fragment, StatefulCollector
 from dynarl.seeding import derive_seed
@@ -82,6 +84,8 @@ class PPO(Agent):
                 f"batch_size: {cfg.batch_size} is larger than the {rows} transitions of an iteration "
                 f"({cfg.num_steps} steps x {self.envs.num_envs} environments)"
             )
+        if cfg.normalize_obs and self.layout.dtype == object:
+            raise ValueError(f"normalize_obs: not for observations of varying size, got {self.observation_space}")
         given = cfg.policy if policy is None else policy
         init = derive_seed(seed, "init", bits=63)
         if given is not None:
@@ -148,7 +152,7 @@ class PPO(Agent):
         return Stateful(self, program, sequence_length=length, record_paths=cfg.record_paths)
 
     def _encoder(self) -> nn.Module | None:
-        """Return the network that images and text need before actor and critic."""
+        """Return the network that images, text, sets and graphs need before actor and critic."""
         encoder = features_for(self.observation_space, self.config.encoder)
         if encoder is not None and self.config.normalize_obs:
             raise ValueError(
@@ -161,10 +165,20 @@ class PPO(Agent):
 
     def network_input(self, obs: NDArray[Any]) -> Any:
         """Return stored observations [B, ...] as the policy's input: normalised, encoded, on its device."""
+        if self.layout.dtype == object:
+            return ragged_input(self.layout.space, obs, self.device)
         if self.obs_normalizer is not None:
             obs = self.obs_normalizer(obs)
         encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
+
+    def kept_input(self, obs: NDArray[Any]) -> Any:
+        """Return what learning keeps of stored observations [B, ...] for all epochs: rows are put together later."""
+        return obs if self.layout.dtype == object else self.network_input(obs).array
+
+    def learning_input(self, kept: Any) -> Any:
+        """Return the policy's input made of part of what `kept_input` returned."""
+        return self.network_input(kept) if self.layout.dtype == object else wrap(kept)
 
     def act(
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
@@ -278,7 +292,9 @@ class PPO(Agent):
         if self.sequences is not None:
             log_prob, value, entropy = self.sequences.evaluate(minibatch, with_entropy=with_entropy)
         else:
-            distribution, value = self.policy(wrap(minibatch.input), *self._mask_input(minibatch.get("action_mask")))
+            distribution, value = self.policy(
+                self.learning_input(minibatch.input), *self._mask_input(minibatch.get("action_mask"))
+            )
             log_prob = distribution.log_prob(wrap(minibatch.action))
         advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
@@ -303,7 +319,7 @@ class PPO(Agent):
         names = ["action", "log_prob", "advantages", "returns", "value"]
         names += ["action_mask"] if "action_mask" in rows else []
         batch = Batch({name: to_device(rows[name], self.device) for name in names})
-        batch["input"] = self.network_input(rows.obs).array
+        batch["input"] = self.kept_input(rows.obs)
         if self.action_shape:  # as the distribution samples them: one row of numbers each
             batch["action"] = batch.action.reshape(len(batch.action), -1)
         batch["action"] = self.learned_action(batch.action)
@@ -332,8 +348,8 @@ class PPO(Agent):
             yield batch
             return
         for index in np.array_split(rng.permutation(rows), count):
-            index = to_device(index, self.device)
-            yield Batch({name: array.take(index, axis=0) for name, array in batch.items()})
+            at = to_device(index, self.device)
+            yield Batch({n: a.take(index if a.dtype == object else at, axis=0) for n, a in batch.items()})
 
     def _kl_reached(self, found: list[dict[str, float]]) -> bool:
         if found[-1].get("stopped"):
@@ -374,6 +390,8 @@ class PPO(Agent):
 
     def any_obs(self, rows: int) -> NDArray[Any]:
         """Return valid stored observations [rows, ...]."""
+        if self.layout.dtype == object:
+            return example_rows(self.layout.space, rows)
         return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:

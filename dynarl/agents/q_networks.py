@@ -12,12 +12,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn
-from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, features_size
+from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, made_features
 from dynarl.autograd import Parameter, Tensor, empty
 from dynarl.autograd.device import to_device
 from dynarl.autograd.ops.affine import linear
 from dynarl.autograd.tape import wrap
-from dynarl.envs.spaces import flat_size
 
 __all__ = ["NoisyLinear", "QNetwork"]
 
@@ -76,11 +75,7 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_actions, self.num_atoms, self.duelling = num_actions, num_atoms, duelling
-        size = flat_size(observation_space)
-        self.features = None
-        if features is not None:
-            self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            size = features_size(self.features, observation_space)
+        self.features, size = made_features(features, observation_space)
         layer = NoisyLinear if noisy else nn.Linear
         shared = len(hidden_sizes) - 1 if duelling else len(hidden_sizes)
         trunk = (size, *hidden_sizes[: max(shared, 0)])

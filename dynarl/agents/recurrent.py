@@ -8,11 +8,10 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.policies import FORBIDDEN, ActorCritic, FeaturesFactory, features_size
+from dynarl.agents.policies import FORBIDDEN, ActorCritic, FeaturesFactory, made_features
 from dynarl.autograd import Tensor, zeros
 from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.ops.recurrent import gru_cell, lstm_cell
-from dynarl.envs.spaces import flat_size
 from dynarl.rollout import Feedback
 
 __all__ = ["RecurrentActorCritic"]
@@ -51,11 +50,7 @@ class RecurrentActorCritic(nn.Module):
             inside, action_space, hidden_sizes=hidden_sizes, activation=activation,
             orthogonal_init=orthogonal_init, log_std_init=log_std_init,
         )  # fmt: skip
-        self.features = None
-        inputs = flat_size(observation_space)
-        if features is not None:
-            self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            inputs = features_size(self.features, observation_space)
+        self.features, inputs = made_features(features, observation_space)
         self.actor_memory, self.critic_memory = (kinds[recurrent](inputs, self.size) for _ in range(2))
         if orthogonal_init:
             for name, parameter in (*self.actor_memory.named_parameters(), *self.critic_memory.named_parameters()):
@@ -76,11 +71,15 @@ class RecurrentActorCritic(nn.Module):
         return self._distribution(self.heads.actor(actor[0]), feedback.action_mask), value, (actor, critic)
 
     def sequence(self, obs: Tensor, state: Any, feedback: Feedback) -> tuple[Any, Tensor]:
-        """Return distribution and value over the T * N rows of encoded observations [T, N, ...]."""
-        steps, rows = obs.shape[:2]
-        x = obs
+        """Return distribution and value over the T * N rows of encoded observations [T, N, ...].
+
+        Observations of varying size come as the T * N rows they are.
+        """
+        steps, rows = feedback.episode_start.shape
+        x: Any = obs
         if self.features is not None:
-            x = self.features(obs.reshape(steps * rows, *obs.shape[2:])).reshape(steps, rows, -1)
+            flat = obs.reshape(steps * rows, *obs.shape[2:]) if isinstance(obs, Tensor) else obs
+            x = self.features(flat).reshape(steps, rows, -1)
         reset = feedback.episode_start
         outputs = []
         for memory, first in zip((self.actor_memory, self.critic_memory), state):

@@ -25,6 +25,7 @@ from dynarl import nn, optim
 from dynarl.agents import sac_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.sac_config import SACConfig
 from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
 from dynarl.agents.sac_networks import make_networks
@@ -109,6 +110,9 @@ class SAC(Agent):
 
         With networks for features the observations keep their shape.
         """
+        if self.layout.dtype == object:
+            inputs: Tensor = ragged_input(self.layout.space, obs, self.device)
+            return inputs
         encoded = encode(self.layout.space, obs, flatten=self.critics.features is None)
         return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 

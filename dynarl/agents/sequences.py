@@ -38,7 +38,7 @@ class Sequences:
         agent, (steps, rows) = self.agent, fragment["valid"].shape
         names = ("log_prob", "advantages", "returns", "value", "valid")
         batch = Batch({name: self._cut(fragment[name]) for name in names})
-        flat = agent.network_input(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:])).array
+        flat = agent.kept_input(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:]))
         batch["input"] = self._cut(flat.reshape(steps, rows, *flat.shape[1:]))
         action = fragment.action.reshape(steps, rows, -1) if agent.action_shape else fragment.action
         batch["action"] = self._cut(agent.learned_action(action))
@@ -53,7 +53,7 @@ class Sequences:
         """Return some sequences: rows that count flat [B], the rest [L, n, ...]."""
         valid = batch.valid[:, which]
         found = Batch({name: batch[name][:, which][valid] for name in ("log_prob", "advantages", "returns", "value")})
-        found["input"] = batch.input[:, to_device(which, self.agent.device)]
+        found["input"] = batch.input[:, which if batch.input.dtype == object else to_device(which, self.agent.device)]
         found["action"] = batch.action[:, which]
         found["feedback"] = batch.feedback.map(lambda column: np.ascontiguousarray(column[:, which]))
         found["state"] = map_state(lambda leaf: leaf[which], batch.state)
@@ -69,7 +69,9 @@ class Sequences:
         feedback = minibatch.feedback.map(wrap)
         state, policy = map_state(wrap, minibatch.state), self.stateful.program.module
         if not self.stateful.program.per_sample and hasattr(policy, "sequence"):
-            distribution, value = policy.sequence(wrap(minibatch.input), state, feedback)
+            rows = minibatch.input.dtype == object  # of varying size come as the T * N they are
+            inputs = self.agent.learning_input(minibatch.input.reshape(-1) if rows else minibatch.input)
+            distribution, value = policy.sequence(inputs, state, feedback)
             log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
             entropy = distribution.entropy() if with_entropy else None
         else:
@@ -91,7 +93,7 @@ class Sequences:
             draws = stateful.draws(Rows(*(column[t] for column in minibatch.at)))
             path = None if minibatch.paths is None else minibatch.paths[t]
             said = feedback.map(itemgetter(t))
-            out = program(wrap(minibatch.input[t]), state, said, draws=draws, paths=path)
+            out = program(self.agent.learning_input(minibatch.input[t]), state, said, draws=draws, paths=path)
             if program.per_sample:
                 stateful.compute.add("learning", program.last)
             distribution, value, state = out[0], out[1].reshape(-1), map_state(kept, state, out[2])
@@ -115,7 +117,7 @@ class Sequences:
             return part
         if isinstance(part, Feedback):
             return part.map(lambda column: to_device(column, self.agent.device))
-        return map_state(lambda leaf: to_device(leaf, self.agent.device), part)
+        return map_state(lambda leaf: leaf if leaf.dtype == object else to_device(leaf, self.agent.device), part)
 
 
 def _reset(start: Tensor, leaf: Tensor, first: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from dynarl.batching.batched import Batched, batched
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.each import Each
 from dynarl.batching.paths import Paths, Recorder
-from dynarl.batching.ragged import Ragged
+from dynarl.batching.ragged import Ragged, RaggedGraph
 from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
 from dynarl.batching.scope import per_sample
 from dynarl.batching.trees import register_node
@@ -16,6 +16,7 @@ __all__ = [
     "Paths",
     "PerSampleError",
     "Ragged",
+    "RaggedGraph",
     "Recorder",
     "batched",
     "bernoulli",

@@ -1,19 +1,22 @@
-"""Ragged: a batch of sequences of different lengths."""
+"""Ragged: a batch of sequences of different lengths, and RaggedGraph: a batch of graphs of different sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.device import xp
+from dynarl.autograd.ops.segment import Segments
 from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 
-__all__ = ["END", "Ragged", "RaggedLane"]
+__all__ = ["END", "Ragged", "RaggedGraph", "RaggedLane"]
 
 END: Any = type("End", (), {})()
 """Stands for the element after a sequence's last."""
@@ -25,6 +28,9 @@ class Ragged:
     Inside a per-sample program it is a sequence of the sample's own L_i elements: `for x in sequence`, `len`,
     `sequence[i]`, `sequence[-1]`. Samples part where a sequence ends; lengths are known to the host, so nothing waits
     for a device.
+
+    Outside, `values` [total, ...] has all elements one after the other and `segments` says which are whose, for
+    operations on all at once: `dynarl.segment_sum(ragged.values, ragged.segments)`. Nothing is padded for those.
     """
 
     def __init__(self, sequences: Sequence[Any]) -> None:
@@ -34,11 +40,36 @@ class Ragged:
         shapes = {a.shape[1:] for a in arrays}
         if len(shapes) > 1 or any(a.ndim == 0 for a in arrays):
             raise ValueError(f"Ragged: sequences must be [L_i, ...] with one element shape, got {sorted(shapes)}")
-        self.lengths = np.array([len(a) for a in arrays])
-        top = max(1, int(self.lengths.max()))
-        self.steps = np.zeros((top, len(arrays), *arrays[0].shape[1:]), np.result_type(*arrays))
-        for i, a in enumerate(arrays):
-            self.steps[: len(a), i] = a
+        self._set(np.concatenate(arrays), np.array([len(a) for a in arrays]))
+
+    @classmethod
+    def packed(cls, values: Any, lengths: Any) -> Ragged:
+        """Return the sequences whose elements stand in `values` [total, ...], an array, `lengths` [N] of them each."""
+        ragged = cls.__new__(cls)
+        ragged._set(values, lengths)
+        if len(values) != ragged.segments.total:
+            raise ValueError(f"Ragged: lengths add up to {ragged.segments.total} elements, got {len(values)}")
+        return ragged
+
+    def _set(self, values: Any, lengths: Any) -> None:
+        self.values: Tensor = wrap(values)
+        self.segments = Segments(lengths)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The lengths [N]."""
+        lengths: NDArray[np.int64] = self.segments.lengths
+        return lengths
+
+    @cached_property
+    def steps(self) -> Any:
+        """Element t of every sequence in row t, [longest, N, ...]; what is beyond an end is 0."""
+        values = self.values.array
+        rows, inside = self.segments.padded
+        if len(values) == 0:
+            return xp(values).zeros((1, *rows.shape[:1], *values.shape[1:]), dtype=values.dtype)
+        inside = xp(values).asarray(inside.T.reshape(*inside.T.shape, *[1] * (values.ndim - 1)))
+        return xp(values).where(inside, values[xp(values).asarray(rows.T)], values.dtype.type(0))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -53,29 +84,55 @@ class RaggedLane:
 
     def __init__(self, ragged: Ragged, cohort: Cohort) -> None:
         self._steps = [Lane(wrap(step), cohort) for step in ragged.steps]
-        self._more = [Lane(wrap(ragged.lengths > t), cohort) for t in range(len(ragged.steps))]
+        # One more than there are steps: a sample decides to end as often whatever the longest of its batch is.
+        self._more = [Lane(wrap(ragged.lengths > t), cohort) for t in range(len(ragged.steps) + 1)]
         self._length = Lane(wrap(ragged.lengths), cohort)
 
     def __iter__(self) -> Iterator[Lane]:
-        for step, more in zip(self._steps, self._more):
+        for t, more in enumerate(self._more):
             if not more:
                 return
-            yield step
+            yield self._steps[t]
 
     def steps(self) -> Iterator[Callable[[], Any]]:
         """Yield for each step a function that returns its element, or END for a sample that has no more."""
-        for t in range(len(self._steps) + 1):
+        for t in range(len(self._more)):
             yield partial(self._step, t)
 
     def _step(self, t: int) -> Any:
-        return self._steps[t] if t < len(self._steps) and self._more[t] else END
+        return self._steps[t] if self._more[t] else END
 
     def __len__(self) -> int:
         return int(self._length)
 
     def __getitem__(self, index: int) -> Lane:
+        index = index.__index__()
         if index < 0:
             index += len(self)
-        if index < 0 or index >= len(self._steps) or not self._more[index]:
+        if index < 0 or not self._more[min(index, len(self._steps))]:
             raise IndexError(f"Ragged: index {index} is beyond the end of a sequence")
         return self._steps[index]
+
+
+class RaggedGraph:
+    """N graphs of different sizes: `nodes`, `edges` (None where they have no features) and `edge_links`, each Ragged.
+
+    A link [2] goes from a node to a node, both counted from 0 within their own graph. Inside a per-sample program
+    these are the sample's own: `graph.nodes[link[0]]` for `link in graph.edge_links`.
+    """
+
+    def __init__(self, nodes: Any, edges: Any, edge_links: Any) -> None:
+        self.nodes, self.edges, self.edge_links = nodes, edges, edge_links
+
+    def _batch_fields(self) -> tuple[Any, Any, Any]:
+        return self.nodes, self.edges, self.edge_links
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @cached_property
+    def links(self) -> NDArray[np.int64]:
+        """The links [total edges, 2] between rows of `nodes.values`, on the host."""
+        before = np.repeat(self.nodes.segments.starts, self.edge_links.lengths)
+        links: NDArray[np.int64] = self.edge_links.values.numpy() + before[:, None]
+        return links

@@ -8,6 +8,7 @@ from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, Runni
 from dynarl.envs.protocol import Environments, Step
 from dynarl.envs.spaces import action_layout, encode, flat_size
 from dynarl.envs.sync import SyncEnvironments
+from dynarl.envs.varying import register_varying
 from dynarl.envs.vector import VectorEnvironments
 
 __all__ = [
@@ -29,3 +30,4 @@ __all__ = [
 
 register_known()
 register_memory()
+register_varying()

@@ -8,11 +8,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from gymnasium import Space, spaces
+from gymnasium import Space
 from numpy.typing import NDArray
 
 from dynarl.envs.info import InfoFields
-from dynarl.envs.spaces import action_layout, env_action_map, observation_layout
+from dynarl.envs.ragged import split_batch
+from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
+from dynarl.ragged_rows import row_array
 from dynarl.seeding import derive_seed
 
 __all__ = ["Environments", "Ledger", "Step"]
@@ -119,7 +121,7 @@ class Ledger:
         self._all_valid = np.ones(num_envs, np.bool_)
         self._all_valid.flags.writeable = False
         self._floating = np.issubdtype(self.layout.dtype, np.floating)
-        self._range = _integer_range(self.layout.space)
+        self._range = integer_range(self.layout.space)
 
     def episode_seed(self, i: int) -> int:
         """The seed of the episode that environment i is in."""
@@ -185,14 +187,18 @@ class Ledger:
         elif self._range is not None:
             self._check_range(obs)
 
-    def coerce(self, obs: Any, lead: tuple[int, ...], where: str) -> NDArray[Any]:
-        """An observation as the environment returned it as the stored array [*lead, ...]."""
+    def coerce(self, obs: Any, lead: tuple[int, ...], where: str) -> Any:
+        """An observation as the environment returned it as the stored array [*lead, ...], or row of varying size."""
         layout = self.layout
         if layout.pack is not None:
             try:
-                return layout.pack(obs, lead)
+                if layout.dtype != object or not lead:
+                    return layout.pack(obs, lead)
+                batch = list(split_batch(layout.space, obs, *lead))
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise ValueError(f"{where}: obs does not fit its space: {error}") from error
+            each = (where.replace(self.where(), self.where(i)) for i in range(len(batch)))
+            return row_array(self.coerce(one, (), place) for one, place in zip(batch, each))
         array = np.asarray(obs)
         if array.shape != (*lead, *layout.shape):
             raise ValueError(
@@ -248,14 +254,3 @@ class Ledger:
         if len(bad):
             i = int(bad[0][0])
             raise ValueError(f"{self.where(i)}: obs must lie in {self.layout.space}, got {obs[i]}")
-
-
-def _integer_range(space: Space[Any]) -> tuple[Any, Any] | None:
-    """Smallest and largest value of a space that is encoded by value."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.start), int(space.start + space.n - 1)
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.start, space.start + space.nvec - 1
-    if isinstance(space, spaces.MultiBinary):
-        return 0, 1
-    return None

@@ -2,7 +2,8 @@
 
 A policy sees arrays: an observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored as
 it is, a Text as the ids of its characters, one of a Dict or Tuple of those as one flat float32 vector.
-`encode` makes network input of all. An action of a Dict or Tuple is one flat float32 vector too.
+`encode` makes network input of all. An action of a Dict or Tuple is one flat float32 vector too. A Sequence
+or Graph, and what contains one, is a row of arrays of its own size (`dynarl.envs.ragged`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
+from dynarl.ragged_rows import row_array
+
 __all__ = [
     "ObservationLayout",
     "action_layout",
@@ -22,11 +25,16 @@ __all__ = [
     "encode",
     "env_action_map",
     "flat_size",
+    "integer_range",
+    "is_ragged",
     "observation_layout",
     "parts_of",
 ]
 
-_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text, and Dict or Tuple of those"
+_OBSERVATIONS = (
+    "Box, Discrete, MultiDiscrete, MultiBinary, Text, Dict or Tuple of those, and Sequence or Graph of them, "
+    "which may stand in a Dict or Tuple"
+)
 _ACTIONS = "Discrete, Box (floating point), MultiDiscrete, MultiBinary, and Dict or Tuple of those"
 
 
@@ -34,7 +42,8 @@ class ObservationLayout(NamedTuple):
     """How one observation is kept: the space the policy sees, its shape and dtype.
 
     ``pack`` turns an observation as the environment returns it, single or batched, into that array;
-    None where it already is one. ``lead`` (its second argument) is the shape of the batch.
+    None where it already is one. ``lead`` (its second argument) is the shape of the batch. Observations of
+    varying size have dtype object: each is a `dynarl.ragged_rows.RaggedRow`.
     """
 
     space: Space[Any]
@@ -45,6 +54,8 @@ class ObservationLayout(NamedTuple):
 
 def observation_layout(space: Space[Any]) -> ObservationLayout:
     """Return how observations of ``space`` are stored; raises ValueError for an unsupported space."""
+    if is_ragged(space):
+        return _ragged_layout(space)
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -55,6 +66,25 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
         return ObservationLayout(space, (size,), np.dtype(np.int32), lambda obs, lead: _ids(space, obs, lead))
     assert space.shape is not None and space.dtype is not None
     return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
+
+
+def _ragged_layout(space: Space[Any]) -> ObservationLayout:
+    from dynarl.envs.ragged import check_ragged, row_of, split_batch
+
+    def pack(obs: Any, lead: tuple[int, ...]) -> Any:
+        if not lead:
+            return row_of(space, obs)
+        return row_array(row_of(space, one) for one in split_batch(space, obs, lead[0]))
+
+    check_ragged(space)
+    return ObservationLayout(space, (), np.dtype(object), pack)
+
+
+def is_ragged(space: Space[Any]) -> bool:
+    """Say whether observations of a space vary in size: a Sequence, a Graph, or a Dict or Tuple with one in it."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return any(is_ragged(part) for _, part in parts_of(space))
+    return isinstance(space, spaces.Sequence | spaces.Graph)
 
 
 def flat_size(space: Space[Any]) -> int:
@@ -75,6 +105,11 @@ def flat_size(space: Space[Any]) -> int:
             size = int(space.max_length)
         case spaces.Dict() | spaces.Tuple():
             size = sum(flat_size(part) for _, part in parts_of(space))
+        case spaces.Sequence() | spaces.Graph():
+            raise ValueError(
+                f"observation space: {space} has no fixed number of features; put a network in front (features) "
+                "or leave the encoder 'auto'"
+            )
         case _:
             raise ValueError(f"observation space: supported are {_OBSERVATIONS}, got {space}")
     if size == 0:
@@ -96,9 +131,9 @@ def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.f
         return _one_hot(obs[..., None], np.array([space.n]), np.array([space.start]))
     lead = obs.shape[: obs.ndim - len(space.shape or ())]
     if isinstance(space, spaces.MultiDiscrete):
-        return _one_hot(obs.reshape(*lead, -1), space.nvec.ravel(), np.asarray(space.start).ravel())
+        return _one_hot(obs.reshape(*lead, space.nvec.size), space.nvec.ravel(), np.asarray(space.start).ravel())
     if flatten and len(space.shape or ()) != 1:
-        obs = obs.reshape(*lead, -1)
+        obs = obs.reshape(*lead, prod(space.shape or ()))
     features: NDArray[np.float32] = obs.astype(np.float32, copy=False)
     return features
 
@@ -194,7 +229,7 @@ def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> N
     rows = (index + offset).reshape(-1, len(nvec))
     out = np.zeros((len(rows), int(np.sum(nvec))), np.float32)
     out[np.arange(len(rows))[:, None], rows] = 1.0
-    return out.reshape(*values.shape[:-1], -1)
+    return out.reshape(*values.shape[:-1], out.shape[1])
 
 
 def parts_of(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
@@ -229,3 +264,14 @@ def _ids(space: spaces.Text, text: Any, lead: tuple[int, ...]) -> NDArray[np.int
             raise ValueError(f"a text must lie in {space}, got {one!r}")
         row[: len(one)] = [space.character_index(c) + 1 for c in one]
     return out if lead else out[0]
+
+
+def integer_range(space: Space[Any]) -> tuple[Any, Any] | None:
+    """Return the smallest and largest value of a space that is encoded by value, None for others."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.start), int(space.start + space.n - 1)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, spaces.MultiBinary):
+        return 0, 1
+    return None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch
 
@@ -84,10 +85,11 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays when full."""
+        """Memory of the arrays when full; observations of varying size count as far as they are there."""
         kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
         masks = 0 if self._mask is None or self._finals.mask is None else self._mask.nbytes + self._finals.mask.nbytes
-        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks
+        rows = rows_nbytes(self._obs) + rows_nbytes(self._finals.obs)
+        return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks + rows
 
     # -- writing --------------------------------------------------------------------------------------------------
 

@@ -343,6 +343,8 @@ def test_arguments():
         Ragged([])
     with pytest.raises(ValueError, match="one element shape"):
         Ragged([np.zeros((2, 3)), np.zeros((2, 4))])
+    with pytest.raises(ValueError, match="Ragged: lengths add up to 3 elements, got 4"):
+        Ragged.packed(np.zeros((4, 2)), [1, 2])
 
 
 def test_beyond_the_end_of_a_sequence():

@@ -204,7 +204,7 @@ SPACES = {
     "action scale": ("hint", {"action_space": spaces.Box(0, 1, (2,), np.float32)}),
     "discrete start": ("hint", {"action_space": spaces.Discrete(2, start=1)}),
     "action space": ("error", {"action_space": spaces.Box(0, 9, (2,), np.int64)}),
-    "observation space": ("error", {"observation_space": spaces.Graph(spaces.Discrete(2), None)}),
+    "observation space": ("error", {"observation_space": spaces.OneOf([spaces.Discrete(2)])}),
     "observation_space": ("error", {"observation_space": None}),
     "render modes": ("warning", {"metadata": {}}),
     "render fps": ("hint", {"metadata": {"render_modes": ["rgb_array"]}}),

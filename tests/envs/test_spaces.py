@@ -78,7 +78,7 @@ def test_dict_is_flattened_by_sorted_key():
 
 @pytest.mark.parametrize(
     "space",
-    [spaces.Sequence(spaces.Discrete(2)), spaces.Dict({"x": spaces.Graph(spaces.Discrete(2), None)})],
+    [spaces.OneOf([spaces.Discrete(2)]), spaces.Dict({"x": spaces.OneOf([spaces.Discrete(2)])})],
     ids=str,
 )
 def test_unsupported_observations(space):

@@ -7,6 +7,7 @@ from dynarl.agents.policies.actor_critic import (
     FeaturesFactory,
     features_size,
     head_size,
+    made_features,
     mlp,
 )
 from dynarl.agents.policies.registry import POLICIES, named_policy, register_policy
@@ -19,6 +20,7 @@ __all__ = [
     "FeaturesFactory",
     "features_size",
     "head_size",
+    "made_features",
     "mlp",
     "named_policy",
     "register_policy",

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.ragged_input import example_input
 from dynarl.autograd import Parameter, Tensor, no_grad, zeros
 from dynarl.autograd.ops.elementwise import exp, where
 from dynarl.distributions import (
@@ -22,9 +23,9 @@ from dynarl.distributions import (
     Product,
     StateDependentNormal,
 )
-from dynarl.envs.spaces import action_leaves, flat_size
+from dynarl.envs.spaces import action_leaves, flat_size, is_ragged
 
-__all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "mlp"]
+__all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "made_features", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 # Small enough that exp() of it is 0 and large enough that float32 sums with it stay finite.
@@ -98,11 +99,7 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.action_space = action_space
-        size = flat_size(observation_space)
-        self.features = None
-        if features is not None:
-            self.features = features if isinstance(features, nn.Module) else features(observation_space)
-            size = features_size(self.features, observation_space)
+        self.features, size = made_features(features, observation_space)
         gain = math.sqrt(2.0) if orthogonal_init else None
         outputs = head_size(action_space)
         self.actor = mlp((size, *hidden_sizes, outputs), activation, gain=gain, out_gain=0.01 if gain else None)
@@ -168,14 +165,26 @@ def _distribution(space: spaces.Space[Any], head: Tensor, log_std: Any) -> Any:
     return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
 
 
+def made_features(features: FeaturesFactory | None, space: spaces.Space[Any]) -> tuple[nn.Module | None, int]:
+    """Return the network in front (None for none) and how many features policies get of an observation."""
+    if features is None:
+        return None, flat_size(space)
+    network = features if isinstance(features, nn.Module) else features(space)
+    return network, features_size(network, space)
+
+
 def features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
     """Return F of a network that maps observations [B, ...] to [B, F]; raises ValueError if it does not."""
-    shape = observation_space.shape if isinstance(observation_space, spaces.Box) else (flat_size(observation_space),)
+    what, given = str(observation_space), None
+    if is_ragged(observation_space):
+        given = example_input(observation_space, 2)
+    else:
+        shape = observation_space.shape if isinstance(observation_space, spaces.Box) else None
+        shape = (flat_size(observation_space),) if shape is None else shape
+        what, given = f"observations [B, {', '.join(map(str, shape))}]", zeros(2, *shape)
     with no_grad():
-        out = features(zeros(2, *(shape or ())))
+        out = features(given)
     if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(
-            f"features: must map observations [B, {', '.join(map(str, shape or ()))}] to [B, F], got {got}"
-        )
+        raise ValueError(f"features: must map {what} to [B, F], got {got}")
     return int(out.shape[1])

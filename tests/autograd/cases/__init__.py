@@ -1,7 +1,18 @@
 """The one table of cases every engine test runs over."""
 
 from tests.autograd.case import Case
-from tests.autograd.cases import arithmetic, compare, conv, indexing, inplace, linalg, reductions, shapes, unary
+from tests.autograd.cases import (
+    arithmetic,
+    compare,
+    conv,
+    indexing,
+    inplace,
+    linalg,
+    reductions,
+    segments,
+    shapes,
+    unary,
+)
 
 CASES: list[Case] = [
     *unary.CASES,
@@ -11,6 +22,7 @@ CASES: list[Case] = [
     *reductions.CASES,
     *shapes.CASES,
     *indexing.CASES,
+    *segments.CASES,
     *inplace.CASES,
     *conv.CASES,
 ]
