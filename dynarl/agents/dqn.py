@@ -46,6 +46,8 @@ __all__ = ["DQN", "DQNConfig"]
 # An iteration makes at least so many environment steps. Random numbers for acting are drawn so many steps ahead.
 _ITERATION_STEPS = 64
 _AHEAD = 512
+# So many transitions at most are drawn, and go through the target network, at a time.
+_TOGETHER = 1024
 Mask = NDArray[np.bool_] | None
 
 
@@ -119,11 +121,11 @@ class DQN(Agent):
     # -- learning -------------------------------------------------------------------------------------------------
 
     def update(self, batch: Batch, *, measured: bool = True) -> dict[str, float]:
-        """Make one gradient step on a batch [B] of the replay and return its metrics."""
+        """Make one gradient step on a batch [B] of the replay, with its td_target if known, and return its metrics."""
         if self.config.noisy:
             self._draw_noise()
         action, weight = to_device(batch.action, self.device), to_device(batch.weight, self.device)
-        td_target = self.td_target(batch)
+        td_target = batch.td_target if "td_target" in batch else self.td_target(batch)
         output = self.policy(self.network_input(batch.obs))
         loss = self.loss(output, action, td_target, weight)
         self.optimizer.zero_grad()
@@ -214,21 +216,40 @@ class DQN(Agent):
                 self.update_target(copies)
             if self.env_steps > cfg.learning_starts:
                 updates = (self.env_steps // cfg.train_freq - before // cfg.train_freq) * cfg.gradient_steps
-                for i in range(updates, 0, -1):
-                    metrics = self.update(self.sample(), measured=i == 1 and self.env_steps >= stop)
+                metrics = self.updates(updates, measured=self.env_steps >= stop)
         self.iteration += 1
         metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, cfg.learning_rate
         metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
         metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
         return metrics
 
-    def sample(self) -> Batch:
-        """Draw a batch of the replay."""
-        cfg = self.config
+    def updates(self, number: int, *, measured: bool = True) -> dict[str, float]:
+        """Make gradient steps on as many batches and return the metrics of the last.
+
+        Where neither priorities, noise nor the online network have a part in it, what is drawn and its targets do not
+        depend on the steps in between (the target network stands still), so many batches go through it in one pass.
+        """
+        cfg, metrics = self.config, dict[str, float]()
+        alone = cfg.prioritized or cfg.noisy or cfg.double
+        together = 1 if alone else max(1, _TOGETHER // cfg.batch_size)
+        for first in range(0, number, together):
+            count = min(together, number - first)
+            drawn = self.sample(count)
+            if count > 1:
+                drawn["td_target"] = self.td_target(drawn)
+            for i in range(count):
+                rows = slice(i * cfg.batch_size, (i + 1) * cfg.batch_size)
+                batch = drawn if count == 1 else Batch({name: array[rows] for name, array in drawn.items()})
+                metrics = self.update(batch, measured=measured and first + i == number - 1)
+        return metrics
+
+    def sample(self, batches: int = 1) -> Batch:
+        """Draw one batch of the replay, or several as one."""
+        cfg, size = self.config, batches * self.config.batch_size
         if isinstance(self.replay, PrioritizedReplay):
             beta = schedules.linear(cfg.per_beta, 1.0, cfg.per_beta_steps, self.env_steps)
-            return self.replay.sample(cfg.batch_size, self.rng, beta)
-        return self.replay.sample(cfg.batch_size, self.rng)
+            return self.replay.sample(size, self.rng, beta)
+        return self.replay.sample(size, self.rng)
 
     # -- acting ---------------------------------------------------------------------------------------------------
 

@@ -246,6 +246,20 @@ def test_training_is_indifferent_to_evaluation():
         np.testing.assert_array_equal(a.array, b.array)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_updates_together_are_updates_one_by_one(variant, monkeypatch):
+    monkeypatch.setattr("dynarl.agents.dqn._TOGETHER", 96)  # three batches at a time
+    agents = [DQN("CartPole-v1", **{**QUICK, **VARIANTS[variant]}).learn(128) for _ in range(2)]
+    metrics = agents[0].updates(5)
+    for _ in range(5):
+        last = agents[1].update(agents[1].sample())
+    assert metrics == pytest.approx(last, rel=1e-4)
+    assert agents[0].grad_steps == agents[1].grad_steps
+    assert agents[0].rng.random() == agents[1].rng.random()
+    for a, b in zip(*(list(agent.policy.parameters()) for agent in agents)):
+        np.testing.assert_allclose(a.array, b.array, rtol=1e-3, atol=1e-5)
+
+
 def test_dummy_rows_are_neither_counted_nor_stored():
     class NextStep(gymnasium.vector.SyncVectorEnv):
         pass
