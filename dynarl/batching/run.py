@@ -85,7 +85,7 @@ class Run:
         left = np.zeros(0) if self.imposed is None else self.imposed.unfinished()
         if len(left):
             raise self.stop(
-                f"the program decides less for samples {_some(np.asarray(left))} than when its {_OTHER_PATH}"
+                f"the program decides less for samples {_some(np.asarray(left))} than it did when its {_OTHER_PATH}"
             )
 
     def start_again(self, marks: list[Any]) -> None:

@@ -7,12 +7,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dynarl.autograd import Tensor
 from dynarl.autograd.tape import set_lane_draws
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import Raised, run_scope, state
-from dynarl.batching.trees import join
+from dynarl.batching.trees import join, node_of
 from dynarl.nn import structure
 
 __all__ = ["PLAIN", "call_scope", "given", "joined", "module_scopes", "per_sample"]
@@ -78,7 +79,7 @@ def given(result: Any) -> Any:
 
 
 def fresh(tree: Any) -> Any:
-    """Return a tree with new lists and dicts and the same leaves."""
+    """Return a tree with new lists, dicts and distributions (which keep what they computed) and the same leaves."""
     kind = tree.__class__
     if kind is tuple:
         return tuple([part if part.__class__ is Lane else fresh(part) for part in tree])
@@ -86,7 +87,13 @@ def fresh(tree: Any) -> Any:
         return [fresh(part) for part in tree]
     if kind is dict:
         return {key: fresh(part) for key, part in tree.items()}
-    return tree
+    if kind in _KEPT:
+        return tree
+    node = node_of(kind)
+    return tree if node is None else node[1](*[fresh(part) for part in node[0](tree)])
+
+
+_KEPT = (Tensor, int, float, bool, str, type(None))
 
 
 def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.rows import join_rows
 
-__all__ = ["flatten", "join", "map_leaves", "register_node", "unflatten"]
+__all__ = ["flatten", "join", "map_leaves", "node_of", "register_node", "unflatten"]
 
 _NODES: dict[type, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {}
 _NUMBERS = (bool, int, float)
@@ -24,6 +25,13 @@ _NUMBERS = (bool, int, float)
 def register_node(kind: type, parts: Callable[[Any], tuple[Any, ...]], build: Callable[..., Any]) -> None:
     """Let programs return objects of a class: `parts` takes one apart, `build(*parts)` puts it together."""
     _NODES[kind] = parts, build
+
+
+def node_of(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]] | None:
+    """Return how objects of a class are taken apart and put together, if it was registered."""
+    if kind not in _NODES:
+        _know_distributions()
+    return _NODES.get(kind)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:
@@ -44,13 +52,11 @@ def _take_apart(tree: Any, leaves: list[Any]) -> Any:
         return kind, tuple(_take_apart(part, leaves) for part in tree)
     if isinstance(tree, dict):
         return dict, tuple((key, _take_apart(tree[key], leaves)) for key in sorted(tree, key=str))
-    if kind in _NODES:
-        return kind, tuple(_take_apart(part, leaves) for part in _NODES[kind][0](tree))
     if tree is None or isinstance(tree, str):
         return "constant", tree
-    _know_distributions()
-    if kind in _NODES:
-        return _take_apart(tree, leaves)
+    node = node_of(kind)
+    if node is not None:
+        return kind, tuple(_take_apart(part, leaves) for part in node[0](tree))
     return "constant", _Opaque(tree)
 
 
@@ -242,6 +248,7 @@ def _shown(structure: Any) -> str:
     return f"{kind.__name__}({', '.join(_shown(part) for part in parts)})"
 
 
+@functools.cache
 def _know_distributions() -> None:
     """Register dynarl's distributions, on the first object of an unknown class."""
     from dynarl.distributions import Bernoulli, Branched, Categorical, Independent, MultiCategorical, Normal, Product

@@ -123,6 +123,9 @@ class Categorical(Distribution):
 
     def entropy(self) -> Tensor:
         """Return -sum p log p."""
+        if self._logits.__class__ is tape.lane_type:
+            summed: Tensor = -(self.probs * clamp(self.logits, -1e8)).sum(-1)
+            return summed
         entropy: Tensor = categorical_entropy(self._logits, statistics=self._statistics)
         return entropy
 

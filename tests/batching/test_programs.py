@@ -315,3 +315,22 @@ def test_loops_that_change_what_others_see_run_as_they_stand():
     for program in (collecting, deferred):
         results = [batched(program, mode=mode)(data).numpy() for mode in ("eager", "loop")]
         np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+def test_what_a_distribution_remembers_stays_on_its_path():
+    """It comes out of a scope, is asked on both sides of a split, and keeps what it computed: each side its own."""
+
+    class Actor(nn.Module):
+        def forward(self, x):
+            return Categorical(logits=x)
+
+    actor = Actor()
+
+    def program(x):
+        distribution = actor(x)
+        if x[0] > 0:
+            return distribution.logits * 2
+        return distribution.logits + distribution.probs
+
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    np.testing.assert_allclose(batched(program)(x).numpy(), batched(program, mode="loop")(x).numpy(), rtol=1e-5)
