@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
+from dynarl.envs.bounds import element_name, row_of, stored_bounds
 from dynarl.envs.info import InfoFields
 from dynarl.envs.ragged import split_batch
 from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
@@ -122,6 +124,7 @@ class Ledger:
         self._all_valid.flags.writeable = False
         self._floating = np.issubdtype(self.layout.dtype, np.floating)
         self._range = integer_range(self.layout.space)
+        self._space, self._bounds = observation_space, stored_bounds(observation_space)
 
     def episode_seed(self, i: int) -> int:
         """The seed of the episode that environment i is in."""
@@ -165,6 +168,8 @@ class Ledger:
             self._refuse_non_finite(next_obs, "obs")
         elif self._range is not None:
             self._check_range(next_obs)
+        if self._bounds is not None:
+            self._look_at_bounds(next_obs)
         if not isfinite(np.vdot(reward, reward)):
             self._refuse_non_finite(reward, "reward")
         self.returns += reward
@@ -186,6 +191,8 @@ class Ledger:
             self._refuse_non_finite(obs, "obs of reset")
         elif self._range is not None:
             self._check_range(obs)
+        if self._bounds is not None:
+            self._look_at_bounds(obs)
 
     def coerce(self, obs: Any, lead: tuple[int, ...], where: str) -> Any:
         """An observation as the environment returned it as the stored array [*lead, ...], or row of varying size."""
@@ -196,6 +203,8 @@ class Ledger:
                     return layout.pack(obs, lead)
                 batch = list(split_batch(layout.space, obs, *lead))
             except (KeyError, IndexError, TypeError, ValueError) as error:
+                if lead:
+                    self._find_misfit(obs)
                 raise ValueError(f"{where}: obs does not fit its space: {error}") from error
             each = (where.replace(self.where(), self.where(i)) for i in range(len(batch)))
             return row_array(self.coerce(one, (), place) for one, place in zip(batch, each))
@@ -241,10 +250,35 @@ class Ledger:
         if len(bad) == 0:  # finite, only its square was not
             return
         i, *element = bad[0].tolist()
-        place = f"{field}{element}" if element else field
+        place = element_name(self._space, element, field) if field.startswith("obs") else f"{field}{element or ''}"
         raise ValueError(
             f"{self.where(i)}: {place} must be finite, got {array[tuple(bad[0])]} "
             f"(episode {self.episode[i]}, reset with seed {self.episode_seed(i)})"
+        )
+
+    def _find_misfit(self, obs: Any) -> None:
+        """Refuse a batch of observations naming the environment, where it can be taken apart."""
+        for i in range(self.num_envs):
+            try:
+                one = row_of(self._space, obs, i)
+            except (KeyError, IndexError, TypeError, ValueError):
+                return
+            self.coerce(one, (), self.where(i))
+
+    def _look_at_bounds(self, obs: NDArray[Any]) -> None:
+        """Say once that an observation lies outside its Box: its numbers can be used, but the space is wrong."""
+        assert self._bounds is not None
+        low, high = self._bounds
+        if not np.count_nonzero(obs < low) and not np.count_nonzero(obs > high):
+            return
+        self._bounds = None
+        i, *element = np.argwhere((obs < low) | (obs > high))[0].tolist()
+        at = tuple(element)
+        warnings.warn(
+            f"{self.where(i)}: {element_name(self._space, element)} is {obs[(i, *at)]}, outside its space, which goes "
+            f"from {low[at]} to {high[at]}. It is used as it is; declare the space wider, or clip or rescale the "
+            "observation (said once)",
+            stacklevel=2,
         )
 
     def _check_range(self, obs: NDArray[Any]) -> None:

@@ -59,7 +59,7 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead))
+        return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead, "obs"))
     if isinstance(space, spaces.Discrete):
         return ObservationLayout(space, (), np.dtype(np.int64), None)
     if isinstance(space, spaces.Text):
@@ -239,17 +239,27 @@ def parts_of(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[An
     return list(enumerate(space.spaces))
 
 
-def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...]) -> NDArray[np.float32]:
+def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDArray[np.float32]:
     """A (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return np.concatenate([_pack(part, obs[key], lead) for key, part in parts_of(space)], axis=-1)
-    if isinstance(space, spaces.Text):
-        return _ids(space, obs, lead).astype(np.float32)
-    array = np.asarray(obs)
-    shape = (*lead, *(space.shape or ()))
-    if array.shape != shape:
-        raise ValueError(f"a part of the observation must have shape {shape}, got {array.shape} for {space}")
-    return encode(space, array).reshape(*lead, -1)
+        packed = []
+        for key, part in parts_of(space):
+            try:
+                inner = obs[key]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(f"{name} has no part {key!r}, got {type(obs).__name__}") from None
+            packed.append(_pack(part, inner, lead, f"{name}[{key!r}]"))
+        return np.concatenate(packed, axis=-1)
+    try:
+        if isinstance(space, spaces.Text):
+            return _ids(space, obs, lead).astype(np.float32)
+        array = np.asarray(obs)
+        shape = (*lead, *(space.shape or ()))
+        if array.shape != shape:
+            raise ValueError(f"must have shape {shape}, got {array.shape} for {space}")
+        return encode(space, array).reshape(*lead, -1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _ids(space: spaces.Text, text: Any, lead: tuple[int, ...]) -> NDArray[np.int32]:

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import make
+from dynarl.envs.bounds import stored_bounds
 
 
 class Faulty(gymnasium.Env):
@@ -117,9 +118,9 @@ def test_dict_observation_that_does_not_fit():
             return good
 
     for bad, message in [
-        ({"a": np.zeros(2)}, "step 0: obs does not fit its space: 'b'"),
-        ({"a": np.zeros(1), "b": 0}, r"a part of the observation must have shape \(2,\), got \(1,\)"),
-        ({"a": np.zeros(2), "b": 2}, "encode: values must lie in"),
+        ({"a": np.zeros(2)}, r"step 0: obs does not fit its space: obs has no part 'b', got dict"),
+        ({"a": np.zeros(1), "b": 0}, r"obs\['a'\]: must have shape \(2,\), got \(1,\)"),
+        ({"a": np.zeros(2), "b": 2}, r"obs\['b'\]: encode: values must lie in"),
     ]:
         env = Faulty2({"obs": bad}, space)
         env.count = 2
@@ -131,7 +132,7 @@ def test_dict_observation_that_does_not_fit():
 
 def test_float64_observations_and_huge_numbers_are_fine():
     run({"obs": np.ones(2, np.float64)})
-    run({"obs": np.full(2, 1e30, np.float32)})
+    run({"obs": np.full(2, 1e30, np.float32)}, space=spaces.Box(-np.inf, np.inf, (2,), np.float32))
     run({"obs": np.full(2, 6e4, np.float16)}, space=spaces.Box(-6.5e4, 6.5e4, (2,), np.float16))
     run({"reward": 10**200})
     run({"reward": np.float32(1)})
@@ -186,3 +187,80 @@ def test_vector_environment_of_wrong_kinds():
         envs.reset()
         with pytest.raises(ValueError, match=message):
             envs.step(np.zeros(2, np.int64))
+
+
+NESTED = spaces.Dict(
+    arm=spaces.Box(-1, 1, (2, 2), np.float32),
+    more=spaces.Tuple((spaces.Discrete(3), spaces.MultiBinary(2))),
+    word=spaces.Text(3),
+)
+
+
+def nested(**changes):
+    good = {"arm": np.zeros((2, 2), np.float32), "more": (0, np.zeros(2, np.int8)), "word": "a"}
+    return {**good, **changes}
+
+
+OUTSIDE = [
+    (spaces.Box(-1, 1, (3,), np.float32), np.zeros(3, np.float32), np.array([0, 5, 0], np.float32),
+     r"obs\[1\] is 5.0, outside its space, which goes from -1.0 to 1.0"),
+    (spaces.Box(0, 9, (2, 2), np.int32), np.zeros((2, 2), np.int32), np.array([[3, 3], [12, 0]], np.int32),
+     r"obs\[1, 0\] is 12, outside its space, which goes from 0 to 9"),
+    (NESTED, nested(), nested(arm=np.array([[0, 0], [-7, 0]], np.float32)), r"obs\['arm'\]\[1, 0\] is -7.0, outside"),
+    (NESTED, nested(), nested(more=(0, np.array([0, 2], np.int8))), r"obs\['more'\]\[1\]\[1\] is 2.0, outside"),
+]  # fmt: skip
+MISFITS = [
+    (nested(more=(3, np.zeros(2, np.int8))), r"obs\['more'\]\[0\]: encode: values must lie in"),
+    (nested(word="abcd"), r"obs\['word'\]: a text must lie in Text"),
+    (nested(arm=np.full((2, 2), np.nan, np.float32)), r"obs\['arm'\]\[0, 0\] must be finite, got nan"),
+]
+
+
+def in_second_of_two(space, good, bad, at, *, vector):
+    """Two environments, the second with `bad` at its reset (`at` 0) or its second step (`at` 2)."""
+
+    class One(gymnasium.Env):
+        action_space = spaces.Discrete(2)
+        observation_space = space
+
+        def __init__(self, fault):
+            self.fault = fault
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.at = 0
+            return (bad if self.fault and at == 0 else good), {}
+
+        def step(self, action):
+            self.at += 1
+            return (bad if self.fault and self.at == at else good), 0.0, False, False, {}
+
+    faults = iter([False, True] * 3)
+    make_one = lambda: One(next(faults))  # noqa: E731
+    envs = make(SyncVectorEnv([make_one] * 2)) if vector else make(make_one, 2, vectorization="sync")
+    envs.reset()
+    for _ in range(4):
+        envs.step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize(("space", "good", "bad", "message"), OUTSIDE)
+def test_numbers_outside_their_space_are_named_once(space, good, bad, message, at, vector):
+    with pytest.warns(UserWarning, match=f"environment 1, step {max(at - 1, 0)}: {message}") as said:
+        in_second_of_two(space, good, bad, at, vector=vector)
+    assert len([w for w in said if "outside its space" in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize(("bad", "message"), MISFITS)
+def test_a_part_that_does_not_fit_is_named(bad, message, vector):
+    with pytest.raises(ValueError, match=rf"environment 1, step 1: (obs does not fit its space: )?{message}"):
+        in_second_of_two(NESTED, nested(), bad, 2, vector=vector)
+
+
+def test_no_bounds_no_looking():
+    for space in (spaces.Box(-np.inf, np.inf, (3,)), spaces.Box(0, 255, (4, 4, 3), np.uint8), spaces.Discrete(3)):
+        assert stored_bounds(space) is None
+    parts = {"a": spaces.Discrete(2), "b": spaces.Box(0, 255, (1,), np.uint8), "c": spaces.Text(1)}
+    assert stored_bounds(spaces.Dict(parts)) is None

@@ -1,0 +1,83 @@
+"""What an observation space allows each stored number to be, and what that number is called in the observation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+from numpy.typing import NDArray
+
+from dynarl.envs.spaces import flat_size, parts_of
+
+__all__ = ["element_name", "row_of", "stored_bounds"]
+
+_Bounds = tuple[NDArray[Any], NDArray[Any]]
+
+
+def stored_bounds(space: Space[Any]) -> _Bounds | None:
+    """Return the least and largest values of stored observations, each of their shape; None where all are allowed."""
+    if isinstance(space, spaces.Box):
+        bounds: _Bounds = space.low, space.high
+    elif isinstance(space, spaces.Dict | spaces.Tuple):
+        each = [_flat_bounds(leaf) for _, leaf in _leaves(space, "")]
+        bounds = np.concatenate([low for low, _ in each]), np.concatenate([high for _, high in each])
+    else:
+        return None
+    low, high = bounds
+    least, most = _limits(low.dtype)
+    return None if (low == least).all() and (high == most).all() else bounds
+
+
+def element_name(space: Space[Any], element: Sequence[int], field: str = "obs") -> str:
+    """Return what the number at an index of a stored observation is called, as ``obs['arm'][2]``."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return f"{field}{list(element)}" if element else field
+    (column,) = element
+    for name, leaf in _leaves(space, field):
+        size = flat_size(leaf)
+        if column < size:
+            if isinstance(leaf, spaces.Box | spaces.MultiBinary) and leaf.shape:
+                name += str([int(i) for i in np.unravel_index(column, leaf.shape)])
+            return name
+        column -= size
+    raise IndexError(f"element_name: {space} has no column {element[0]}")
+
+
+def row_of(space: Space[Any], obs: Any, i: int) -> Any:
+    """Return observation i of a batch as gymnasium's vector environments make it."""
+    if isinstance(space, spaces.Dict):
+        return {key: row_of(part, obs[key], i) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(row_of(part, inner, i) for part, inner in zip(space.spaces, obs, strict=True))
+    return obs[i]
+
+
+def _leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:
+    """Return names and spaces of the parts that hold numbers or text, in the order of their columns."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return [found for key, part in parts_of(space) for found in _leaves(part, f"{name}[{key!r}]")]
+    return [(name, space)]
+
+
+def _flat_bounds(leaf: Space[Any]) -> _Bounds:
+    if isinstance(leaf, spaces.Box):
+        limits = _limits(leaf.low.dtype)
+        low = np.where(leaf.low == limits[0], -np.inf, leaf.low)
+        high = np.where(leaf.high == limits[1], np.inf, leaf.high)
+        # as they are stored: rounding must not put the bound itself outside
+        return low.ravel().astype(np.float32), high.ravel().astype(np.float32)
+    size = flat_size(leaf)
+    if isinstance(leaf, spaces.MultiBinary):
+        return np.zeros(size, np.float32), np.ones(size, np.float32)
+    return np.full(size, -np.inf, np.float32), np.full(size, np.inf, np.float32)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the values that bound nothing: infinities, or the ends of an integer type."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    if dtype.kind == "b":
+        return False, True
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
