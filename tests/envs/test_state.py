@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import action_layout, make
 from dynarl.envs.state import has_exact_state
+from dynarl.ragged_rows import from_arrays, to_arrays
 
 KNOWN = [env_id for env_id in gymnasium.registry if env_id.startswith("dynarl/")]
 CLASSIC = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
@@ -47,11 +48,17 @@ def actions(envs, steps, seed):
 
 
 def trace(envs, steps, seed):
-    out = [envs.obs.tobytes(), envs.episode_start.tobytes()]
+    out = [as_bytes(envs.obs), as_bytes(envs.episode_start)]
     for action in actions(envs, steps, seed):
         step = envs.step(action)
-        out += [array.tobytes() for array in (*step[:5], *step.info.values(), envs.obs, envs.episode_start)]
+        out += [as_bytes(array) for array in (*step[:5], *step.info.values(), envs.obs, envs.episode_start)]
     return out
+
+
+def as_bytes(array):
+    if array.dtype == object:
+        return [part.tobytes() for row in array for part in row.parts]
+    return array.tobytes()
 
 
 def through_files(value):
@@ -61,7 +68,8 @@ def through_files(value):
     if isinstance(value, list | tuple):
         return [through_files(item) for item in value]
     if isinstance(value, np.ndarray):
-        assert value.dtype != object
+        if value.dtype == object:
+            return from_arrays(through_files(to_arrays(value)))
         return np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape).copy()
     return json.loads(json.dumps(value))
 
