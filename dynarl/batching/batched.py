@@ -63,7 +63,7 @@ class Batched:
         paths: Paths | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the program; every tensor, array and Ragged in the arguments has a leading axis of N samples.
+        """Run the program; every tensor, array, Ragged and Each in the arguments has a leading axis of N samples.
 
         `draws` keys the samples' random numbers; by default they follow the default generator's seed. `recorder`
         writes down what the samples decide, `paths` [N] (what a recorder wrote) makes them decide the same again.
@@ -153,9 +153,11 @@ def batched(
     dispatch on values just work. It may return tensors, numbers, distributions, and tuples, lists and dicts of them;
     the same comes back with a leading axis of N. It must depend on its arguments and parameters alone.
 
-    mode: "auto" and "eager" run cohorts of samples on the same path together, "loop" one sample after the other (the
-    reference semantics). A Module stays a Module, with its parameters. max_cohorts and max_steps bound a program that
-    splits or loops without end.
+    mode: "eager" runs samples on the same path together, one path after the other. "merge" runs all paths side by side
+    and, as one operation, what they ask for alike: for trees (`Each`) and samples that share no path. "auto" begins
+    with "eager" and changes for good to "merge" when samples take more than max(16, N / 4) paths. "loop" runs one
+    sample after the other (the reference semantics). A Module stays a Module, with its parameters. max_cohorts and
+    max_steps bound a program that splits or loops without end.
     """
     kind = BatchedModule if isinstance(program, Module) else Batched
     return kind(program, mode=mode, max_cohorts=max_cohorts, max_steps=max_steps)  # type: ignore[arg-type]

@@ -144,7 +144,7 @@ def _values(names: list[str], read: set[str], undone: set[str]) -> str:
 
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, function: ast.FunctionDef) -> None:
-        self.count = 0
+        self.count = self.loops = 0
         self.loads = _loaded(function)
         later = [part for part in ast.walk(function) if isinstance(part, _LATER) and part is not function]
         self.later = {name.id for part in later for name in ast.walk(part) if isinstance(name, ast.Name)}
@@ -176,7 +176,7 @@ class _Rewriter(ast.NodeTransformer):
         return [*made, *self._dropped(outs, node)]
 
     def visit_While(self, node: ast.While) -> Any:
-        self.generic_visit(node)
+        self._visit_inside(node)
         leaves = f"if not _:\n    {_LEAVE}\n"
         if isinstance(node.test, ast.Constant) and node.test.value:
             return self._as_loop(node, None, [], node.test)
@@ -185,10 +185,15 @@ class _Rewriter(ast.NodeTransformer):
         return self._as_loop(node, None, first, node.test)
 
     def visit_For(self, node: ast.For) -> Any:
-        self.generic_visit(node)
+        self._visit_inside(node)
         first: Any = _made(f"if _dynarl_item is _dynarl_end:\n    {_LEAVE}\n_ = _dynarl_item\n", node.target)
         first[1].targets = [node.target]
         return self._as_loop(node, node.iter, first, None)
+
+    def _visit_inside(self, node: ast.stmt) -> None:
+        self.loops += 1
+        self.generic_visit(node)
+        self.loops -= 1
 
     def _as_loop(self, node: Any, items: ast.expr | None, first: list[Any], test: ast.expr | None) -> Any:
         """Return a loop as a function of one iteration, the call that repeats it, and the returns that left it."""
@@ -202,6 +207,8 @@ class _Rewriter(ast.NodeTransformer):
             return node
         inside = {id(part) for part in ast.walk(node)}
         after = {load.id for load in self.loads if id(load) not in inside}
+        if self.loops:  # what this loop reads before it sets it, the next turn of the loop around it reads
+            after |= {out for out in outs if not _sets_first(body, out)}
         self.count += 1
         leaving = _Leaving(outs, after, _undone(node))
         name = f"_dynarl_loop_{self.count}"

@@ -334,3 +334,17 @@ def test_what_a_distribution_remembers_stays_on_its_path():
 
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     np.testing.assert_allclose(batched(program)(x).numpy(), batched(program, mode="loop")(x).numpy(), rtol=1e-5)
+
+
+def test_a_loop_in_a_loop_reads_what_it_left_behind():
+    def program(x):
+        s = x[0]
+        for i in range(int(x[1].abs() * 3)):
+            turns = 0
+            while s < 1 and turns < 2:
+                turns += 1
+                s = s * 2 + x[2].abs() * i
+        return x
+
+    x = inputs("Experts")[0]
+    np.testing.assert_allclose(batched(program)(x).numpy(), batched(program, mode="loop")(x).numpy())
