@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import flat_size, parts_of
+from dynarl.envs.spaces import flat_size, is_ragged, parts_of
 
 __all__ = ["element_name", "row_of", "stored_bounds"]
 
@@ -17,7 +17,12 @@ _Bounds = tuple[NDArray[Any], NDArray[Any]]
 
 
 def stored_bounds(space: Space[Any]) -> _Bounds | None:
-    """Return the least and largest values of stored observations, each of their shape; None where all are allowed."""
+    """Return the least and largest values of stored observations, each of their shape.
+
+    None where all are allowed, and for observations of varying size.
+    """
+    if is_ragged(space):
+        return None
     if isinstance(space, spaces.Box):
         bounds: _Bounds = space.low, space.high
     elif isinstance(space, spaces.Dict | spaces.Tuple):

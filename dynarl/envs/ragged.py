@@ -70,7 +70,11 @@ def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
             yield from _graph(space, obs, path)
         case _:
             layout = observation_layout(space)
-            yield _fitting(layout, np.asarray(obs) if layout.pack is None else layout.pack(obs, ()), 0, path)
+            try:
+                array = np.asarray(obs) if layout.pack is None else layout.pack(obs, ())
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: {error}") from error
+            yield _fitting(layout, array, 0, path)
 
 
 def _elements(features: Space[Any], given: Any, path: str, *, stacked: bool) -> NDArray[Any]:
@@ -84,7 +88,7 @@ def _elements(features: Space[Any], given: Any, path: str, *, stacked: bool) -> 
     try:
         array = layout.pack(given, (length,)) if stacked else np.stack([layout.pack(one, ()) for one in given])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit its space: {error}") from error
+        raise ValueError(f"the elements of {path} do not fit their space: {error}") from error
     return _fitting(layout, array, 1, path)
 
 

@@ -232,11 +232,12 @@ class Largest(nn.Module):
         return best[:-1], value
 
 
-def test_a_program_for_one_sample_reads_its_elements():
+@pytest.mark.parametrize("mode", ["eager", "merge", "loop"])
+def test_a_program_for_one_sample_reads_its_elements(mode):
     envs = dynarl.envs.make(SET, 32, seed=0)
     envs.reset()
     given = ragged_input(envs.observation_space, envs.obs)
-    shown, value = dynarl.batched(Largest())(given)
+    shown, value = dynarl.batched(Largest(), mode=mode)(given)
     for row, got in zip(envs.obs, shown.numpy()):
         np.testing.assert_array_equal(got, row.parts[0][row.parts[0][:, -1].argmax()][:-1])
     value.sum().backward()
@@ -272,7 +273,8 @@ def test_ppo_trains_a_policy_for_one_environment(tmp_path):
     assert agent.evaluate(40, deterministic=False).mean > before + 0.1
 
 
-def test_a_program_for_one_sample_walks_its_graph():
+@pytest.mark.parametrize("mode", ["eager", "merge", "loop"])
+def test_a_program_for_one_sample_walks_its_graph(mode):
     def follow(graph):
         node = 0
         while graph.nodes[node][1] == 0:  # one-hot: whether to start there, then the colour
@@ -284,7 +286,8 @@ def test_a_program_for_one_sample_walks_its_graph():
 
     envs = dynarl.envs.make(GRAPH, 16, seed=0)
     envs.reset()
-    colour = dynarl.batched(follow)(ragged_input(envs.observation_space, envs.obs)).argmax(1).numpy()
+    given = ragged_input(envs.observation_space, envs.obs)
+    colour = dynarl.batched(follow, mode=mode)(given).argmax(1).numpy()
     assert envs.step(colour).reward.sum() == pytest.approx(1.6)
 
 
