@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dynarl.envs.spaces import flat_size, is_ragged, parts_of
 
-__all__ = ["element_name", "row_of", "stored_bounds"]
+__all__ = ["element_name", "stored_bounds"]
 
 _Bounds = tuple[NDArray[Any], NDArray[Any]]
 
@@ -48,15 +48,6 @@ def element_name(space: Space[Any], element: Sequence[int], field: str = "obs") 
             return name
         column -= size
     raise IndexError(f"element_name: {space} has no column {element[0]}")
-
-
-def row_of(space: Space[Any], obs: Any, i: int) -> Any:
-    """Return observation i of a batch as gymnasium's vector environments make it."""
-    if isinstance(space, spaces.Dict):
-        return {key: row_of(part, obs[key], i) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(row_of(part, inner, i) for part, inner in zip(space.spaces, obs, strict=True))
-    return obs[i]
 
 
 def _leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:

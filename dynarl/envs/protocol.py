@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
-from dynarl.envs.bounds import element_name, row_of, stored_bounds
+from dynarl.envs.bounds import element_name, stored_bounds
 from dynarl.envs.info import InfoFields
 from dynarl.envs.ragged import split_batch
 from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
@@ -124,7 +124,8 @@ class Ledger:
         self._all_valid.flags.writeable = False
         self._floating = np.issubdtype(self.layout.dtype, np.floating)
         self._range = integer_range(self.layout.space)
-        self._space, self._bounds = observation_space, stored_bounds(observation_space)
+        self._space = observation_space
+        self._bounds = stored_bounds(observation_space)
 
     def episode_seed(self, i: int) -> int:
         """The seed of the episode that environment i is in."""
@@ -258,11 +259,11 @@ class Ledger:
 
     def _find_misfit(self, obs: Any) -> None:
         """Refuse a batch of observations naming the environment, where it can be taken apart."""
-        for i in range(self.num_envs):
-            try:
-                one = row_of(self._space, obs, i)
-            except (KeyError, IndexError, TypeError, ValueError):
-                return
+        try:
+            each = list(split_batch(self._space, obs, self.num_envs))
+        except (KeyError, IndexError, TypeError, ValueError):
+            return
+        for i, one in enumerate(each):
             self.coerce(one, (), self.where(i))
 
     def _look_at_bounds(self, obs: NDArray[Any]) -> None:

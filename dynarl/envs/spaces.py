@@ -247,7 +247,7 @@ def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDAr
             try:
                 inner = obs[key]
             except (KeyError, IndexError, TypeError):
-                raise ValueError(f"{name} has no part {key!r}, got {type(obs).__name__}") from None
+                raise ValueError(f"{name}[{key!r}] is missing, {name} must lie in {space}") from None
             packed.append(_pack(part, inner, lead, f"{name}[{key!r}]"))
         return np.concatenate(packed, axis=-1)
     try:

@@ -118,7 +118,7 @@ def test_dict_observation_that_does_not_fit():
             return good
 
     for bad, message in [
-        ({"a": np.zeros(2)}, r"step 0: obs does not fit its space: obs has no part 'b', got dict"),
+        ({"a": np.zeros(2)}, r"step 0: obs does not fit its space: obs\['b'\] is missing, obs must lie in Dict"),
         ({"a": np.zeros(1), "b": 0}, r"obs\['a'\]: must have shape \(2,\), got \(1,\)"),
         ({"a": np.zeros(2), "b": 2}, r"obs\['b'\]: encode: values must lie in"),
     ]:
