@@ -126,6 +126,7 @@ class PPO(Agent):
                 )
             self.collector = StatefulCollector(self.envs, self.stateful, num_steps=cfg.num_steps, seed=seed)
         self._predictions = 0
+        self.collector.refuse_masks()
 
     def _own_policy(self, features: FeaturesFactory | None) -> nn.Module:
         cfg = self.config

@@ -102,6 +102,8 @@ class SAC(Agent):
         self._update_key = derive_seed(seed, "update", bits=64)
         self._step = self._owed = self._predictions = 0
         self._started = False
+        if not self.discrete:
+            self._begin()  # a mask in the info of their reset is refused now, not when learning begins
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -188,9 +190,7 @@ class SAC(Agent):
         many environments it came from.
         """
         envs = self.envs
-        if not self._started:
-            envs.reset()
-            self._started = True
+        self._begin()
         obs, mask = envs.obs, envs.action_mask
         action = self._explore(obs, mask)
         step = envs.step(self.env_action(action))
@@ -202,6 +202,11 @@ class SAC(Agent):
         if self.env_steps > self.config.learning_starts:
             self._owed += valid * self.config.gradient_steps
         return step.info
+
+    def _begin(self) -> None:
+        if not self._started:
+            self.envs.reset()
+            self._started = True
 
     def sample(self) -> Batch:
         """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""

@@ -13,9 +13,14 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-__all__ = ["MaskSource", "draw_allowed", "flat_mask", "mask_size"]
+__all__ = ["MaskSource", "draw_allowed", "flat_mask", "is_maskable", "mask_size"]
 
 KEY, METHOD = "action_mask", "action_masks"
+
+
+def is_maskable(space: Space[Any]) -> bool:
+    """Say whether actions of a space can be masked."""
+    return isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
 
 
 def mask_size(space: Space[Any]) -> int:

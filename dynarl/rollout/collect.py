@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.masks import is_maskable
 from dynarl.envs.protocol import Environments
 from dynarl.envs.spaces import action_layout
 from dynarl.rollout.fragment import Fragment
@@ -64,6 +65,17 @@ class Collector:
             )  # fmt: skip
         self._fragment = self._allocate()
 
+    def refuse_masks(self) -> None:
+        """Where actions cannot be masked reset the environments, so that a mask in their info is refused now."""
+        if not is_maskable(self.envs.action_space):
+            self.begin()
+
+    def begin(self) -> None:
+        """Reset the environments unless that was done."""
+        if not self._started:
+            self.envs.reset()
+            self._started = True
+
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses.
 
@@ -72,9 +84,7 @@ class Collector:
         0 where the episode terminated.
         """
         envs, act, step = self.envs, self.policy.act, self.envs.step
-        if not self._started:
-            envs.reset()
-            self._started = True
+        self.begin()
         fragment = self._fragment
         obs_, action_, reward_ = fragment["obs"], fragment["action"], fragment["reward"]
         terminated_, truncated_, valid_ = fragment["terminated"], fragment["truncated"], fragment["valid"]

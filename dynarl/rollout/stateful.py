@@ -84,9 +84,7 @@ class StatefulCollector(Collector):
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses."""
         envs, policy = self.envs, self.policy
-        if not self._started:
-            envs.reset()
-            self._started = True
+        self.begin()
         fragment, initial = self._fragment, policy.initial_state()
         states, paths = [], []
         fragment.first_action, fragment.first_reward = self._action, self._reward

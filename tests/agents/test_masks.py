@@ -263,8 +263,8 @@ BOX = r"action mask: masks are for Discrete and MultiDiscrete actions, got Box.*
 def test_masks_of_box_actions_are_refused(cls):
     with pytest.raises(ValueError, match=BOX):
         cls(MaskedBoxByMethod)
-    with pytest.raises(ValueError, match=BOX):
-        cls(MaskedBox).learn(2000)
+    with pytest.raises(ValueError, match=BOX):  # it is in the info of the first reset alone
+        cls(MaskedBox)
     with pytest.raises(ValueError, match=BOX):
         cls("Pendulum-v1").predict(np.zeros(3, np.float32), action_mask=[1])
 
