@@ -334,3 +334,29 @@ def test_what_a_distribution_remembers_stays_on_its_path():
 
     x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     np.testing.assert_allclose(batched(program)(x).numpy(), batched(program, mode="loop")(x).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell])
+def test_recurrent_cells_run_on_all_samples(kind):
+    """From a state of each sample's own, and from one that all share."""
+    cell = kind(3, 4)
+    first = dynarl.tensor(np.full(4, 0.3, np.float32))
+
+    def program(x, own):
+        h = own * first if x[0] > 0 else first
+        for _ in range(2):
+            h = cell(x, (h, first)) if kind is nn.LSTMCell else cell(x, h)
+            h = h[0] if kind is nn.LSTMCell else h
+        return h
+
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(16, 3)).astype(np.float32), rng.normal(size=(16, 4)).astype(np.float32)
+    run, found = batched(program), []
+    for call in (run, batched(program, mode="loop")):
+        cell.zero_grad()
+        out = call(*given)
+        out.sum().backward()
+        found.append([out.detach().numpy()] + [p.grad.numpy().copy() for p in cell.parameters()])
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert run.last.operations < 24
