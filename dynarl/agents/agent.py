@@ -21,6 +21,7 @@ from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
+from dynarl.envs.ragged import example_rows
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
 from dynarl.ragged_rows import holds_rows, row_array
@@ -95,6 +96,12 @@ class Agent:
         Agents that take masks get `action_mask` [N, M] where the environment has one.
         """
         raise TypeError(f"{type(self).__name__}: choose must be defined")
+
+    def any_obs(self, rows: int) -> NDArray[Any]:
+        """Return valid stored observations [rows, ...]."""
+        if self.layout.dtype == object:
+            return example_rows(self.layout.space, rows)
+        return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
 
     def check_length(self, total_steps: int) -> None:
         """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""

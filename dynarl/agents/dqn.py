@@ -20,15 +20,19 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl import optim
+from dynarl import nn, optim
 from dynarl.agents import dqn_details, schedules
 from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
+from dynarl.agents.experience import Experience
 from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.q_networks import QNetwork
+from dynarl.agents.q_programs import QPrograms, check_q
 from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.state import from_plain, to_plain
+from dynarl.agents.stateful import Stateful
 from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import no_grad, philox
 from dynarl.autograd.device import to_device, to_host, xp
@@ -37,8 +41,9 @@ from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import Environments, make
 from dynarl.envs.masks import draw_allowed
-from dynarl.envs.spaces import encode
+from dynarl.envs.spaces import action_layout, encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
+from dynarl.rollout.feedback import state_leaves
 from dynarl.seeding import derive_seed
 
 __all__ = ["DQN", "DQNConfig"]
@@ -54,7 +59,8 @@ Mask = NDArray[np.bool_] | None
 class DQN(Agent):
     """Value-based agent for Discrete actions. See `DQNConfig` for its settings.
 
-    `features` puts a network of the user's before the Q-network, as in `ActorCritic`.
+    `features` puts a network of the user's before the Q-network, as in `ActorCritic`. `policy` is a Q-function in place
+    of it: a Module, or a class or function that makes one, as dynarl/rollout/feedback.py says, that returns q [A].
     """
 
     algorithm = "dqn"
@@ -71,6 +77,7 @@ class DQN(Agent):
         device: str = "cpu",
         config: DQNConfig | None = None,
         features: FeaturesFactory | None = None,
+        policy: PolicyLike | None = None,
         **overrides: Any,
     ) -> None:
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
@@ -82,10 +89,33 @@ class DQN(Agent):
                 "MultiDiscrete and MultiBinary"
             )
         self.num_actions = int(self.action_space.n)
-        with seeded(derive_seed(seed, "init", bits=63)):
+        self.action_shape, self.action_dtype = action_layout(self.action_space)
+        self.flatten_obs = False
+        self.policy: Any = self._own_policy(features) if policy is None else self._given_policy(policy, features)
+        self.policy.to(device)
+        self.target: Any = copy.deepcopy(self.policy)
+        self._parameters, self._target_parameters = list(self.policy.parameters()), list(self.target.parameters())
+        flatten(self._target_parameters)
+        self.optimizer = optim.Adam(self._parameters, lr=cfg.learning_rate, eps=cfg.adam_eps)
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
+        self.programs = None if policy is None else self._programs()
+        self.replay = self._make_replay()
+        self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
+        self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
+        self._steps = 0  # of all environments together
+        self._predictions = 0
+        self._started = False
+        self._ahead: tuple[int, Any] = (-_AHEAD, None)
+        self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
+
+    def _own_policy(self, features: FeaturesFactory | None) -> nn.Module:
+        cfg = self.config
+        with seeded(derive_seed(self.seed, "init", bits=63)):
             if features is None:
                 features = features_for(self.observation_space, cfg.encoder)
-            self.policy = QNetwork(
+            self.flatten_obs = features is None
+            return QNetwork(
                 self.layout.space,
                 self.num_actions,
                 hidden_sizes=cfg.hidden_sizes,
@@ -95,22 +125,52 @@ class DQN(Agent):
                 num_atoms={"none": 0, "c51": cfg.num_atoms, "qr": cfg.num_quantiles}[cfg.distributional],
                 features=features,
             )
-        self.policy.to(device)
-        self.target = copy.deepcopy(self.policy)
-        self._parameters, self._target_parameters = list(self.policy.parameters()), list(self.target.parameters())
-        flatten(self._target_parameters)
-        self.optimizer = optim.Adam(self._parameters, lr=cfg.learning_rate, eps=cfg.adam_eps)
-        self.flatten_obs = features is None
-        space = self.layout.space
-        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
-        self.replay = self._make_replay()
-        self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
-        self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
-        self._steps = 0  # of all environments together
-        self._predictions = 0
-        self._started = False
-        self._ahead: tuple[int, Any] = (-_AHEAD, None)
-        self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
+
+    def _given_policy(self, policy: PolicyLike, features: FeaturesFactory | None) -> nn.Module:
+        """Return the user's Q-function, refusing what only the ready-made network can do."""
+        cfg = self.config
+        ours = {name: getattr(cfg, name) for name in ("noisy", "duelling") if getattr(cfg, name)}
+        ours |= {"distributional": cfg.distributional} if cfg.distributional != "none" else {}
+        ours |= {} if features is None else {"features": features}
+        if ours:
+            raise ValueError(
+                f"policy: {', '.join(ours)} belong to the ready-made Q-network; leave them off with a policy"
+            )
+        module = make_policy(
+            policy, (self.layout.space, self.action_space), derive_seed(self.seed, "init", bits=63), {}
+        )
+        self.policy_name = type(getattr(module, "program", module)).__name__
+        return module
+
+    def _programs(self) -> QPrograms:
+        """Return what evaluates the user's Q-function, and carries its state."""
+        cfg = self.config
+        program = Program(self.policy, returns="q", agent_masks=True)
+        self.stateful = Stateful(self, program, sequence_length=cfg.sequence_length)
+        with_state = bool(state_leaves(self.stateful.initial_state()))
+        if with_state and (cfg.prioritized or cfg.n_step > 1):
+            what = "prioritized" if cfg.prioritized else f"n_step {cfg.n_step}"
+            raise ValueError(f"{what}: not with a policy that has a state, which learns from sequences drawn uniformly")
+        if with_state and cfg.batch_size < cfg.sequence_length:
+            raise ValueError(
+                f"batch_size: must be at least sequence_length {cfg.sequence_length}, got {cfg.batch_size}"
+            )
+        self.experience = Experience(self.stateful, self.envs)
+        return QPrograms(self.stateful, self.experience, self.target, burn_in=cfg.burn_in)
+
+    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+        """Refuse what is no q [A]; return the noise of epsilon-greedy actions."""
+        return check_q(program, outputs, self.num_actions)
+
+    def decide(
+        self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Mask = None
+    ) -> tuple[NDArray[np.int64], None, None]:
+        """Return the actions [N] of what a policy returned: greedy ones, or with `noise` epsilon-greedy ones."""
+        mask = None if action_mask is None else to_device(action_mask, self.device)
+        greedy = to_host(_allowed(outputs[0].array, mask).argmax(axis=1))
+        if noise is None:
+            return greedy, None, None
+        return np.where(noise[:, 0] < self.epsilon, self._random(noise, action_mask), greedy), None, None
 
     def make_envs(self) -> Environments:
         """Make the environments; one alone is four times as fast as itself than as a vector of one."""
@@ -125,8 +185,12 @@ class DQN(Agent):
         if self.config.noisy:
             self._draw_noise()
         action, weight = to_device(batch.action, self.device), to_device(batch.weight, self.device)
-        td_target = batch.td_target if "td_target" in batch else self.td_target(batch)
-        output = self.policy(self.network_input(batch.obs))
+        if self.programs is None:
+            td_target = batch.td_target if "td_target" in batch else self.td_target(batch)
+            output = self.policy(self.network_input(batch.obs))
+        else:
+            output, next_q, chooser = self.programs.values(batch, self.grad_steps)
+            td_target = self._bootstrapped(batch, next_q, chooser if self.config.double else next_q)
         loss = self.loss(output, action, td_target, weight)
         self.optimizer.zero_grad()
         loss.backward()
@@ -147,13 +211,16 @@ class DQN(Agent):
 
     def td_target(self, batch: Batch) -> Any:
         """Return y [B], the support's projected distribution [B, atoms], or quantiles [B, N] to learn."""
-        cfg = self.config
         inputs = self.network_input(batch.next_obs)
-        reward, discount = to_device(batch.reward, self.device), to_device(batch.discount, self.device)
         with no_grad():
             next_q = self.target(inputs).array
             # Double Q-learning (arXiv:1509.06461 eq. 4): the online network chooses, the target network values
-            chooser = self.policy(inputs).array if cfg.double else next_q
+            chooser = self.policy(inputs).array if self.config.double else next_q
+        return self._bootstrapped(batch, next_q, chooser)
+
+    def _bootstrapped(self, batch: Batch, next_q: Any, chooser: Any) -> Any:
+        cfg = self.config
+        reward, discount = to_device(batch.reward, self.device), to_device(batch.discount, self.device)
         mask = to_device(batch.next_action_mask, self.device) if "next_action_mask" in batch else None
         if cfg.distributional == "none" and not cfg.double:
             return reward + discount * _allowed(next_q, mask).max(axis=1)  # Nature 518, Algorithm 1
@@ -218,6 +285,7 @@ class DQN(Agent):
                 updates = (self.env_steps // cfg.train_freq - before // cfg.train_freq) * cfg.gradient_steps
                 metrics = self.updates(updates, measured=self.env_steps >= stop)
         self.iteration += 1
+        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
         metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, cfg.learning_rate
         metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
         metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
@@ -230,7 +298,7 @@ class DQN(Agent):
         depend on the steps in between (the target network stands still), so many batches go through it in one pass.
         """
         cfg, metrics = self.config, dict[str, float]()
-        alone = cfg.prioritized or cfg.noisy or cfg.double
+        alone = cfg.prioritized or cfg.noisy or cfg.double or self.programs is not None
         together = 1 if alone else max(1, _TOGETHER // cfg.batch_size)
         for first in range(0, number, together):
             count = min(together, number - first)
@@ -246,6 +314,12 @@ class DQN(Agent):
     def sample(self, batches: int = 1) -> Batch:
         """Draw one batch of the replay, or several as one."""
         cfg, size = self.config, batches * self.config.batch_size
+        if self.programs is not None and self.programs.length > 1:
+            batch = self.experience.sequences(
+                self.replay, cfg.batch_size // cfg.sequence_length, self.programs.length, self.rng
+            )
+            batch["weight"] = self.programs.weights(batch)
+            return batch
         if isinstance(self.replay, PrioritizedReplay):
             beta = schedules.linear(cfg.per_beta, 1.0, cfg.per_beta_steps, self.env_steps)
             return self.replay.sample(size, self.rng, beta)
@@ -269,6 +343,11 @@ class DQN(Agent):
         if not self._started:
             envs.reset()
             self._started = True
+        if self.stateful is not None:
+            result = self.experience.step(self.replay, self._uniform(), self._steps)
+            self._steps += 1
+            self.env_steps += int(np.count_nonzero(result.valid))
+            return result.info
         obs, mask = envs.obs, envs.action_mask
         action = self.act(obs, mask)
         next_obs, reward, terminated, truncated, valid, info = envs.step(action)
@@ -280,14 +359,25 @@ class DQN(Agent):
 
     def act(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
         """Return exploring actions [N]; their randomness is keyed by environment and step."""
+        if self.config.noisy:
+            self._draw_acting_noise()
+        return self.epsilon_greedy(obs, self._uniform(), self.epsilon, action_mask)
+
+    def _uniform(self) -> NDArray[np.float32]:
+        """Return the numbers [N, 2] that this step explores by."""
         first, block = self._ahead
         if not first <= self._steps < first + _AHEAD:
             first = self._steps
             block = philox.uniform(self.seed, "action", self.envs.env_ids, first, _AHEAD, 2)
             self._ahead = first, block
-        if self.config.noisy:
-            self._draw_acting_noise()
-        return self.epsilon_greedy(obs, block[self._steps - first], self.epsilon, action_mask)
+        numbers: NDArray[np.float32] = block[self._steps - first]
+        return numbers
+
+    def _random(self, uniform: NDArray[np.float32], action_mask: Mask) -> NDArray[np.int64]:
+        """Return random actions [N] among those allowed."""
+        if action_mask is not None:
+            return draw_allowed(uniform[:, 1], action_mask)
+        return (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
 
     def epsilon_greedy(
         self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: float, action_mask: Mask = None
@@ -297,10 +387,7 @@ class DQN(Agent):
         count = np.count_nonzero(explore)
         if count == 0:
             return self.greedy(obs, action_mask)
-        if action_mask is None:
-            random = (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
-        else:
-            random = draw_allowed(uniform[:, 1], action_mask)
+        random = self._random(uniform, action_mask)
         return random if count == len(explore) else np.where(explore, random, self.greedy(obs, action_mask))
 
     def greedy(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
@@ -348,7 +435,8 @@ class DQN(Agent):
 
     def _make_replay(self) -> ReplayBuffer:
         cfg = self.config
-        layouts = (self.layout.shape, self.layout.dtype), ((), np.int64)
+        stored = (self.layout.shape, self.layout.dtype) if self.programs is None else self.experience.records.layout
+        layouts = stored, ((), np.int64)
         window = {"n_step": cfg.n_step, "gamma": cfg.gamma}
         if cfg.prioritized:
             return PrioritizedReplay(cfg.buffer_size, self.envs.num_envs, *layouts, **window, alpha=cfg.per_alpha)
@@ -369,6 +457,7 @@ class DQN(Agent):
             "grad_steps": self.grad_steps,
             "iteration": self.iteration,
             "predictions": self._predictions,
+            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -386,6 +475,8 @@ class DQN(Agent):
         self._steps, self.env_steps = int(state["steps"]), int(state["env_steps"])
         self.grad_steps, self.iteration = int(state["grad_steps"]), int(state["iteration"])
         self._predictions = int(state["predictions"])
+        if self.stateful is not None:
+            self.experience.load_state_dict(state["experience"])
 
 
 def _allowed(q: Any, mask: Any) -> Any:

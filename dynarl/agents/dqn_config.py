@@ -80,17 +80,28 @@ class DQNConfig:
     """Largest return that C51 can represent."""
     num_quantiles: int = 50
     """Quantiles of qr."""
+    sequence_length: int = 16
+    """Steps that are learned from together, for policies with a state: gradients flow through it along them. A batch
+    then holds batch_size / sequence_length sequences."""
+    burn_in: int = 0
+    """Steps before each sequence that only bring the state up to the parameters of now."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
         least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "target_update_interval", config=self)
-        least_one("n_step", "num_quantiles", config=self)
+        least_one("n_step", "num_quantiles", "sequence_length", config=self)
         positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)
         fraction("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta", config=self)
         one_of("activation", ACTIVATIONS, config=self)
         one_of("encoder", ENCODERS, config=self)
         one_of("distributional", ("none", "c51", "qr"), config=self)
-        for name, least in (("learning_starts", 0), ("epsilon_steps", 0), ("per_beta_steps", 0), ("num_atoms", 2)):
+        for name, least in (
+            ("learning_starts", 0),
+            ("epsilon_steps", 0),
+            ("per_beta_steps", 0),
+            ("num_atoms", 2),
+            ("burn_in", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}, got {getattr(self, name)}")
         if self.buffer_size < self.batch_size:

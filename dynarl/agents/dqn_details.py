@@ -44,6 +44,8 @@ SOURCES = {
     "v_min": "arXiv:1707.06887, section 5, and Rainbow: -10, for clipped rewards of Atari",
     "v_max": "arXiv:1707.06887, section 5, and Rainbow: 10, for clipped rewards of Atari",
     "num_quantiles": "dynarl's own choice, for speed (arXiv:1710.10044, section 5: 200)",
+    "sequence_length": "R2D2, Kapturowski et al., ICLR 2019: stored states; there 80 steps",
+    "burn_in": "R2D2, section 3: there 40 steps, or 0",
 }
 
 

@@ -32,13 +32,12 @@ from dynarl.agents.recurrent import RecurrentActorCritic
 from dynarl.agents.returns import explained_variance, gae
 from dynarl.agents.sequences import Sequences
 from dynarl.agents.state import from_plain, to_plain
-from dynarl.agents.stateful import Stateful
+from dynarl.agents.stateful import Stateful, check_actor_critic
 from dynarl.autograd import backward, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer, RewardNormalizer
-from dynarl.envs.ragged import example_rows
 from dynarl.envs.spaces import action_layout, encode
 from dynarl.rollout import Batch, Collector, Fragment, StatefulCollector
 from dynarl.seeding import derive_seed
@@ -210,6 +209,20 @@ class PPO(Agent):
     def _mask_input(self, action_mask: Any) -> tuple[Any, ...]:
         """Return what the policy is called with besides the observation: the mask [B, M] where there is one."""
         return () if action_mask is None else (wrap(to_device(action_mask, self.device)),)
+
+    def decide(
+        self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Any = None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return (action [N, ...], log_prob [N], value [N]) of what a policy returned; the mode without noise."""
+        distribution, value = outputs
+        with no_grad():
+            action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
+            log_prob = distribution.log_prob(action)
+        return self.stored_action(action), to_host(log_prob.array), to_host(value.array).reshape(-1)
+
+    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+        """Refuse what is no distribution and value; return the noise of the distribution."""
+        return check_actor_critic(program, outputs)
 
     def stored_action(self, action: Any) -> NDArray[Any]:
         """Return a distribution's sample [N, ...] in the shape and dtype actions are stored in."""
@@ -388,12 +401,6 @@ class PPO(Agent):
             raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {tuple(out[1].shape)}")
         kind, size = out[0].noise
         return kind, size
-
-    def any_obs(self, rows: int) -> NDArray[Any]:
-        """Return valid stored observations [rows, ...]."""
-        if self.layout.dtype == object:
-            return example_rows(self.layout.space, rows)
-        return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)

@@ -71,16 +71,18 @@ def _arguments(factory: Callable[..., Any], spaces: tuple[Any, Any], options: Ma
 class Program:
     """A policy with what an agent needs to know to call it.
 
-    `module` is what the user wrote and `policy` what is called, with a batch axis.
+    `module` is what the user wrote and `policy` what is called, with a batch axis. With `agent_masks` the agent sees
+    to action masks itself, so that the policy need not take them.
     """
 
-    def __init__(self, policy: Module, *, returns: str) -> None:
-        self.policy = policy
+    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False) -> None:
+        self.policy, self.agent_masks = policy, agent_masks
         self.per_sample = isinstance(policy, BatchedModule)
         self.module: Any = policy.program if isinstance(policy, BatchedModule) else policy
         self.has_state = hasattr(self.module, "initial_state")
         self.info_fields = tuple(getattr(self.module, "info_fields", ()))
         self.name = type(self.module).__name__
+        self.returned = returns.count(",") + 2  # outputs and state
         self.returns = f"({returns}, next_state)" if self.has_state else f"({returns})" if "," in returns else returns
         forward = self.module.forward
         self.takes_mask = self.has_state or _fits(forward, None, None)
@@ -121,7 +123,7 @@ class Program:
         if self.has_state:
             out: tuple[Any, ...] = self.policy(obs, state, feedback, **batching)
             return out
-        if feedback.action_mask is not None:
+        if feedback.action_mask is not None and not (self.agent_masks and not self.takes_mask):
             if not self.takes_mask:
                 raise TypeError(
                     f"policy: the environment masks actions, so the forward of {self.where} must take "

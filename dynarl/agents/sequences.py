@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -10,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.agents.stateful import Stateful, kept
-from dynarl.autograd import Tensor
 from dynarl.autograd.device import to_device, to_host
-from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tape import wrap
 from dynarl.rollout import Batch, Feedback, Fragment, Rows, map_state
@@ -85,11 +82,10 @@ class Sequences:
         """Call the policy step by step, as it acted."""
         found: list[list[Any]] = [[], [], []]
         stateful, program = self.stateful, self.stateful.program
-        initial = stateful.initial()
         start = minibatch.feedback.episode_start
         for t in range(len(minibatch.input)):
             if to_host(start[t]).any():
-                state = map_state(partial(_reset, feedback.episode_start[t]), state, initial)
+                state = stateful.begin(feedback.episode_start[t], state)
             draws = stateful.draws(Rows(*(column[t] for column in minibatch.at)))
             path = None if minibatch.paths is None else minibatch.paths[t]
             said = feedback.map(itemgetter(t))
@@ -118,8 +114,3 @@ class Sequences:
         if isinstance(part, Feedback):
             return part.map(lambda column: to_device(column, self.agent.device))
         return map_state(lambda leaf: leaf if leaf.dtype == object else to_device(leaf, self.agent.device), part)
-
-
-def _reset(start: Tensor, leaf: Tensor, first: Tensor) -> Tensor:
-    reset: Tensor = where(start.reshape(-1, *[1] * (leaf.ndim - 1)), first, leaf)
-    return reset

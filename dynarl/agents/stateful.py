@@ -12,6 +12,7 @@ from dynarl.agents.compute import Compute
 from dynarl.agents.programs import Program
 from dynarl.autograd import Tensor, no_grad, tensor
 from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.tape import wrap
 from dynarl.batching import Draws, Recorder
 from dynarl.envs.masks import mask_size
@@ -19,7 +20,7 @@ from dynarl.rollout import Acted, Feedback, Rows, map_state
 from dynarl.rollout.feedback import encode_action, state_leaves
 from dynarl.rollout.stateful import reset_rows
 
-__all__ = ["Carried", "Stateful", "kept"]
+__all__ = ["Carried", "Stateful", "check_actor_critic", "kept"]
 
 
 class Carried(NamedTuple):
@@ -33,19 +34,20 @@ class Carried(NamedTuple):
 class Stateful:
     """Runs an agent's policy with its state; the contract of policies stands in dynarl/rollout/feedback.py.
 
-    `agent` gives ``network_input, device, action_space, stored_action, seed``. `sequence_length` steps of a fragment
-    are learned from together; a policy whose state is empty learns from single steps. With `record_paths`, acting
-    keeps what per-sample programs decide.
+    `agent` gives ``network_input, device, action_space, action_shape, action_dtype, seed`` and two functions of what
+    the policy returns besides its state: ``check_outputs(program, outputs)``, which refuses what is wrong of 2 rows
+    and returns kind and size of the noise of a row, and ``decide(outputs, noise, action_mask)``, which returns
+    actions as stored, log_prob and value (None where the agent has no use for them). `sequence_length` steps are
+    learned from together; a policy whose state is empty learns from single steps. With `record_paths`, acting keeps
+    what per-sample programs decide.
     """
 
-    def __init__(self, agent: Any, program: Program, *, sequence_length: int, record_paths: bool) -> None:
+    def __init__(self, agent: Any, program: Program, *, sequence_length: int, record_paths: bool = False) -> None:
         self.agent, self.program, self.compute = agent, program, Compute()
         self.info_fields = program.info_fields
         self.sequence_length = sequence_length if state_leaves(program.initial_state()) else 1
         self.keeps_paths = record_paths and program.per_sample
-        distribution = self._check()
-        kind, size = distribution.noise
-        self.noise_kind, self.noise_size = str(kind), int(size)
+        self.noise_kind, self.noise_size = self._check()
         self.noise_period = 1
 
     def initial_state(self) -> Any:
@@ -56,6 +58,14 @@ class Stateful:
     def initial(self) -> Any:
         """Return that state as tensors, with their gradients."""
         return map_state(self._leaf, self.program.initial_state())
+
+    def begin(self, start: Tensor, state: Any) -> Any:
+        """Return states [N, ...] with the initial one, and gradients to it, where an episode starts."""
+
+        def reset(leaf: Tensor, first: Tensor) -> Any:
+            return where(start.reshape(-1, *[1] * (leaf.ndim - 1)), first, leaf)
+
+        return map_state(reset, state, self.initial())
 
     def initial_states(self, rows: int) -> Any:
         """Return the state of `rows` environments before their first step."""
@@ -69,14 +79,14 @@ class Stateful:
 
     def call(
         self, obs: NDArray[Any], state: Any, feedback: Feedback, draws: Any = None, recorder: Recorder | None = None
-    ) -> tuple[Any, Any, Any]:
-        """Return distribution, value [N] and next state (arrays) for stored observations [N, ...]."""
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Return what the policy returns for stored observations [N, ...], and its next state as arrays."""
         with no_grad():
             inputs = self.agent.network_input(obs)
-            given = map_state(self._tensor, state), feedback.map(self._tensor)
-            distribution, value, after = self.program(inputs, *given, draws=draws, recorder=recorder)
+            given = map_state(self.tensor, state), feedback.map(self.tensor)
+            *outputs, after = self.program(inputs, *given, draws=draws, recorder=recorder)
             after = map_state(kept, state, after)
-        return distribution, to_host(value.array).reshape(-1), map_state(lambda leaf: to_host(leaf.array), after)
+        return tuple(outputs), map_state(lambda leaf: to_host(leaf.array), after)
 
     def act(
         self,
@@ -89,22 +99,19 @@ class Stateful:
     ) -> Acted:
         """Return what the policy does; the mode without noise."""
         recorder = Recorder(len(obs), keep=self.keeps_paths) if self.program.per_sample else None
-        distribution, value, after = self.call(obs, state, feedback, self.draws(rows, purpose), recorder)
-        with no_grad():
-            sampled = noise is not None
-            action = distribution.sample_from(to_device(noise, self.agent.device)) if sampled else distribution.mode
-            log_prob = distribution.log_prob(action)
+        outputs, after = self.call(obs, state, feedback, self.draws(rows, purpose), recorder)
+        action, log_prob, value = self.agent.decide(outputs, noise, feedback.action_mask)
         paths = None
         if recorder is not None:
             paths = recorder.paths() if self.keeps_paths else None
             if purpose == "per-sample":
                 self.compute.add("acting", self.program.last, recorder.steps)
-        return Acted(self.agent.stored_action(action), to_host(log_prob.array), value, after, paths)
+        return Acted(action, log_prob, value, after, paths)
 
     def value(self, obs: NDArray[Any], state: Any, feedback: Feedback, rows: Rows) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...] in these states."""
-        value: NDArray[Any] = self.call(obs, state, feedback, self.draws(rows))[1]
-        return value
+        value: NDArray[Any] = to_host(self.call(obs, state, feedback, self.draws(rows))[0][1].array)
+        return value.reshape(-1)
 
     def choose(
         self,
@@ -146,7 +153,8 @@ class Stateful:
         acted = self.act(obs, noise, state, feedback, at, "evaluate" if noise is None else "predict")
         return acted.action, Carried(acted.state, acted.action, carried.step + 1)
 
-    def _tensor(self, array: Any) -> Tensor:
+    def tensor(self, array: Any) -> Tensor:
+        """Return an array as a tensor on the agent's device."""
         tensor: Tensor = wrap(to_device(array, self.agent.device))
         return tensor
 
@@ -159,7 +167,8 @@ class Stateful:
             raise TypeError(f"policy: initial_state() must return tensors and numbers in tuples and dicts, got {kind}")
         return leaf
 
-    def _anything(self, rows: int) -> tuple[Any, Any, Feedback]:
+    def anything(self, rows: int) -> tuple[Any, Any, Feedback]:
+        """Return valid observations, states and feedback of some rows."""
         agent = self.agent
         action = np.zeros((rows, *agent.action_shape), agent.action_dtype)
         start = np.ones(rows, np.bool_)
@@ -173,26 +182,32 @@ class Stateful:
         feedback = Feedback(before, np.zeros(rows, np.float32), start, fields, mask)
         return agent.any_obs(rows), self.initial_states(rows), feedback
 
-    def _check(self) -> Any:
-        """Call the policy once, say what is wrong with what it returns, and return its distribution."""
-        program, (obs, state, feedback) = self.program, self._anything(2)
+    def _check(self) -> tuple[str, int]:
+        """Call the policy once, say what is wrong with what it returns, and return the noise it takes."""
+        program, (obs, state, feedback) = self.program, self.anything(2)
         with no_grad():
-            given = map_state(self._tensor, state), feedback.map(self._tensor)
+            given = map_state(self.tensor, state), feedback.map(self.tensor)
             out = program.first_call(self.agent.network_input(obs), *given)
-        if not isinstance(out, tuple) or len(out) != 3 or not hasattr(out[0], "sample_from"):
+        if not isinstance(out, tuple) or len(out) != program.returned:
             shown = out if program.has_state else out[:-1] if len(out) > 2 else out[0]
-            count = f" of {len(shown)}" if isinstance(shown, tuple) else ""
-            raise program.wrong(f"{type(shown).__name__}{count}")
-        lead, value = tuple(out[0].batch_shape), getattr(out[1], "shape", None)
-        allowed = ((2,), (2, 1)) if program.per_sample else ((2,),)
-        if program.per_sample and (lead != (2,) or value not in allowed):
-            raise program.wrong(
-                f"a distribution of batch_shape {lead[1:]} and a value of shape {tuple(value or ())[1:]}"
-            )
-        if value not in allowed:
-            raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {value}")
-        map_state(kept, state, out[2])
-        return out[0]
+            raise program.wrong(f"{type(shown).__name__}{f' of {len(shown)}' if isinstance(shown, tuple) else ''}")
+        kind, size = self.agent.check_outputs(program, out[:-1])
+        map_state(kept, state, out[-1])
+        return str(kind), int(size)
+
+
+def check_actor_critic(program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+    """Refuse what is no distribution and value of 2 rows; return the noise that the distribution takes."""
+    distribution, value = outputs
+    if not hasattr(distribution, "sample_from"):
+        raise program.wrong(f"{type(distribution).__name__} in place of the distribution")
+    lead, shape = tuple(distribution.batch_shape), tuple(getattr(value, "shape", ()))
+    if program.per_sample and (lead != (2,) or shape not in ((2,), (2, 1))):
+        raise program.wrong(f"a distribution of batch_shape {lead[1:]} and a value of shape {shape[1:]}")
+    if shape not in ((2,), (2, 1))[: 1 + program.per_sample]:
+        raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {shape}")
+    noise: tuple[str, int] = distribution.noise
+    return noise
 
 
 def kept(before: Any, after: Any) -> Any:

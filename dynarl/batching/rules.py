@@ -12,7 +12,7 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, reduction, shape
+from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
 from dynarl.batching.lane import Lane, _clone, _detach, _to
 from dynarl.batching.run import Elementwise, bind, state
 
@@ -172,6 +172,18 @@ def _linear(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any
     return op(x, *parameters, **static)
 
 
+def cell_rule(op: Any, inputs: int) -> Any:
+    """Make the rule of a recurrent cell: input and state of each sample, or one for all, and shared weights."""
+
+    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+        if any(lanes[inputs:]):
+            return by_row(op)(operands, lanes, n, static)
+        own = [x if lane else x.expand((n, *x.shape)) for x, lane in zip(operands[:inputs], lanes)]
+        return op(*own, *operands[inputs:], **static)
+
+    return rule
+
+
 def state_error(text: str) -> Exception:
     """Return the error of a program that batching cannot follow."""
     from dynarl.batching.cohort import PerSampleError
@@ -208,6 +220,8 @@ state.rules.update({
     linalg._einsum: _einsum,
     affine.linear: _linear,
     affine.mlp: _linear,
+    recurrent.gru_cell: cell_rule(recurrent.gru_cell, 2),
+    recurrent.lstm_cell: cell_rule(recurrent.lstm_cell, 3),
     indexing._getitem: _getitem,
 })  # fmt: skip
 bind(Lane, by_row)

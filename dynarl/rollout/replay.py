@@ -202,14 +202,30 @@ class ReplayBuffer:
         `weight`, all 1; where masks were stored, `action_mask` and `next_action_mask` [B, M] of `obs` and
         `next_obs`. Raises RuntimeError while nothing is stored.
         """
-        total = len(self)
-        if total == 0:
-            raise RuntimeError("sample: the replay holds no transition yet")
-        drawn = rng.integers(0, total, batch_size)
+        index = self.draw(batch_size, rng)
         if len(self._ones) != batch_size:
             self._ones = np.ones(batch_size, np.float32)
             self._ones.flags.writeable = False
-        return self.gather(self._locate(drawn), self._ones)
+        return self.gather(index, self._ones)
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw flat indices of transitions uniformly, with replacement; raises RuntimeError while there are none."""
+        total = len(self)
+        if total == 0:
+            raise RuntimeError("sample: the replay holds no transition yet")
+        return self._locate(rng.integers(0, total, count))
+
+    def following(self, index: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the `length` transitions from each of `index` [B] on, [length, B], and which of them follow.
+
+        None do behind the end of an episode or the newest transition: there the last one stands again.
+        """
+        path = (index + np.arange(length)[:, None] * self.num_envs) % self.size
+        row, env = np.divmod(index, self.num_envs)
+        kept = np.arange(length)[:, None] < (self._head[env] - row) % self.rows
+        kept[1:] &= ~np.logical_or.accumulate(self._ended.take(path[:-1]), axis=0)
+        last = path[kept.sum(axis=0) - 1, np.arange(len(index))]
+        return np.where(kept, path, last), kept
 
     def gather(self, index: NDArray[np.int64], weight: NDArray[Any]) -> Batch:
         """Return the transitions with the given flat indices [B], as `sample` does."""

@@ -344,7 +344,33 @@ def test_a_loop_in_a_loop_reads_what_it_left_behind():
             while s < 1 and turns < 2:
                 turns += 1
                 s = s * 2 + x[2].abs() * i
-        return x
+        return s
 
     x = inputs("Experts")[0]
     np.testing.assert_allclose(batched(program)(x).numpy(), batched(program, mode="loop")(x).numpy())
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell])
+def test_recurrent_cells_run_on_all_samples(kind):
+    """From a state of each sample's own, and from one that all share."""
+    cell = kind(3, 4)
+    first = dynarl.tensor(np.full(4, 0.3, np.float32))
+
+    def program(x, own):
+        h = own * first if x[0] > 0 else first
+        for _ in range(2):
+            h = cell(x, (h, first)) if kind is nn.LSTMCell else cell(x, h)
+            h = h[0] if kind is nn.LSTMCell else h
+        return h
+
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(16, 3)).astype(np.float32), rng.normal(size=(16, 4)).astype(np.float32)
+    run, found = batched(program), []
+    for call in (run, batched(program, mode="loop")):
+        cell.zero_grad()
+        out = call(*given)
+        out.sum().backward()
+        found.append([out.detach().numpy()] + [p.grad.numpy().copy() for p in cell.parameters()])
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert run.last.operations < 24
