@@ -17,24 +17,29 @@ from dynarl.autograd.device import is_array, xp
 from dynarl.autograd.memory import last_modification, line_of, modified_since
 from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
 
-__all__ = ["Rows", "backward", "grad"]
+__all__ = ["Part", "backward", "dense", "grad"]
 
 _by_sequence = attrgetter("sequence")
 
 
-class Rows:
-    """A gradient that is zero outside some rows, each named once; a vjp of all operands may return it."""
+class Part:
+    """A gradient that is zero outside some index, which names no element twice; a vjp on raw arrays may return it."""
 
-    __slots__ = ("count", "rows", "values")
+    __slots__ = ("index", "shape", "values")
 
-    def __init__(self, values: Any, rows: Any, count: int) -> None:
-        self.values, self.rows, self.count = values, rows, count
+    def __init__(self, values: Any, index: Any, shape: tuple[int, ...]) -> None:
+        self.values, self.index, self.shape = values, index, shape
 
     def dense(self) -> Any:
         """Return the whole array."""
-        out = xp(self.values).zeros((self.count, *self.values.shape[1:]), dtype=self.values.dtype)
-        out[self.rows] = self.values
+        out = xp(self.values).zeros(self.shape, dtype=self.values.dtype)
+        out[self.index] = self.values
         return out
+
+
+def dense(g: Any) -> Any:
+    """Return the whole array of a gradient that may be a part."""
+    return g.dense() if g.__class__ is Part else g
 
 
 class _Run:
@@ -51,7 +56,9 @@ class _Run:
     def add(self, edge: Any, g: Any) -> None:
         """Add a gradient to what an edge has gathered in this pass."""
         kind = edge.__class__
-        if kind is Node:
+        if g.__class__ is Part:
+            self.add_part(edge, g)
+        elif kind is Node:
             if edge.grad is None:
                 edge.grad = g
             elif edge.owned:
@@ -71,19 +78,16 @@ class _Run:
                 slots = edge.node.grad = [None] * edge.count
             slots[edge.index] = g if slots[edge.index] is None else slots[edge.index] + g
 
-    def add_rows(self, edge: Any, g: Rows) -> None:
-        """Add a gradient of some rows without spreading it first."""
-        if edge.__class__ is not Node or self.create_graph:
+    def add_part(self, edge: Any, g: Part) -> None:
+        """Add a gradient of some elements without spreading it first."""
+        if edge.__class__ is not Node:
             self.add(edge, g.dense())
         elif edge.grad is None:
             edge.grad, edge.owned = g.dense(), True
         else:
-            self._add_to_rows(edge, g)
-
-    def _add_to_rows(self, edge: Node, g: Rows) -> None:
-        if not edge.owned:
-            edge.grad, edge.owned = xp(edge.grad).array(edge.grad), True
-        edge.grad[g.rows] += g.values
+            if not edge.owned:
+                edge.grad, edge.owned = xp(edge.grad).array(edge.grad), True
+            edge.grad[g.index] += g.values
 
     def finish(self) -> None:
         """Deliver what waited for its total: leaves with hooks, captured inputs."""
@@ -199,11 +203,12 @@ def _pull(order: list[Node], state: _Run, retain_graph: bool) -> None:
             for edge, vjp in zip(node.edges, vjps):
                 if edge is None:
                     continue
-                if edge.__class__ is Node and edge.grad is None:
-                    edge.grad = vjp(g)
+                contribution = vjp(g)
+                if edge.__class__ is Node and edge.grad is None and contribution.__class__ is not Part:
+                    edge.grad = contribution
                     edge.owned = False
                 else:
-                    state.add(edge, vjp(g))
+                    state.add(edge, contribution)
         elif vjps is None:
             raise _freed(node)
         else:
@@ -254,7 +259,7 @@ def _step(node: Node, g: Any, state: _Run, changed: bool) -> None:
     if vjps.__class__ is tuple:
         for edge, vjp in zip(node.edges, vjps):
             if edge is not None and (state.wanted is None or _is_wanted(edge, state.wanted)):
-                contribution = vjp(g)
+                contribution = dense(vjp(g))
                 if mode.anomaly:
                     _check_anomaly(node, contribution)
                 state.add(edge, contribution)
@@ -290,11 +295,8 @@ def _joint(node: Node, vjp: Any, g: Any, state: _Run) -> None:
     for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
         if contribution is need or need is False:
             continue
-        if contribution.__class__ is Rows:
-            if need is True and not mode.anomaly:
-                state.add_rows(edge, contribution)
-                continue
-            contribution = contribution.dense()
+        if need is not True or mode.anomaly:
+            contribution = dense(contribution)
         if need is not True:
             xp(need).copyto(need, 0.0 if contribution is None else contribution)
         elif contribution is not None:

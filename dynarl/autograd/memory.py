@@ -18,6 +18,7 @@ next_sequence = itertools.count(1).__next__
 """The clock of the engine: recorded operations and in-place changes draw from the same counter."""
 
 _PACKAGE = __file__.rpartition("autograd")[0]
+_inside: set[str] = set()  # files of this package that were met: a look here is faster than at the path
 _modified: dict[int, tuple[int, Line, Any]] = {}
 _last_modified = 0
 
@@ -41,8 +42,10 @@ def user_line(depth: int = 1) -> Line:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
-            return code, frame.f_lasti
+        if code.co_filename not in _inside:
+            if not code.co_filename.startswith(_PACKAGE):
+                return code, frame.f_lasti
+            _inside.add(code.co_filename)
         frame = frame.f_back
     return sys._getframe(depth).f_code, 0
 

@@ -231,6 +231,7 @@ def laned(function: _F) -> _F:
 
 
 _new: Callable[[type], Any] = object.__new__
+_ndarray = np.ndarray
 
 
 def bind_tensor(tensor: type) -> None:
@@ -252,9 +253,11 @@ def wrap(array: Any, node: Any = None) -> Any:
 
 def _operand(value: Any) -> Any:
     """Return what a body may compute with: a raw array, or a Python number (which never promotes a tensor)."""
+    if value.__class__ in _NUMBERS:
+        return value
     if isinstance(value, _tensor):
         return value.array
-    if value.__class__ is np.ndarray or value.__class__ in _NUMBERS or is_array(value):
+    if value.__class__ is np.ndarray or is_array(value):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -305,19 +308,18 @@ def record(op: Any, args: tuple[Any, ...], static: dict[str, Any], out: Any, vjp
         if None in edges:
             vjps = tuple([v if e is not None else None for v, e in zip(vjps, edges)])
         if op.promotes:
-            vjps = _fit_where_broadcast(args, edges, vjps, out)
+            shape, dtype = out.shape, out.dtype
+            for i, edge in enumerate(edges):
+                if edge is not None:
+                    x = args[i].array
+                    if x.shape != shape or x.dtype is not dtype:
+                        vjps = (*vjps[:i], _fitted(vjps[i], x.shape, x.dtype), *vjps[i + 1 :])
     if mode.recording == ANOMALY:
         _check_finite(op, args, out)
-    return Node(op, args, static, edges, vjps)
+    return Node(op, args, static or _NO_STATIC, edges, vjps)
 
 
-def _fit_where_broadcast(args: Any, edges: Any, vjps: Any, out: Any) -> Any:
-    for i, edge in enumerate(edges):
-        if edge is not None:
-            x = args[i].array
-            if x.shape != out.shape or x.dtype is not out.dtype:
-                vjps = (*vjps[:i], _fitted(vjps[i], x.shape, x.dtype), *vjps[i + 1 :])
-    return vjps
+_NO_STATIC: dict[str, Any] = {}
 
 
 def _check_finite(op: Any, args: tuple[Any, ...], out: Any) -> None:
@@ -427,7 +429,7 @@ def primitive(
 
 def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
-        if not isinstance(x, _tensor):
+        if x.__class__ is not _tensor and not isinstance(x, _tensor):
             if x.__class__ is lane_type:
                 return lane_apply(op, (x,), static)  # type: ignore[misc]
             x = wrap(_operand(x))
@@ -439,7 +441,7 @@ def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(op, (x,), error) from error
         result = _new(_tensor)
-        result.array = np.asarray(out) if isinstance(out, np.generic) else out
+        result.array = out if out.__class__ is _ndarray or not isinstance(out, np.generic) else np.asarray(out)
         edge = x._node
         result._node = record(op, (x,), static, out, vjps, [edge]) if edge is not None and mode.recording else None
         result._leaf = None
@@ -470,16 +472,16 @@ def _promoting(body: Callable[..., Any]) -> Any:
     def op(x: Any, y: Any, *rest: Any, **static: Any) -> Any:
         if rest:
             return several(x, y, *rest, **static)
-        edges = [None, None]
         a, b = x, y
-        if isinstance(x, _tensor):
-            a, edges[0] = x.array, x._node
+        left = right = None
+        if x.__class__ is _tensor or isinstance(x, _tensor):
+            a, left = x.array, x._node
         elif x.__class__ is lane_type:
             return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             a = _operand(x)
-        if isinstance(y, _tensor):
-            b, edges[1] = y.array, y._node
+        if y.__class__ is _tensor or isinstance(y, _tensor):
+            b, right = y.array, y._node
         elif y.__class__ is lane_type:
             return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
@@ -494,9 +496,9 @@ def _promoting(body: Callable[..., Any]) -> Any:
                 return op(*moved, **static)
             raise _explained(op, (x, y), error) from error
         result = _new(_tensor)
-        result.array = np.asarray(out) if isinstance(out, np.generic) else out
-        needs = edges[0] is not None or edges[1] is not None
-        result._node = record(op, (x, y), static, out, vjps, edges) if needs and mode.recording else None
+        result.array = out if out.__class__ is _ndarray or not isinstance(out, np.generic) else np.asarray(out)
+        needs = left is not None or right is not None
+        result._node = record(op, (x, y), static, out, vjps, [left, right]) if needs and mode.recording else None
         result._leaf = None
         return result
 
@@ -506,11 +508,13 @@ def _promoting(body: Callable[..., Any]) -> Any:
 
 def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -> Any:
     def op(*args: Any, **static: Any) -> Any:
+        if args and args[0].__class__ is lane_type:
+            return lane_apply(op if owner is None else owner(), args, static)  # type: ignore[misc]
         arrays = []
         edges = []
         needs = False
         for a in args:
-            if isinstance(a, _tensor):
+            if a.__class__ is _tensor or isinstance(a, _tensor):
                 arrays.append(a.array)
                 edge = a._node
                 edges.append(edge)
@@ -527,7 +531,7 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
         except (ValueError, TypeError, IndexError) as error:
             raise _explained(me, args, error) from error
         result = _new(_tensor)
-        result.array = np.asarray(out) if isinstance(out, np.generic) else out
+        result.array = out if out.__class__ is _ndarray or not isinstance(out, np.generic) else np.asarray(out)
         result._node = record(me, args, static, out, vjps, edges) if needs and mode.recording else None
         result._leaf = None
         return result

@@ -40,12 +40,20 @@ class Lane:
             return state.context.merger.ready(self, cohort)
         if cohort is self.cohort:
             return self.tensor
-        held = self._at
-        if held is None:
-            held = self._at = {}
-        tensor = held.get(cohort)
-        if tensor is None or (tensor._node is None and self.tensor._node is not None and is_grad_enabled()):
-            tensor = held[cohort] = take_rows(self.tensor, rows=cohort.rows_in(self.cohort))
+        tensor = self.held(cohort)
+        if tensor is None:
+            if self._at is None:
+                self._at = {}
+            tensor = self._at[cohort] = take_rows(self.tensor, rows=cohort.rows_in(self.cohort))
+        return tensor
+
+    def held(self, cohort: Cohort) -> Tensor | None:
+        """Return the rows of a cohort if they are at hand."""
+        if cohort is self.cohort:
+            return self.tensor
+        tensor = None if self._at is None else self._at.get(cohort)
+        if tensor is not None and tensor._node is None and self.tensor._node is not None and is_grad_enabled():
+            return None
         return tensor
 
     # -- what it is -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd import primitive, xp
-from dynarl.autograd.backward import Rows
+from dynarl.autograd.backward import Part
 from dynarl.autograd.tape import call
 
 __all__ = ["join_rows", "take_rows"]
@@ -14,29 +14,44 @@ __all__ = ["join_rows", "take_rows"]
 @primitive(linear=True)
 def take_rows(x: Any, *, rows: Any) -> Any:
     """Return x[rows], rows being distinct."""
-    count = x.shape[0]
-    if hasattr(x, "_node"):
-        return x[rows], (lambda g: call(_put_rows, g, rows=rows, count=count),)
-    return x.take(rows, axis=0), lambda g, needs: (Rows(g, rows, count),)
+    shape = x.shape
+    return _rows(x, rows), (lambda g: _put(g, rows, shape),)
 
 
 @primitive(linear=True)
-def _put_rows(x: Any, *, rows: Any, count: int) -> Any:
+def _put_rows(x: Any, *, rows: Any, shape: tuple[int, ...]) -> Any:
     if hasattr(x, "_node"):
         return x, (lambda g: take_rows(g, rows=rows),)
-    out = xp(x).zeros((count, *x.shape[1:]), dtype=x.dtype)
-    out[rows] = x
-    return out, (lambda g: call(take_rows, g, rows=rows),)
+    return Part(x, rows, shape).dense(), (lambda g: call(take_rows, g, rows=rows),)
 
 
 @primitive(linear=True)
-def join_rows(*parts: Any, places: tuple[Any, ...], count: int) -> Any:
-    """Return [count, ...] whose rows `places[i]` are parts[i]; together the places cover every row once."""
-    vjps = tuple((lambda g, rows=rows: call(take_rows, g, rows=rows)) for rows in places)
+def join_rows(*parts: Any, sources: tuple[Any, ...], places: tuple[Any, ...], count: int) -> Any:
+    """Return [count, ...] whose rows `places[i]` are the rows `sources[i]` of parts[i] (None: all of them).
+
+    Neither repeats a row, and together the places cover every row once.
+    """
+    vjps = tuple([
+        lambda g, to=to, rows=rows, shape=part.shape: _back(g, to, rows, shape)
+        for part, rows, to in zip(parts, sources, places)
+    ])  # fmt: skip
     if any(hasattr(part, "_node") for part in parts):
         return parts[0], vjps
     first = parts[0]
     out = xp(first).empty((count, *first.shape[1:]), dtype=first.dtype)
-    for part, rows in zip(parts, places):
-        out[rows] = part
+    for part, rows, to in zip(parts, sources, places):
+        out[to] = part if rows is None else part.take(rows, axis=0)
     return out, vjps
+
+
+def _back(g: Any, places: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+    taken = call(take_rows, g, rows=places)
+    return taken if rows is None else _put(taken, rows, shape)
+
+
+def _rows(x: Any, rows: Any) -> Any:
+    return x[rows] if hasattr(x, "_node") else x.take(rows, axis=0)
+
+
+def _put(g: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+    return call(_put_rows, g, rows=rows, shape=shape) if hasattr(g, "_node") else Part(g, rows, shape)

@@ -20,6 +20,8 @@ __all__ = ["flatten", "join", "map_leaves", "node_of", "register_node", "unflatt
 
 _NODES: dict[type, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {}
 _NUMBERS = (bool, int, float)
+_LEAVES = frozenset((Lane, Tensor, *_NUMBERS))
+_LEAF_KINDS = (Tensor, *_NUMBERS)
 
 
 def register_node(kind: type, parts: Callable[[Any], tuple[Any, ...]], build: Callable[..., Any]) -> None:
@@ -42,14 +44,16 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 def _take_apart(tree: Any, leaves: list[Any]) -> Any:
     kind = tree.__class__
-    if kind in (Lane, Tensor) or isinstance(tree, (Tensor, *_NUMBERS)):
+    if kind in _LEAVES or isinstance(tree, _LEAF_KINDS):
         leaves.append(tree)
         return "leaf"
+    if kind is tuple:
+        return tuple, tuple([_take_apart(part, leaves) for part in tree])
     if isinstance(tree, (np.generic, np.ndarray)):
         leaves.append(wrap(np.asarray(tree)))
         return "leaf"
     if kind in (tuple, list) or isinstance(tree, tuple):
-        return kind, tuple(_take_apart(part, leaves) for part in tree)
+        return kind, tuple([_take_apart(part, leaves) for part in tree])
     if isinstance(tree, dict):
         return dict, tuple((key, _take_apart(tree[key], leaves)) for key in sorted(tree, key=str))
     if tree is None or isinstance(tree, str):
@@ -119,6 +123,7 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
     if numbers:
         _refuse_opaque(first)
     groups: dict[Any, list[Any]] = {}
+    likes: dict[Any, Any] = {}
     for part, leaves, structure in flat:
         if numbers and structure != first:
             raise PerSampleError(
@@ -126,38 +131,39 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
                 f"{_shown(first)} for samples {flat[0][0].samples()[:4].tolist()}, {_shown(structure)} for samples "
                 f"{part.samples()[:4].tolist()}; return the same nesting of tuples, dicts and distributions everywhere"
             )
-        groups.setdefault(_key(structure, leaves, flat, numbers), []).append((part, leaves, structure))
+        groups.setdefault(_key(structure, leaves, flat, numbers, likes), []).append((part, leaves, structure))
     joined = []
     for members in groups.values():
         whole = sum(part.size for part, _, _ in members) == cohort.size
         target = cohort if whole else _union([part for part, _, _ in members], cohort)
-        columns = zip(*(leaves for _, leaves, _ in members))
+        columns = zip(*[leaves for _, leaves, _ in members])
         parts = [part for part, _, _ in members]
-        leaves = [_join_leaf(list(column), parts, target, numbers) for column in columns]
+        places = tuple([_place(part, target) for part in parts])
+        leaves = [_join_leaf(column, parts, target, places, numbers) for column in columns]
         joined.append((unflatten(members[0][2], iter(leaves)), target))
     joined.sort(key=lambda entry: -entry[1].size)
     return joined
 
 
-def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool) -> Any:
+def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool, likes: dict[Any, Any]) -> Any:
     """What must be equal for two parts to be joined: structure and Python numbers that stay numbers."""
     if numbers:
         return None
-    return structure, tuple([_kind_of_leaf(leaf, i, structure, flat) for i, leaf in enumerate(leaves)])
+    kinds = [
+        _kind_of_number(leaf, i, structure, flat, likes) if leaf.__class__ in _NUMBERS else (leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return structure, tuple(kinds)
 
 
-def _kind_of_leaf(leaf: Any, i: int, structure: Any, flat: list[Any]) -> Any:
-    if leaf.__class__ not in _NUMBERS:
-        return leaf.shape, leaf.dtype
-    column = [leaves[i] for _, leaves, other in flat if other == structure]
-    for like in column:  # a number joins one kind of tensor, if it can without losing anything: `halted = 0.0`
-        if like.__class__ not in _NUMBERS:
-            if _fits(leaf, like) and all(
-                x.__class__ in _NUMBERS or (x.shape, x.dtype) == (like.shape, like.dtype) for x in column
-            ):
-                return like.shape, like.dtype
-            break
-    return leaf.__class__, leaf
+def _kind_of_number(leaf: Any, i: int, structure: Any, flat: list[Any], likes: dict[Any, Any]) -> Any:
+    """A number joins one kind of tensor, if it can without losing anything: `halted = 0.0`."""
+    if (i, structure) not in likes:
+        column = [leaves[i] for _, leaves, other in flat if other == structure]
+        kinds = {(x.shape, x.dtype): x for x in column if x.__class__ not in _NUMBERS}
+        likes[i, structure] = next(iter(kinds.values())) if len(kinds) == 1 else None
+    like = likes[i, structure]
+    return (like.shape, like.dtype) if like is not None and _fits(leaf, like) else (leaf.__class__, leaf)
 
 
 def _fits(number: Any, like: Any) -> bool:
@@ -173,66 +179,67 @@ def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
     return cohort.part(np.sort(np.concatenate([part.rows_in(cohort) for part in parts])))
 
 
-def _join_leaf(column: list[Any], parts: list[Cohort], target: Cohort, numbers: bool) -> Any:
+def _join_leaf(
+    column: tuple[Any, ...], parts: list[Cohort], target: Cohort, places: tuple[Any, ...], numbers: bool
+) -> Any:
     first = column[0]
     if not numbers:
         if first.__class__ in _NUMBERS:
-            if all(leaf.__class__ in _NUMBERS and leaf == first for leaf in column):
+            if all([leaf.__class__ in _NUMBERS and leaf == first for leaf in column]):
                 return first
-        elif all(leaf is first for leaf in column) and (first.__class__ is not Lane or target.within(first.cohort)):
+        elif all([leaf is first for leaf in column]) and (first.__class__ is not Lane or target.within(first.cohort)):
             return first  # what no path touched, or all share
-    tensors = _as_rows(column, parts)
-    if len(parts) == 1 and parts[0] is target:
+    tensors, sources = _as_rows(column, parts)
+    if len(parts) == 1 and parts[0] is target and sources[0] is None:
         return Lane(tensors[0], target)
-    base = target if target.parent is None else None
-    places = []
-    for part in parts:
-        if part is target:
-            rows = np.arange(target.size)
-        elif base is not None:
-            rows = part.samples()
-        else:
-            rows = _place(part, target)
-        places.append(rows)
-    return Lane(join_rows(*tensors, places=tuple(places), count=target.size), target)
+    return Lane(join_rows(*tensors, sources=tuple(sources), places=places, count=target.size), target)
 
 
 def _place(part: Cohort, target: Cohort) -> Any:
-    """Return where a part's samples stand in a target that is no ancestor of it but contains it."""
-    ancestor = part
-    while ancestor is not None:
-        if ancestor is target:
-            return part.rows_in(target)
-        ancestor = ancestor.parent  # type: ignore[assignment]
-    return np.searchsorted(target.samples(), part.samples())
+    """Return where a part's samples stand in a target that contains it."""
+    if part is target:
+        return np.arange(target.size)
+    return part.rows_in(target) if part.within(target) else np.searchsorted(target.samples(), part.samples())
 
 
-def _as_rows(column: list[Any], parts: list[Cohort]) -> list[Tensor]:
+def _as_rows(column: tuple[Any, ...], parts: list[Cohort]) -> tuple[list[Tensor], list[Any]]:
+    """Return tensors that hold the parts' rows, and which of their rows these are (None: all)."""
     like = next((leaf for leaf in column if isinstance(leaf, (Lane, Tensor))), None)
     tensors: list[Tensor] = []
+    sources: list[Any] = []
     for leaf, part in zip(column, parts):
+        rows = None
         if leaf.__class__ is Lane:
-            tensors.append(leaf.at(part))
+            tensor = leaf.held(part)
+            if tensor is None:
+                tensor, rows = leaf.tensor, part.rows_in(leaf.cohort)
         elif isinstance(leaf, Tensor):
-            tensors.append(leaf.expand((part.size, *leaf.shape)))
+            tensor = leaf.expand((part.size, *leaf.shape))
         else:
-            dtype = result_type(like, leaf) if like is not None else _dtype_of(column)
-            shape = like.shape if like is not None else ()
-            namespace = xp(like.tensor.array if like.__class__ is Lane else like.array) if like is not None else np
-            tensors.append(wrap(namespace.full((part.size, *shape), leaf, dtype=dtype)))
-    shapes = {tuple(t.shape[1:]) for t in tensors}
+            tensor = _filled(leaf, like, part.size, column)
+        tensors.append(tensor)
+        sources.append(rows)
+    shapes = {t.array.shape[1:] for t in tensors}
     if len(shapes) > 1:
         raise PerSampleError(
             f"paths of the program return tensors of different shapes {sorted(shapes)} in the same place; "
             "pad them, or reduce them to one shape before they meet"
         )
-    if len({t.dtype for t in tensors}) > 1:
+    if len({t.array.dtype for t in tensors}) > 1:
         dtype = result_type(*(t.array for t in tensors))
         tensors = [t.to(dtype) for t in tensors]
-    return tensors
+    return tensors, sources
 
 
-def _dtype_of(column: list[Any]) -> Any:
+def _filled(number: Any, like: Any, size: int, column: tuple[Any, ...]) -> Tensor:
+    """Return a number as the rows of a tensor, in the dtype it takes beside its like."""
+    if like is None:
+        return wrap(np.full((size,), number, dtype=_dtype_of(column)))
+    namespace = xp(like.tensor.array if like.__class__ is Lane else like.array)
+    return wrap(namespace.full((size, *like.shape), number, dtype=result_type(like, number)))
+
+
+def _dtype_of(column: tuple[Any, ...]) -> Any:
     kinds = {type(leaf) for leaf in column}
     return np.dtype(np.float32 if float in kinds else np.int64 if int in kinds else np.bool_)
 

@@ -17,8 +17,21 @@ def relu(x: Any) -> Any:
 
 @primitive(floats=True)
 def sigmoid(x: Any) -> Any:
-    y = 0.5 * (xp(x).tanh(x * 0.5) + 1)  # no overflow on either side
-    return y, (lambda g: g * (y * (1 - y)),)
+    y = x * 0.5  # by tanh there is no overflow on either side
+    if hasattr(x, "_node") or not x.ndim:
+        y = 0.5 * (xp(x).tanh(y) + 1)
+        return y, (lambda g: g * (y * (1 - y)),)
+    xp(x).tanh(y, out=y)
+    y += 1
+    y *= 0.5
+    return y, (lambda g: _sigmoid_slope(g, y),)
+
+
+def _sigmoid_slope(g: Any, y: Any) -> Any:
+    d = 1 - y
+    d *= y
+    d *= g
+    return d
 
 
 @primitive(floats=True)

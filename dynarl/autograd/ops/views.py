@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynarl.autograd.backward import dense
 from dynarl.autograd.tape import Leaf, mode, primitive, record, wrap
 
 
@@ -40,7 +41,7 @@ def _paste(whole: Any, part: Any, *, view: Any, static: dict[str, Any]) -> Any:
 
     def vjp_whole(g: Any) -> Any:
         region, (spread,) = view.body(g, **static)
-        return g - spread(region)
+        return g - dense(spread(region))
 
     return whole, (vjp_whole, lambda g: view.body(g, **static)[0])
 
