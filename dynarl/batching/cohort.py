@@ -62,14 +62,20 @@ def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:
         count = int(np.count_nonzero(values))
         if count in (0, len(values)):
             return None
-        groups: list[tuple[Any, NDArray[np.int64]]] = [(True, np.flatnonzero(values)), (False, np.flatnonzero(~values))]
+        (yes,), (no,) = values.nonzero(), (~values).nonzero()
+        groups: list[tuple[Any, NDArray[np.int64]]] = [(True, yes), (False, no)]
         return groups if 2 * count >= len(values) else groups[::-1]
     first = values[0]
     if (values == first).all():
         return None
-    unique, inverse = np.unique(values, return_inverse=True)
-    if len(unique) == 1:
-        return None
-    groups = [(unique[i].item(), np.flatnonzero(inverse == i)) for i in range(len(unique))]
+    order = values.argsort(kind="stable")
+    ordered = values[order]
+    (cuts,) = (ordered[1:] != ordered[:-1]).nonzero()
+    starts = [0, *(cuts + 1).tolist()]
+    if ordered[-1] != ordered[-1]:  # NaN is last, and one value
+        starts = [k for k in starts if k == 0 or ordered[k] == ordered[k] or ordered[k - 1] == ordered[k - 1]]
+        if len(starts) == 1:
+            return None
+    groups = [(ordered[k].item(), order[k:end]) for k, end in zip(starts, [*starts[1:], len(values)])]
     groups.sort(key=lambda group: -len(group[1]))
     return groups

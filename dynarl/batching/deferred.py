@@ -17,7 +17,7 @@ from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.gather import gather_rows
 from dynarl.batching.lane import Lane
-from dynarl.batching.run import Elementwise, state
+from dynarl.batching.run import Elementwise, Leading, state
 
 __all__ = ["Call", "Merged", "Part", "Spec", "Unit", "apply_rule", "gather", "slot_of", "spec_of"]
 
@@ -144,6 +144,9 @@ def apply_rule(op: Any, operands: list[Any], lanes: list[bool], n: int, static: 
         return op(operands[0], **static)
     if rule.__class__ is Elementwise:
         return rule.general(operands, lanes, n, static)
+    if rule.__class__ is Leading:
+        rule.check(operands[0], lanes)
+        return op(*operands, **static)
     return rule(operands, lanes, n, dict(static))
 
 

@@ -12,7 +12,7 @@ from dynarl.autograd.tape import lane_rules, wrap
 from dynarl.batching import index_rules
 from dynarl.batching.lane import Lane
 from dynarl.batching.rules import BY_ROW, Operands, aligned, by_row, promoted, shifted, state_error, where_rule
-from dynarl.batching.run import state
+from dynarl.batching.run import Elementwise, state
 from dynarl.nn import functional
 
 
@@ -30,6 +30,18 @@ def on_rows(function: Any) -> Any:
     state.rules[compute] = rule
     BY_ROW.add(compute)
     return lambda *args, **static: state.apply(compute, args, static)
+
+
+def comparing(function: Any) -> Any:
+    """Make the rule of a function of two operands that broadcast."""
+    compute = function.__wrapped__
+
+    def general(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+        return compute(*aligned(promoted(operands, lanes), lanes))
+
+    state.rules[compute] = Elementwise(general)
+    BY_ROW.add(compute)
+    return lambda x, y: state.apply(compute, (x, y), {})
 
 
 def on_axis(function: Any) -> Any:
@@ -189,10 +201,14 @@ state.rules.update({_diagonal_op: _diagonal_rule, _diag_op: _diag_rule})
 
 
 def _install() -> None:
-    names = (
+    pairs = (
         "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
-        "bitwise_xor", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide",
-        "divide_whole", "isclose",
+        "bitwise_xor",
+    )  # fmt: skip
+    lane_rules.update({name: comparing(getattr(elementwise, name)) for name in pairs})
+    names = (
+        "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide", "divide_whole",
+        "isclose",
     )  # fmt: skip
     lane_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
     for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod", "cumprod"):

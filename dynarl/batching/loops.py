@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -10,11 +11,11 @@ from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import END, RaggedLane
 from dynarl.batching.run import Context, Raised, run_scope, state
-from dynarl.batching.scope import PLAIN, given, joined
+from dynarl.batching.scope import given, joined
 from dynarl.batching.trees import join
 from dynarl.nn import Module
 
-__all__ = ["run_loop"]
+__all__ = ["CHANGEABLE", "run_loop"]
 
 Step = Callable[..., tuple[int, tuple[Any, ...]]]
 
@@ -25,23 +26,29 @@ def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tu
     `items` is None for a `while`, and what a `for` goes over otherwise. Ways above 0 are those of leaving the loop.
     """
     context = state.context
-    if plain or context is None or not isinstance(items, _SHARED):
+    if plain or context is None or not _shared(items):
         return _plainly(step, items, values)
     key = step.__code__
     if context.merger is not None:
         return _side_by_side(key, step, items, values, context)
     if context.position < len(context.log):
-        logged = context.recall(key)
-        result: Any = _plainly(step, items, values) if logged is PLAIN else given(logged)
-    elif context.cohort.size == 1:
-        result = _plainly(step, items, values)
-    else:
-        context.step()
-        result = joined(key, _repeat(step, _items(items), values, context), context)
-    return result
+        return given(context.recall(key))
+    if context.cohort.size == 1:
+        return _plainly(step, items, values)
+    context.step()
+    return joined(key, _repeat(step, _items(items), values, context), context)
 
 
-_SHARED = (type(None), range, tuple, Lane, RaggedLane, Module)  # going over these again gives the same
+CHANGEABLE = (list, dict, set, bytearray, deque, Iterator)
+"""What a path of the program may change for the others, unless each makes its own by replay."""
+_LASTING = (type(None), range, Lane, RaggedLane, Module)
+
+
+def _shared(items: Any) -> bool:
+    """Tell whether going over the items again gives the same."""
+    if isinstance(items, (tuple, list)):
+        return not any([isinstance(item, CHANGEABLE) for item in items])
+    return isinstance(items, _LASTING)
 
 
 def _plainly(step: Step, items: Any, values: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
@@ -113,6 +120,6 @@ def _repeat(
                 else:
                     left.append(entry)
             context.steps += run.operations - before
-            context.step()
+            context.step()  # an endless loop stops
         active = [(v, part) for part, v in going] if len(going) < 2 else join(going, context.cohort, numbers=False)
     return left

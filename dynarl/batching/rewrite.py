@@ -34,12 +34,11 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from dynarl.batching.loops import run_loop
+from dynarl.batching.loops import CHANGEABLE, run_loop
 from dynarl.batching.ragged import END
 from dynarl.batching.run import state
 from dynarl.batching.scope import call_scope
@@ -54,7 +53,6 @@ _HIDES = (
 )  # fmt: skip
 _LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)  # these read their names when they run
 _NAMES = ("_dynarl_join", "_dynarl_loop", "_dynarl_get", "_dynarl_undefined", "_dynarl_end", "_dynarl_locals")
-_CHANGEABLE = (list, dict, set, bytearray, deque, Iterator)
 
 
 class _Undefined:
@@ -87,7 +85,7 @@ def _loop(
 
 
 def _changeable(names: dict[str, Any], touched: tuple[str, ...]) -> bool:
-    return any([isinstance(names.get(name), _CHANGEABLE) for name in touched])
+    return any([isinstance(names.get(name), CHANGEABLE) for name in touched])
 
 
 def _mentions(node: ast.AST, name: str) -> bool:
@@ -156,7 +154,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
-        names = self._names_of(node, (*_HIDES, *_LEAVES))
+        names = self._names_of([node], (*_HIDES, *_LEAVES))
         if names is None:
             return node
         assigned, touched = names
@@ -197,7 +195,7 @@ class _Rewriter(ast.NodeTransformer):
 
     def _as_loop(self, node: Any, items: ast.expr | None, first: list[Any], test: ast.expr | None) -> Any:
         """Return a loop as a function of one iteration, the call that repeats it, and the returns that left it."""
-        names = self._names_of(node, _HIDES)
+        names = self._names_of([node.test if items is None else node.target, *node.body], _HIDES)
         if names is None or node.orelse or names[0] & self.later:
             return node
         assigned, touched = names
@@ -226,11 +224,11 @@ class _Rewriter(ast.NodeTransformer):
             made[-1].body = [value]
         return [*made[:2], *self._dropped(outs, node), *made[2:]]
 
-    def _names_of(self, node: ast.stmt, refused: tuple[type, ...]) -> tuple[set[str], tuple[str, ...]] | None:
+    def _names_of(self, nodes: list[Any], refused: tuple[type, ...]) -> tuple[set[str], tuple[str, ...]] | None:
         """Return the names a statement assigns and all it touches, or None where it does what a scope cannot hold."""
         assigned: set[str] = set()
         touched: set[str] = set()
-        for part in ast.walk(node):
+        for part in (part for node in nodes for part in ast.walk(node)):
             if isinstance(part, refused) or (
                 isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store)
             ):

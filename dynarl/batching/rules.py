@@ -13,8 +13,9 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
+from dynarl.autograd.tape import fit, primitive
 from dynarl.batching.lane import Lane, _clone, _detach, _to
-from dynarl.batching.run import Elementwise, bind, state
+from dynarl.batching.run import Elementwise, Leading, bind, state
 
 Operands = list[Any]
 _NUMBERS = (bool, int, float)
@@ -59,10 +60,22 @@ def promoted(operands: Operands, lanes: list[bool]) -> Operands:
 
 
 def elementwise_rule(op: Any) -> Any:
+    def body(x: Any, y: Any) -> Any:
+        missing = (1,) * abs(x.ndim - y.ndim)
+        p = x.reshape(x.shape[0], *missing, *x.shape[1:]) if x.ndim < y.ndim else x
+        q = y.reshape(y.shape[0], *missing, *y.shape[1:]) if y.ndim < x.ndim else y
+        out, (by_x, by_y) = op.body(p, q)
+        return out, (lambda g: fit(by_x(g), p).reshape(x.shape), lambda g: fit(by_y(g), q).reshape(y.shape))
+
+    body.__name__ = op.__name__
+    by_rank = primitive(linear=op.linear)(body)
+
     def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
         x, y = operands
         if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
             return op(x, y, **static)
+        if lanes[0] and lanes[1] and x.array.dtype is y.array.dtype and not static:
+            return by_rank(x, y)
         if x.ndim - lanes[0] != y.ndim - lanes[1] or x.dtype is not y.dtype:
             x, y = aligned(promoted(operands, lanes), lanes)
         return op(x, y, **static)
@@ -162,14 +175,11 @@ def _einsum(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any
     return linalg._einsum(*operands, terms=terms, out=batch + static["out"])
 
 
-def _linear(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    x, *parameters = operands
-    if any(lanes[1:]) or not lanes[0]:
+def _check_linear(x: Any, lanes: list[bool]) -> None:
+    if lanes.count(True) > 1 or not lanes[0]:
         raise state_error("linear: inside a per-sample program weights must be shared; use matmul for a sample's own")
-    if x.ndim == 1:
+    if x.array.ndim == 1:
         raise ValueError("linear: x must be [..., in] and weight [out, in], here one sample is a number")
-    op = affine.mlp if "activations" in static else affine.linear
-    return op(x, *parameters, **static)
 
 
 def cell_rule(op: Any, inputs: int) -> Any:
@@ -193,8 +203,12 @@ def state_error(text: str) -> Exception:
 
 def _getitem(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
     index = static["index"]
-    parts = index if isinstance(index, tuple) else (index,)
-    return indexing.getitem(operands[0], (slice(None), *parts))
+    index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
+    get = indexing._getitem if indexing._is_basic(index) else indexing.getitem
+    return get(operands[0], index=index)
+
+
+_ALL = slice(None)
 
 
 _PROMOTING = [op for op in vars(elementwise).values() if getattr(op, "promotes", False)]
@@ -218,8 +232,8 @@ state.rules.update({
     shape._concatenate: _concatenate,
     linalg.matmul: _matmul,
     linalg._einsum: _einsum,
-    affine.linear: _linear,
-    affine.mlp: _linear,
+    affine.linear: Leading(_check_linear),
+    affine.mlp: Leading(_check_linear),
     recurrent.gru_cell: cell_rule(recurrent.gru_cell, 2),
     recurrent.lstm_cell: cell_rule(recurrent.lstm_cell, 3),
     indexing._getitem: _getitem,

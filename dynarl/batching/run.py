@@ -186,6 +186,15 @@ class Elementwise:
         self.general = general
 
 
+class Leading:
+    """The rule of an operation [..., in] with parameters that all samples share; `check` refuses anything else."""
+
+    __slots__ = ("check",)
+
+    def __init__(self, check: Callable[[Any, list[bool]], None]) -> None:
+        self.check = check
+
+
 _new: Callable[[Any], Any] = object.__new__
 _MISSING = object()
 
@@ -226,19 +235,35 @@ class _State(threading.local):
             x, y = args
             out = _two(op, x, y, rule, context, static)
         else:
-            if rule is _MISSING:
-                rule = _RULES[op] = self.default(op)
-            lanes = [a.__class__ is _LANE for a in args]
-            operands = [_operand(op, a, lane, context) for a, lane in zip(args, lanes)]
-            out = rule(operands, lanes, cohort.size, static)
-        context.run.operations += 1
-        context.run.row_operations += cohort.size
+            out = _ruled(op, args, rule, context, static)
+        run = context.run
+        run.operations += 1
+        run.row_operations += cohort.size
         result = _new(_LANE)
         result.tensor, result.cohort, result._at = out, cohort, None
         if cohort.size > 1:
             log.append((op, result))
             context.position = position + 1
         return result
+
+
+def _ruled(op: Any, args: tuple[Any, ...], rule: Any, context: Context, static: dict[str, Any]) -> Any:
+    """Apply an operation by its rule: to the rows of the current cohort, and what all samples share."""
+    if rule is _MISSING:
+        rule = _RULES[op] = state.default(op)
+    cohort = context.cohort
+    lanes, operands = [], []
+    for a in args:
+        if a.__class__ is _LANE:
+            lanes.append(True)
+            operands.append(a.tensor if a.cohort is cohort else a.at(cohort))
+        else:
+            lanes.append(False)
+            operands.append(_operand(op, a, False, context))
+    if rule.__class__ is Leading:
+        rule.check(operands[0], lanes)
+        return op(*operands, **static)
+    return rule(operands, lanes, cohort.size, static)
 
 
 def _operand(op: Any, a: Any, lane: bool, context: Context) -> Any:
