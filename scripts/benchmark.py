@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import dynamic, images, networks, processes, recurrent, sac, value_based
+from benchmarks import dynamic, dynamic_ppo, images, networks, processes, recurrent, sac, value_based
 from benchmarks.timing import QUICK, Effort, Report
 
 SECTIONS = (
-    *("mlp", "adam", "update", "act", "dynamic", "recurrent", "replay", "dqn", "images", "sac"),
+    *("mlp", "adam", "update", "act", "dynamic", "dynamic-ppo", "recurrent", "replay", "dqn", "images", "sac"),
     *("run", "import", "solved"),
 )
 
@@ -86,6 +86,7 @@ def run_section(section: str, report: Report, libs: dict[str, Any], sbx_python: 
         "update": networks.update_section,
         "act": networks.act_section,
         "dynamic": dynamic.section,
+        "dynamic-ppo": dynamic_ppo.section,
         "recurrent": recurrent.recurrent_section,
         "replay": value_based.replay_section,
         "dqn": value_based.dqn_section,

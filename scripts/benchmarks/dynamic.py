@@ -47,20 +47,27 @@ def tanh_layer(lib: Any, layer: Any) -> Any:
     return lib.nn.Sequential(layer, lib.nn.Tanh())
 
 
-def gru_cell(lib: Any, net: Any) -> Any:
+def gru_step(net: Any) -> Callable[..., Any]:
     """Return a GRU's step made of two Linear layers, for a sample or a batch."""
+    wx, wh = net["wx"], net["wh"]
+
+    def step(x: Any, h: Any) -> Any:
+        rx, zx, nx = wx(x).chunk(3, -1)
+        rh, zh, nh = wh(h).chunk(3, -1)
+        r, z = (rx + rh).sigmoid(), (zx + zh).sigmoid()
+        n = (nx + r * nh).tanh()
+        return n + z * (h - n)
+
+    return step
+
+
+def gru_cell(lib: Any, net: Any) -> Any:
+    """Return the step as a Module."""
+    step = gru_step(net)
 
     class Cell(lib.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.wx, self.wh = net["wx"], net["wh"]
-
         def forward(self, x: Any, h: Any) -> Any:
-            rx, zx, nx = self.wx(x).chunk(3, -1)
-            rh, zh, nh = self.wh(h).chunk(3, -1)
-            r, z = (rx + rh).sigmoid(), (zx + zh).sigmoid()
-            n = (nx + r * nh).tanh()
-            return n + z * (h - n)
+            return step(x, h)
 
     return Cell()
 
@@ -274,6 +281,20 @@ def reset_program(lib: Any, net: Any) -> Callable[..., Any]:
     return policy
 
 
+def reset_unmarked(lib: Any, net: Any) -> Callable[..., Any]:
+    init, cell, head = tanh_layer(lib, net["init"]), gru_step(net), net["head"]
+
+    def policy(sequence: Any) -> Any:
+        h = init(sequence[0])
+        for x in sequence:
+            if x[0] > 0:
+                h = init(x)
+            h = cell(x, h)
+        return head(h)
+
+    return policy
+
+
 def reset_hand(lib: Any, net: Any) -> Callable[..., Any]:
     init, cell, head = tanh_layer(lib, net["init"]), gru_cell(lib, net), net["head"]
 
@@ -311,6 +332,22 @@ def branches_program(lib: Any, net: Any) -> Callable[..., Any]:
         h = enc(obs)
         for i in range(BRANCHES):
             h = branch(h, i)
+        return head(h)
+
+    return policy
+
+
+def branches_unmarked(lib: Any, net: Any) -> Callable[..., Any]:
+    enc, a, head = tanh_layer(lib, net["enc"]), tanh_layer(lib, net["a"]), net["head"]
+    b = lib.nn.Sequential(net["b"], lib.nn.ReLU())
+
+    def policy(obs: Any) -> Any:
+        h = enc(obs)
+        for i in range(BRANCHES):
+            if h[i] > 0.1:
+                h = a(h) + h * 0.1
+            else:
+                h = b(h) * 0.5
         return head(h)
 
     return policy
@@ -529,6 +566,13 @@ def section(report: Report, libs: dict[str, Any]) -> None:
     steps[:, :, 0] = np.where(rng.random((N, STEPS)) < 0.1, 1, -1)
     add(f"recurrent reset, {fwd_bwd}", recurrent, reset_program, [reset_hand], steps, goals(1.2))
     add(f"ten branches, {fwd_bwd}", branches_weights(rng), branches_program, [branches_hand], obs, goals(0.8))
+    unmarked = f"no scope marked, {fwd_bwd}"  # no Module around what branches: the rewrite has to find it
+    weights, program = moe_weights(rng, 3), partial(moe_program, layers=3, join=False)
+    hands = [partial(moe_hand, layers=3, way=way) for way in ("add", "regroup")]
+    add(f"MoE x3, {unmarked}", weights, program, hands, obs, [Goal(1.3 * 0.65, "torch")])
+    add(f"recurrent reset, {unmarked}", recurrent, reset_unmarked, [reset_hand], steps, [Goal(1.3 * 1.2, "torch")])
+    weights = branches_weights(rng)
+    add(f"ten branches, {unmarked}", weights, branches_unmarked, [branches_hand], obs, [Goal(1.3 * 0.8, "torch")])
     add("ACT, acting with 8", act, act_program, act_hands, obs[:8], [Goal(1.3, "torch")], measured=acting)
     weights, hands = moe_weights(rng, 1), [partial(moe_hand, layers=1, way=way) for way in ("add", "regroup")]
     program = partial(moe_program, layers=1, join=False)
