@@ -281,9 +281,11 @@ def test_samples_are_together_again_after_a_loop():
         calls.append(h.tensor.shape[0])
         return head(h)
 
+    scales = [2.0, -1.0, 0.5, 3.0]
+
     def dispatching(x):
-        for _ in range(3):
-            x = (x * 2, x + 1, x.sin())[int(x.argmax())]
+        for scale in scales:
+            x = (x * scale, x + 1, x.sin())[int(x.argmax())]
         return head(x)
 
     rng = np.random.default_rng(0)
