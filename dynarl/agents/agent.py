@@ -103,6 +103,10 @@ class Agent:
             return example_rows(self.layout.space, rows)
         return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
 
+    def env_action(self, action: NDArray[Any]) -> NDArray[Any]:
+        """Return the policy's own actions [N, ...] as the environments take them."""
+        return action
+
     def check_length(self, total_steps: int) -> None:
         """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
         starts = getattr(self.config, "learning_starts", -1)
@@ -175,6 +179,7 @@ class Agent:
             chosen, state = self.stateful.choose(
                 batch, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
             )
+            chosen = self.env_action(chosen)
         action = env_action_map(self.action_space)(chosen)
         return (action[0] if single else action), state
 
@@ -238,7 +243,7 @@ class Agent:
             chosen, state = self.stateful.choose(
                 obs, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
             )
-            return chosen
+            return self.env_action(chosen)
 
         with blas_threads(self.num_threads):
             returns, lengths = play(envs, act, episodes)

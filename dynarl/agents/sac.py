@@ -24,14 +24,20 @@ from numpy.typing import NDArray
 from dynarl import nn, optim
 from dynarl.agents import sac_details
 from dynarl.agents.agent import Agent
+from dynarl.agents.experience import Experience
 from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.sac_config import SACConfig
 from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
 from dynarl.agents.sac_networks import make_networks
+from dynarl.agents.sac_programs import ProgramActor, check_actor, feedback_size
+from dynarl.agents.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
+from dynarl.agents.stateful import Stateful
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host, xp
+from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.indexing import gather
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
@@ -54,6 +60,9 @@ class SAC(Agent):
     `features` puts a network of yours before actor and critics, as in `ActorCritic`: a function that makes one
     from the observation space, or a Module, of which each takes a copy. Images and text get one of themselves.
     Actor and critics have one each (all critics together one) unless `share_encoder`.
+
+    `policy` is an actor in place of the ready-made one: a Module, or a class or function that makes one, as
+    dynarl/rollout/feedback.py says, that returns a Normal (before squashing) or a Categorical.
     """
 
     algorithm = "sac"
@@ -71,13 +80,14 @@ class SAC(Agent):
         device: str = "cpu",
         config: SACConfig | None = None,
         features: FeaturesFactory | None = None,
+        policy: PolicyLike | None = None,
         **overrides: Any,
     ) -> None:
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
         cfg, envs = self.config, self.envs
         self.discrete = isinstance(self.action_space, spaces.Discrete)
         self._check_actions()
-        self._make_networks(features)
+        self._make_networks(features, policy)
 
         self.actor_optimizer = optim.Adam(self.actor.parameters(), lr=cfg.learning_rate)
         self.critic_optimizer = optim.Adam(self.critics.parameters(), lr=cfg.learning_rate)
@@ -86,11 +96,11 @@ class SAC(Agent):
         self.target_entropy = self._target_entropy()
 
         layout = self.layout
-        stored = np.dtype(np.float32) if layout.dtype.kind == "f" else layout.dtype
+        stored = layout.shape, np.dtype(np.float32) if layout.dtype.kind == "f" else layout.dtype
+        if self.stateful is not None and self.stateful.program.has_state:
+            stored = self.experience.records.layout
         action = ((), np.int64) if self.discrete else ((self.actions,), np.float32)
-        self.replay = ReplayBuffer(
-            cfg.buffer_size, envs.num_envs, (layout.shape, stored), action, n_step=cfg.n_step, gamma=cfg.gamma
-        )
+        self.replay = ReplayBuffer(cfg.buffer_size, envs.num_envs, stored, action, n_step=cfg.n_step, gamma=cfg.gamma)
         kind = "uniform" if self.discrete else "normal"
         period = 1
         if cfg.use_sde:
@@ -126,13 +136,14 @@ class SAC(Agent):
         Masks [N, K] are for Discrete actions.
         """
         masks = () if action_mask is None else (to_device(action_mask, self.device),)
+        actor: Any = self.actor  # programs act by `decide`
         with no_grad():
             inputs = self.actor_input(self.network_input(obs))
             if noise is None:
-                action = self.actor.mode(inputs, *masks)
+                action = actor.mode(inputs, *masks)
             else:
                 noise = noise if self.device == "cpu" else to_device(noise, self.device)
-                action = self.actor.explore(inputs, noise, *masks)
+                action = actor.explore(inputs, noise, *masks)
         return to_host(action.array if isinstance(action, Tensor) else action)
 
     def actor_input(self, inputs: Tensor) -> Tensor:
@@ -151,10 +162,32 @@ class SAC(Agent):
             return action
         return (self._low + (action + 1.0) * self._half_range).reshape(len(action), *self._action_shape)
 
+    def decide(
+        self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Any = None
+    ) -> tuple[NDArray[Any], None, None]:
+        """Return the actions of what a program returned: the mode without noise."""
+        assert isinstance(self.actor, ProgramActor)
+        mask = None if action_mask is None else to_device(action_mask, self.device)
+        noise = None if noise is None else to_device(noise, self.device)
+        with no_grad():
+            found = self.actor.parameters_of(outputs[0], mask)
+            if self.discrete:
+                action = found.array.argmax(axis=-1) if noise is None else drawn(found, noise)
+            else:
+                action = (tanh(found.mean) if noise is None else found.sample(noise)[0]).array
+        return to_host(action), None, None
+
+    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+        """Refuse what is no distribution over the actions; return its noise."""
+        return check_actor(program, outputs, self.actions, discrete=self.discrete)
+
     def _explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Return actions to learn from: uniform over the action space at first, then the policy's."""
         if self.env_steps >= self.config.learning_starts:
             return self.act(obs, self._noise.at(self._step), action_mask)
+        return self._uniform_actions(action_mask)
+
+    def _uniform_actions(self, action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         uniform = self._warmup.at(self._step)
         if action_mask is not None:
             return draw_allowed(uniform[:, 0], action_mask)
@@ -180,6 +213,7 @@ class SAC(Agent):
                 found.append(self.update(self.sample()))
         self.iteration += 1
         metrics: dict[str, Any] = {name: sum(f[name] for f in found) / len(found) for name in found[0]} if found else {}
+        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
         metrics["episode/return"], metrics["episode/length"] = np.concatenate(returns), np.concatenate(lengths)
         return metrics
 
@@ -192,10 +226,17 @@ class SAC(Agent):
         envs = self.envs
         self._begin()
         obs, mask = envs.obs, envs.action_mask
-        action = self._explore(obs, mask)
-        step = envs.step(self.env_action(action))
-        masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
-        self.replay.add(obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks)
+        if self.stateful is None:
+            action = self._explore(obs, mask)
+            step = envs.step(self.env_action(action))
+            masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
+            self.replay.add(
+                obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks
+            )
+        else:
+            instead = self._uniform_actions(mask) if self.env_steps < self.config.learning_starts else None
+            noise = self._noise.at(self._step)
+            step = self.experience.step(self.replay, noise, self._step, instead=instead, env_action=self.env_action)
         valid = int(np.count_nonzero(step.valid))
         self.env_steps += valid
         self._step += 1
@@ -228,7 +269,8 @@ class SAC(Agent):
         environment masks actions it has action_mask and next_action_mask [B, K].
         """
         cfg = self.config
-        obs, next_obs, alpha = self.network_input(batch.obs), self.network_input(batch.next_obs), self.alpha
+        inputs = self.actor.inputs if isinstance(self.actor, ProgramActor) else self.network_input
+        obs, next_obs, alpha = inputs(batch.obs), inputs(batch.next_obs), self.alpha
 
         # Critics: y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s'))   (eq. 2, 3, 5)
         with no_grad():
@@ -274,9 +316,12 @@ class SAC(Agent):
 
         `which` is 0 for the batch's next_obs, 1 for its obs.
         """
+        key = {"key": (("next", "update")[which], self.grad_steps)} if self.stateful is not None else {}
         if self.discrete:
-            return None, self.actor(self.actor_input(obs), batch.get(("next_action_mask", "action_mask")[which]))
-        return self.actor(self.actor_input(obs)).sample(batch.noise[which])
+            mask = batch.get(("next_action_mask", "action_mask")[which])
+            return None, self.actor(self.actor_input(obs), mask, **key)
+        sampled: tuple[Tensor, Tensor] = self.actor(self.actor_input(obs), **key).sample(batch.noise[which])
+        return sampled
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
         """Return V(s) = E[min_i Q'_i(s, a) - alpha log pi(a|s)] [B] by the target critics (eq. 3).
@@ -340,11 +385,24 @@ class SAC(Agent):
             return cfg.target_entropy
         return cfg.target_entropy_scale * math.log(self.actions) if self.discrete else -float(self.actions)
 
-    def _make_networks(self, features: FeaturesFactory | None) -> None:
-        with seeded(derive_seed(self.seed, "init", bits=63)):
+    def _make_networks(self, features: FeaturesFactory | None, policy: PolicyLike | None) -> None:
+        self.actor: CategoricalActor | SquashedActor | ProgramActor
+        init = derive_seed(self.seed, "init", bits=63)
+        program = None if policy is None else self._program(policy, init)
+        with seeded(init):
             self.actor, self.critics = make_networks(
-                self.observation_space, self.actions, self.config, features, discrete=self.discrete
-            )
+                self.observation_space, self.actions, self.config, features, discrete=self.discrete,
+                more=0 if program is None else feedback_size(program, self.action_space),
+            )  # fmt: skip
+        if program is not None:
+            if program.has_state and self.critics.features is not None:
+                raise ValueError(
+                    f"policy: beside feedback, observations must need no encoder, got {self.observation_space}; a "
+                    "policy that takes the observation alone may see them"
+                )
+            self.stateful = Stateful(self, program, sequence_length=1)
+            self.experience = Experience(self.stateful, self.envs)
+            self.actor = ProgramActor(self.stateful, self.experience, self.actions, discrete=self.discrete)
         self.target_critics = copy.deepcopy(self.critics)
         networks: tuple[nn.Module, ...] = (self.actor, self.critics, self.target_critics)
         for network in networks:
@@ -352,6 +410,18 @@ class SAC(Agent):
         self._critic_parameters = list(self.critics.parameters())
         self._target_parameters = list(self.target_critics.parameters())
         flatten(self._target_parameters)
+
+    def _program(self, policy: PolicyLike, init: int) -> Program:
+        """Return the user's actor, refusing what only the ready-made one can do."""
+        for name in ("use_sde", "share_encoder"):
+            if getattr(self.config, name):
+                raise ValueError(f"policy: {name} belongs to the ready-made actor; leave it off")
+        module = make_policy(policy, (self.layout.space, self.action_space), init, {})
+        self.policy_name = type(getattr(module, "program", module)).__name__
+        self.action_shape: tuple[int, ...] = () if self.discrete else (self.actions,)
+        self.action_dtype: Any = np.int64 if self.discrete else np.float32
+        module.to(self.device)
+        return Program(module, returns="distribution", agent_masks=True)
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
         keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.actor.noise_size)
@@ -372,6 +442,7 @@ class SAC(Agent):
             "log_alpha": np.array(to_host(self.log_alpha.array)),
             "replay": self.replay.state_dict(),
             "envs": self.envs.state_dict() if self._started else {},
+            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
             **{name.lstrip("_"): getattr(self, name) for name in self._counters},
         }
 
@@ -387,6 +458,8 @@ class SAC(Agent):
         self.replay.load_state_dict(state["replay"])
         for name in self._counters:
             setattr(self, name, int(state[name.lstrip("_")]))
+        if self.stateful is not None:
+            self.experience.load_state_dict(state["experience"])
         self._started = bool(state["envs"])
         if self._started:
             self.envs.load_state_dict(state["envs"])

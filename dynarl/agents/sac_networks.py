@@ -19,12 +19,18 @@ __all__ = ["make_networks"]
 
 
 def make_networks(
-    space: spaces.Space[Any], actions: int, cfg: SACConfig, factory: FeaturesFactory | None, *, discrete: bool
+    space: spaces.Space[Any],
+    actions: int,
+    cfg: SACConfig,
+    factory: FeaturesFactory | None,
+    *,
+    discrete: bool,
+    more: int = 0,
 ) -> tuple[CategoricalActor | SquashedActor, Critics]:
     """Return actor and critics for encoded observations of a space and so many actions (or their dimensions).
 
     Each has an encoder of its own, all critics together one, unless `share_encoder` gives it to the critics alone.
-    Raises ValueError where that is asked for and the space needs no encoder.
+    The critics see `more` features beside. Raises ValueError where sharing is asked for and the space needs no encoder.
     """
     of_critics = _encoder(space, cfg, factory)
     size = flat_size(space) if of_critics is None else features_size(of_critics, observation_layout(space).space)
@@ -40,6 +46,7 @@ def make_networks(
             size, actions, **own, features=of_actor, log_std_min=cfg.log_std_min, log_std_max=cfg.log_std_max,
             use_sde=cfg.use_sde, log_std_init=cfg.log_std_init, clip_mean=cfg.sde_clip_mean,
         )  # fmt: skip
+    size += more
     inputs, outputs = (size, actions) if discrete else (size + actions, 1)
     return actor, Critics(inputs, outputs, **own, num_critics=cfg.num_critics, features=of_critics)
 

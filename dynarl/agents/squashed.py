@@ -14,7 +14,7 @@ from dynarl.autograd.ops.elementwise import clamp, exp, tanh, where
 from dynarl.autograd.tape import wrap
 from dynarl.distributions.state_dependent import StateDependentNormal, marginal_log_std
 
-__all__ = ["CategoricalActor", "Gaussian", "SquashedActor", "reparametrized", "squashed_log_prob"]
+__all__ = ["CategoricalActor", "Gaussian", "SquashedActor", "drawn", "reparametrized", "squashed_log_prob"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -147,12 +147,17 @@ class CategoricalActor(nn.Module):
 
     def explore(self, obs: Tensor, noise: Any, action_mask: Any = None) -> Any:
         """Return actions [N] drawn by inversion of uniform noise [N, 1] from the open (0, 1)."""
-        cdf = exp(self(obs, action_mask)).array.cumsum(axis=-1)
-        return (cdf < noise * cdf[:, -1:]).sum(axis=-1)
+        return drawn(self(obs, action_mask), noise)
 
     def mode(self, obs: Tensor, action_mask: Any = None) -> Any:
         """Return the most probable actions [N]."""
         return self(obs, action_mask).array.argmax(axis=-1)
+
+
+def drawn(log_prob: Tensor, noise: Any) -> Any:
+    """Return actions [N] of log-probabilities [N, K], drawn by inversion of uniform noise [N, 1]."""
+    cdf = exp(log_prob).array.cumsum(axis=-1)
+    return (cdf < noise * cdf[:, -1:]).sum(axis=-1)
 
 
 def body(inputs: int, hidden_sizes: Sequence[int], activation: str, features: nn.Module | None) -> nn.Sequential:

@@ -280,4 +280,6 @@ def _know_distributions() -> None:
 
 
 def _number(x: Any) -> int:
-    return int(x) if isinstance(x, int) else int(x.array.reshape(-1)[0])
+    if isinstance(x, int):
+        return x
+    return int((x.tensor if x.__class__ is Lane else x).array.reshape(-1)[0])  # the same for all samples

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, xp
+from dynarl.autograd import Tensor, tape, xp
 from dynarl.autograd.ops.probability import pad_components
 from dynarl.autograd.ops.shape import split
 from dynarl.distributions.categorical import Categorical
@@ -39,16 +39,21 @@ class MultiCategorical(Distribution):
             )
         if validate_args is not None:
             self._validate_args = validate_args
-        count, widest = len(self.nvec), max(self.nvec)
-        batch = tuple(logits.shape[:-1])
         self._logits = logits
-        padded = logits
+        self.batch_shape = tuple(logits.shape[:-1])
+        self.event_shape = (len(self.nvec),)
+        if self._validate_args and logits.__class__ is not tape.lane_type:
+            self.base_dist  # noqa: B018  (checks the logits)
+
+    @cached_property
+    def base_dist(self) -> Categorical:
+        """Return the components as one Categorical [..., len(nvec)], padded to the widest."""
+        count, widest = len(self.nvec), max(self.nvec)
+        padded = self._logits
         if sum(self.nvec) != count * widest:
-            columns = xp(logits.array).asarray(_columns(self.nvec))
-            padded = pad_components(logits, columns=columns, width=count * widest, fill=-math.inf)
-        self.base_dist = Categorical(logits=padded.reshape(*batch, count, widest), validate_args=validate_args)
-        self.batch_shape = batch
-        self.event_shape = (count,)
+            columns = xp(padded.array).asarray(_columns(self.nvec))
+            padded = pad_components(padded, columns=columns, width=count * widest, fill=-math.inf)
+        return Categorical(logits=padded.reshape(*self.batch_shape, count, widest), validate_args=self._validate_args)
 
     def _printed(self) -> dict[str, Any]:
         return {"logits": self._logits}

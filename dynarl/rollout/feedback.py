@@ -18,8 +18,8 @@ Python's `if`, `while`, `break`, recursion and exceptions may depend on anything
 * ``distribution`` over one action, ``value`` a number, [] or [1].
 
 A policy without ``initial_state`` is called as ``forward(obs) -> (distribution, value)``, or ``forward(obs,
-action_mask)`` where the environment masks actions. DQN's programs return q [A] and SAC's a distribution in place of
-(distribution, value).
+action_mask)`` where the environment masks actions. In place of (distribution, value), DQN's policies return q [A],
+SAC's the distribution alone: a Normal over [A] before it is squashed, or a Categorical.
 
 A class with the attribute ``takes_batch = True`` is written with a batch axis instead: obs [N, ...], states
 [N, ...], feedback [N, ...], value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) ->
@@ -89,6 +89,8 @@ def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.boo
 def _encoded(space: Space[Any], action: NDArray[Any], lead: tuple[int, ...]) -> NDArray[np.float32]:
     """Return actions of a space that is no Dict or Tuple, stored counted from 0, as numbers [..., A]."""
     counted: Space[Any] = space
+    if isinstance(space, spaces.Box):
+        return action.astype(np.float32).reshape(*lead, -1)
     if isinstance(space, spaces.Discrete):
         counted = spaces.Discrete(int(space.n))
     elif isinstance(space, spaces.MultiDiscrete):

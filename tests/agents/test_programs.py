@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
-from dynarl.agents.policies import POLICIES, named_policy, register_policy
+from dynarl.agents.policies import POLICIES, ActorCritic, named_policy, register_policy
 from dynarl.distributions import Categorical
 
 QUICK = {"num_envs": 4, "num_steps": 16, "batch_size": 16, "num_epochs": 2, "learning_rate": 1e-2}
@@ -357,3 +357,43 @@ class Growing(nn.Module):
 def test_a_state_keeps_its_dtype():
     with pytest.raises(TypeError, match=r"int64 in initial_state\(\) cannot hold float"):
         PPO("CartPole-v1", policy=Growing, **QUICK)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1, 1, (2,), np.float32),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(3),
+        spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(-1, 1, (2,), np.float32)),
+    ],
+)
+def test_every_kind_of_action(space):
+    """The distributions of the ready-made actor-critic, of one observation and branching, have the ratio 1."""
+
+    class Env(Rule):
+        def __init__(self):
+            super().__init__()
+            self.action_space = space
+
+        def step(self, action):
+            assert space.contains(action) or isinstance(space, spaces.Box | spaces.Dict)
+            return super().step(0)
+
+        def _info(self):
+            return {}
+
+    class Any(nn.Module):
+        def __init__(self, observation_space, action_space):
+            super().__init__()
+            self.inner = ActorCritic(observation_space, action_space, hidden_sizes=(8,))
+
+        def forward(self, obs):
+            head = self.inner.actor(obs)
+            if obs[0] > 0:
+                head = head * 2
+            return self.inner.distribution(head), self.inner.critic(obs)
+
+    agent = PPO(Env, policy=Any, seed=0, **QUICK).learn(128)
+    np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
+    assert agent.evaluate(2) is not None
