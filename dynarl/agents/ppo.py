@@ -23,6 +23,7 @@ from dynarl import nn, optim
 from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.encoders import features_for
+from dynarl.agents.extra import Extra
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.ppo_config import PPOConfig
@@ -97,7 +98,7 @@ class PPO(Agent):
             with seeded(init):
                 features = self._encoder() if features is None else features
                 self.policy = self._own_policy(features)
-        program = Program(self.policy, returns="distribution, value")
+        program = Program(self.policy, returns="distribution, value", takes_extra=True)
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and given is None
@@ -107,7 +108,8 @@ class PPO(Agent):
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
         self._parameters = list(self.policy.parameters())
-        self._loss_weights = [tensor(w, device=device) for w in (1.0, cfg.vf_coef, -cfg.ent_coef)]
+        weights = {"policy_loss": 1.0, "value_loss": cfg.vf_coef, "extra_loss": 1.0, "entropy": -cfg.ent_coef}
+        self._loss_weights = {name: tensor(weight, device=device) for name, weight in weights.items()}
         self.stateful = self._stateful(program)
         self.sequences = None if self.stateful is None else Sequences(self.stateful)
         self.noise_kind, self.noise_size = self._noise_needed()
@@ -282,29 +284,32 @@ class PPO(Agent):
     def step(self, minibatch: Batch, clip_range: float, *, measured: bool = True) -> dict[str, float]:
         """Make one gradient step on a minibatch [B] and return its metrics."""
         cfg = self.config
-        losses, log_prob = self.losses(minibatch, clip_range, with_entropy=measured or cfg.ent_coef != 0)
+        losses, log_prob, extra = self.losses(minibatch, clip_range, with_entropy=measured or cfg.ent_coef != 0)
         metrics: dict[str, float] = {}
         if measured or cfg.kl_stop_minibatch or cfg.kl_stop_epoch or cfg.kl_adaptive_lr:
             metrics = _ratio_metrics(log_prob.array, minibatch.log_prob, clip_range)
             if cfg.kl_stop_minibatch is not None and metrics["train/approx_kl"] > 1.5 * cfg.kl_stop_minibatch:
                 return {**metrics, "stopped": True}
         self.optimizer.zero_grad()
-        backward(losses, self._loss_weights[: len(losses)])
+        backward(list(losses.values()), [self._loss_weights[name] for name in losses])
         grad_norm = optim.clip_grad_norm_(self._parameters, cfg.max_grad_norm)
         self.optimizer.step()
         self.grad_steps += 1
         if measured:
-            for name, value in zip(("policy_loss", "value_loss", "entropy"), losses):
-                metrics[f"train/{name}"] = value.item()
+            metrics |= {f"train/{name}": value.item() for name, value in losses.items()}
+            metrics |= {f"policy/{name}": float(to_host(column.array).mean()) for name, column in extra.items()}
             metrics["train/grad_norm"] = grad_norm.item()
         return metrics
 
-    def losses(self, minibatch: Batch, clip_range: float, *, with_entropy: bool = True) -> tuple[list[Any], Any]:
-        """Return [policy loss, value loss, entropy] of a minibatch [B] and its new log-probabilities [B]."""
+    def losses(
+        self, minibatch: Batch, clip_range: float, *, with_entropy: bool = True
+    ) -> tuple[dict[str, Any], Any, Extra]:
+        """Return the losses of a minibatch [B], its new log-probabilities [B], and the policy's extra."""
         cfg = self.config
         entropy: Any = None
+        extra: Extra = {}
         if self.sequences is not None:
-            log_prob, value, entropy = self.sequences.evaluate(minibatch, with_entropy=with_entropy)
+            log_prob, value, entropy, extra = self.sequences.evaluate(minibatch, with_entropy=with_entropy)
         else:
             distribution, value = self.policy(
                 self.learning_input(minibatch.input), *self._mask_input(minibatch.get("action_mask"))
@@ -320,10 +325,12 @@ class PPO(Agent):
             critic_loss = clipped_value_loss(
                 value, returns=minibatch.returns, old_value=minibatch.value, clip_range=cfg.clip_range_vf
             )
-        losses = [policy_loss, critic_loss]
+        losses = {"policy_loss": policy_loss, "value_loss": critic_loss}
+        if "loss" in extra and extra["loss"].requires_grad:  # on the paths that were taken it may be a constant
+            losses["extra_loss"] = extra["loss"].mean()
         if with_entropy:
-            losses.append(distribution.entropy().mean() if entropy is None else entropy)
-        return losses, log_prob
+            losses["entropy"] = distribution.entropy().mean() if entropy is None else entropy
+        return losses, log_prob, extra
 
     def _batch(self, fragment: Fragment) -> Batch:
         """Return what a gradient step reads, [B, ...] on the policy's device."""

@@ -72,11 +72,12 @@ class Program:
     """A policy with what an agent needs to know to call it.
 
     `module` is what the user wrote and `policy` what is called, with a batch axis. With `agent_masks` the agent sees
-    to action masks itself, so that the policy need not take them.
+    to action masks itself, so that the policy need not take them; with `takes_extra` it reads what dynarl/agents/extra.py
+    is about.
     """
 
-    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False) -> None:
-        self.policy, self.agent_masks = policy, agent_masks
+    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False, takes_extra: bool = False) -> None:
+        self.policy, self.agent_masks, self.takes_extra = policy, agent_masks, takes_extra
         self.per_sample = isinstance(policy, BatchedModule)
         self.module: Any = policy.program if isinstance(policy, BatchedModule) else policy
         self.has_state = hasattr(self.module, "initial_state")
@@ -114,7 +115,7 @@ class Program:
         return self.module.initial_state() if self.has_state else ()
 
     def __call__(self, obs: Any, state: Any, feedback: Any, **batching: Any) -> tuple[Any, ...]:
-        """Return what the policy does for a batch, with () for the state where it has none.
+        """Return what the policy does for a batch, with () for the state where it has none, then its extra if any.
 
         `batching` are `draws`, `recorder` and `paths` of a per-sample program.
         """
@@ -137,7 +138,8 @@ class Program:
             )
         else:
             out = self.policy(obs, **batching)
-        return (*out, ()) if isinstance(out, tuple) else (out, ())
+        outputs = self.returned - 1
+        return (*out[:outputs], (), *out[outputs:]) if isinstance(out, tuple) else (out, ())
 
     def first_call(self, obs: Any, state: Any, feedback: Any) -> tuple[Any, ...]:
         """Call the policy for the first time: an error says what it is called with."""

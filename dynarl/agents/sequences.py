@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.extra import Extra, extra_of
 from dynarl.agents.stateful import Stateful, kept
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.shape import cat
@@ -60,11 +61,12 @@ class Sequences:
         found["paths"] = None if batch.paths is None else batch.paths[:, which]
         return found
 
-    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any]:
-        """Return log_prob [B], value [B] and mean entropy of a minibatch's rows, the states computed again."""
+    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any, Extra]:
+        """Return log_prob [B], value [B], mean entropy and extra of a minibatch's rows, the states computed again."""
         steps, count = minibatch.input.shape[:2]
         feedback = minibatch.feedback.map(wrap)
         state, policy = map_state(wrap, minibatch.state), self.stateful.program.module
+        extra: Extra = {}
         if not self.stateful.program.per_sample and hasattr(policy, "sequence"):
             rows = minibatch.input.dtype == object  # of varying size come as the T * N they are
             inputs = self.agent.learning_input(minibatch.input.reshape(-1) if rows else minibatch.input)
@@ -72,15 +74,19 @@ class Sequences:
             log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
             entropy = distribution.entropy() if with_entropy else None
         else:
-            log_prob, value, entropy = self._steps(minibatch, state, feedback, with_entropy)
+            log_prob, value, entropy, extra = self._steps(minibatch, state, feedback, with_entropy)
         if minibatch.rows is not None:
             log_prob, value = log_prob[minibatch.rows], value[minibatch.rows]
             entropy = None if entropy is None else entropy[minibatch.rows]
-        return log_prob, value, None if entropy is None else entropy.mean()
+            extra = {name: column[minibatch.rows] for name, column in extra.items()}
+        return log_prob, value, None if entropy is None else entropy.mean(), extra
 
-    def _steps(self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool) -> tuple[Any, Any, Any]:
+    def _steps(
+        self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool
+    ) -> tuple[Any, Any, Any, Extra]:
         """Call the policy step by step, as it acted."""
         found: list[list[Any]] = [[], [], []]
+        extras: list[Extra] = []
         stateful, program = self.stateful, self.stateful.program
         start = minibatch.feedback.episode_start
         for t in range(len(minibatch.input)):
@@ -95,10 +101,14 @@ class Sequences:
             distribution, value, state = out[0], out[1].reshape(-1), map_state(kept, state, out[2])
             found[0].append(distribution.log_prob(wrap(minibatch.action[t])))
             found[1].append(value)
+            extras.append(extra_of(out))
             if with_entropy:
                 found[2].append(distribution.entropy())
-        log_prob, value, entropy = ((parts[0] if len(parts) == 1 else cat(parts)) if parts else None for parts in found)
-        return log_prob, value, entropy
+        columns = [*found, *([extra[name] for extra in extras] for name in extras[0])]
+        log_prob, value, entropy, *extra = (
+            (parts[0] if len(parts) == 1 else cat(parts)) if parts else None for parts in columns
+        )
+        return log_prob, value, entropy, dict(zip(extras[0], extra))
 
     def _cut(self, x: Any) -> Any:
         """Return [T, N, ...] as [L, T / L * N, ...]."""

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.agents.compute import Compute
+from dynarl.agents.extra import check_extra, extra_of
 from dynarl.agents.programs import Program
 from dynarl.autograd import Tensor, no_grad, tensor
 from dynarl.autograd.device import to_device, to_host
@@ -84,7 +85,8 @@ class Stateful:
         with no_grad():
             inputs = self.agent.network_input(obs)
             given = map_state(self.tensor, state), feedback.map(self.tensor)
-            *outputs, after = self.program(inputs, *given, draws=draws, recorder=recorder)
+            out = self.program(inputs, *given, draws=draws, recorder=recorder)
+            *outputs, after = out[: self.program.returned]
             after = map_state(kept, state, after)
         return tuple(outputs), map_state(lambda leaf: to_host(leaf.array), after)
 
@@ -188,11 +190,13 @@ class Stateful:
         with no_grad():
             given = map_state(self.tensor, state), feedback.map(self.tensor)
             out = program.first_call(self.agent.network_input(obs), *given)
-        if not isinstance(out, tuple) or len(out) != program.returned:
-            shown = out if program.has_state else out[:-1] if len(out) > 2 else out[0]
+        count = program.returned
+        if not isinstance(out, tuple) or not count <= len(out) <= count + program.takes_extra:
+            shown = out if program.has_state else (*out[: count - 1], *out[count:]) if len(out) > 2 else out[0]
             raise program.wrong(f"{type(shown).__name__}{f' of {len(shown)}' if isinstance(shown, tuple) else ''}")
-        kind, size = self.agent.check_outputs(program, out[:-1])
-        map_state(kept, state, out[-1])
+        kind, size = self.agent.check_outputs(program, out[: count - 1])
+        map_state(kept, state, out[count - 1])
+        check_extra(extra_of(out), 2)
         return str(kind), int(size)
 
 

@@ -6,7 +6,9 @@ from dynarl.envs.make import EnvLike, make
 from dynarl.envs.memory import register_memory
 from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
 from dynarl.envs.protocol import Environments, Step
+from dynarl.envs.questions import register_questions
 from dynarl.envs.spaces import action_layout, encode, flat_size
+from dynarl.envs.switching import register_switching
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.varying import register_varying
 from dynarl.envs.vector import VectorEnvironments
@@ -31,3 +33,5 @@ __all__ = [
 register_known()
 register_memory()
 register_varying()
+register_questions()
+register_switching()

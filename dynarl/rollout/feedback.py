@@ -21,6 +21,9 @@ A policy without ``initial_state`` is called as ``forward(obs) -> (distribution,
 action_mask)`` where the environment masks actions. In place of (distribution, value), DQN's policies return q [A],
 SAC's the distribution alone: a Normal over [A] before it is squashed, or a Categorical.
 
+PPO's programs may return one part more, ``{"loss": ..., "steps": ...}``: a loss of their own and numbers to log, see
+dynarl/agents/extra.py.
+
 A class with the attribute ``takes_batch = True`` is written with a batch axis instead: obs [N, ...], states
 [N, ...], feedback [N, ...], value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) ->
 (distribution, value)``: obs and feedback [T, N, ...], state [N, ...] before the first step, and a distribution and

@@ -60,7 +60,7 @@ def first_ratios(agent):
     found = []
     for env in ([0, 2], [1, 3]):
         minibatch = agent.sequences.minibatch(batch, np.array(env))
-        log_prob, value, entropy = agent.sequences.evaluate(minibatch, with_entropy=True)
+        log_prob, value, entropy, _ = agent.sequences.evaluate(minibatch, with_entropy=True)
         assert len(log_prob) == len(minibatch.log_prob) == fragment.valid[:, env].sum()
         assert entropy.shape == ()
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
@@ -100,7 +100,7 @@ def test_fused_sequence_is_the_loop_of_steps(recurrent):
     fused = RecurrentActorCritic.sequence
     for _ in range(2):
         agent.policy.zero_grad()
-        losses, _ = agent.losses(minibatch, 0.2)
+        losses = list(agent.losses(minibatch, 0.2)[0].values())
         sum(losses).backward()
         results.append([loss.item() for loss in losses] + [p.grad.numpy().copy() for p in agent.policy.parameters()])
         agent.policy.__class__ = type("Stepwise", (RecurrentActorCritic,), {"sequence": property(_absent)})

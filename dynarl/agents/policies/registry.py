@@ -9,7 +9,14 @@ from typing import Any
 __all__ = ["POLICIES", "named_policy", "register_policy"]
 
 # name: the class or factory, or where it is defined as "module:Class" (imported when it is asked for)
-POLICIES: dict[str, str | Callable[..., Any]] = {}
+POLICIES: dict[str, str | Callable[..., Any]] = {
+    "adaptive_computation": "dynarl.agents.branching:AdaptiveComputation",
+    "early_exit": "dynarl.agents.branching:EarlyExit",
+    "mixture": "dynarl.agents.branching:Mixture",
+    "options": "dynarl.agents.branching:Options",
+    "set_encoder": "dynarl.agents.branching:SetEncoder",
+    "tree_evaluator": "dynarl.agents.branching:TreeEvaluator",
+}
 
 
 def register_policy(name: str, factory: str | Callable[..., Any]) -> None:

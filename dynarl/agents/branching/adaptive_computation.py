@@ -1,0 +1,53 @@
+"""Adaptive computation: think until a thought changes nothing any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+from dynarl import nn
+from dynarl.autograd import Tensor
+from dynarl.distributions import Categorical
+
+__all__ = ["AdaptiveComputation"]
+
+
+class AdaptiveComputation(nn.Module):
+    """Read the observation row by row, as often as it takes.
+
+    The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
+    which to read next; thinking ends at a fixed point, where no number of h moves by more than `tolerance`, as in deep
+    equilibrium models (arXiv:1909.01377), which spares the halting unit and the price per thought of adaptive
+    computation time (arXiv:1603.08983). An untrained network stops early: questions are learned in the order of
+    their depth. ``steps`` are the thoughts.
+
+    `thoughts` makes the same network static: always that many.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Discrete,
+        *,
+        rows: int = 9,
+        hidden_size: int = 64,
+        max_thoughts: int = 10,
+        tolerance: float = 0.1,
+        thoughts: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.rows, self.width = rows, observation_space.shape[0] // rows
+        self.max_thoughts, self.tolerance, self.thoughts = thoughts or max_thoughts, tolerance, thoughts
+        self.where = nn.Linear(hidden_size, rows)
+        self.think = nn.Sequential(nn.Linear(self.width, hidden_size), nn.Tanh())
+        self.policy, self.value = nn.Linear(hidden_size, int(action_space.n)), nn.Linear(hidden_size, 1)
+
+    def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
+        """Return distribution, value and extra of one observation."""
+        rows = obs.reshape(self.rows, self.width)
+        h, n, moved = self.think(rows[0]), 0, 1.0
+        while n < self.max_thoughts and moved > self.tolerance:
+            before, h, n = h, self.think(self.where(h).softmax(-1) @ rows), n + 1
+            moved = 1.0 if self.thoughts else (h - before).abs().max()
+        return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": n}
