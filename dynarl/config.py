@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dynarl import strict_yaml
 
@@ -43,6 +43,21 @@ class RunConfig:
     """Where the networks live: cpu, cuda, cuda:1."""
     num_threads: int = 1
     """Threads of the linear algebra library. More than 1 pays for wide networks on idle cores only."""
+    num_workers: int = 0
+    """Processes (Ray actors) that step the environments and act in them. 0: this process does."""
+    envs_per_group: int | None = None
+    """Environments that are stepped together; num_envs / envs_per_group groups are shared out among the workers.
+    Results depend on it, and not on num_workers. None: num_envs / num_workers."""
+    cpus_per_worker: float = 1.0
+    """CPUs that Ray reserves for a worker."""
+    placement: Literal["spread", "pack"] = "spread"
+    """Put workers on many nodes of a cluster, or on few."""
+    ray_address: str | None = None
+    """Ray cluster to run the workers on: auto, HOST:PORT or ray://HOST:PORT. None: the job's own, else a private
+    one on this machine that ends with the run."""
+    worker_timeout: float = 60.0
+    """Seconds for a fragment after which a worker counts as hung (or 5 times what its fragments usually take, if
+    that is longer) and is replaced."""
     run_dir: str | None = None
     """Directory of the run. None: runs/<env>-<algo>-<seed>-<time>."""
     resume: bool = False
@@ -82,6 +97,7 @@ class RunConfig:
         for name, least in _LEAST.items():
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}: must be at least {least}, got {value}")
+        _check_workers(self)
         if not self.env_id:
             raise ValueError("env_id: must not be empty")
         if self.stop_at_return is not None and math.isnan(self.stop_at_return):
@@ -107,6 +123,7 @@ _LEAST = {
     "seed": 0,
     "total_steps": 1,
     "num_threads": 1,
+    "num_workers": 0,
     "eval_every": 0,
     "periodic_eval_episodes": 1,
     "eval_episodes": 0,
@@ -117,6 +134,21 @@ _LEAST = {
     "video_every": 0,
     "num_seeds": 1,
 }
+
+
+def _check_workers(config: RunConfig) -> None:
+    if config.envs_per_group is not None and config.envs_per_group < 1:
+        raise ValueError(f"envs_per_group: must be at least 1 or None, got {config.envs_per_group}")
+    if not 0 <= config.cpus_per_worker < math.inf:
+        raise ValueError(f"cpus_per_worker: must be 0 or more, got {config.cpus_per_worker}")
+    if config.placement not in ("spread", "pack"):
+        raise ValueError(f"placement: must be spread or pack, got {config.placement!r}")
+    if not config.worker_timeout > 0:
+        raise ValueError(f"worker_timeout: must be positive, got {config.worker_timeout}")
+    if config.ray_address is not None and not config.num_workers:
+        raise ValueError(f"ray_address: {config.ray_address!r} is for workers, got num_workers 0")
+
+
 _COMMAND_LINE_ONLY = ("allow_import", "resume")
 _NOT_REPEATED = ("run_dir", "resume", "allow_import")
 

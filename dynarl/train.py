@@ -1,5 +1,6 @@
 """Train an agent: a run directory with curves, checkpoints and a summary, that can be stopped and resumed."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -65,10 +66,17 @@ def run(
         raise ConfigError("resume: run_dir must name the directory of the run to continue")
     path = config.run_dir or default_run_dir(config, agent_cls.algorithm)
     refuse_under_ray(path, os.environ, os.getcwd())  # noqa: PTH109 - the text of it is what matters
-    with RunDirectory(path, resume=config.resume) as directory:
+    split = _split(agent_cls, config, agent_config)
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(RunDirectory(path, resume=config.resume))
         checkpoint = latest(path, report=_warn) if config.resume else None
-        agent = _make_agent(agent_cls, config, agent_config)
+        agent = _make_agent(agent_cls, config, agent_config, split)
         agent.num_threads = None  # limited above, for the whole run
+        if split is not None:
+            from dynarl import distributed
+
+            stack.enter_context(distributed.attached(agent, split, config))
+            config = distributed.resolved(config, split)
         training = Training(agent, config, directory, command, started, Callbacks(callbacks))
         try:
             training.begin(checkpoint)
@@ -223,6 +231,7 @@ class Training:
             "iteration": int(self.agent.iteration),
             "grad_steps": int(self.agent.grad_steps),
             "rollout/episodes": self.window.episodes,
+            **_collector_counters(self.agent),
         }
         with self.clock.phase("log"):
             self._log.record(
@@ -345,11 +354,23 @@ def run_name(config: RunConfig, algorithm: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
 
 
-def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
+def _split(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
+    """Return how the environments are shared out among workers, None where the agent steps them itself."""
+    if not config.num_workers and config.envs_per_group is None:
+        return None
+    from dynarl import distributed
+
+    return distributed.plan(config, agent_cls, int((agent_config or agent_cls.config_class()).num_envs))
+
+
+def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, split: Any) -> Any:
     import gymnasium
 
+    source = _environment(config)
     try:
-        agent = agent_cls(_environment(config), seed=config.seed, device=config.device, config=agent_config)
+        agent = agent_cls(
+            source if split is None else split.part(source), seed=config.seed, device=config.device, config=agent_config
+        )
         if hasattr(agent, "check_length"):  # a run that would end before learning starts
             agent.check_length(config.total_steps)
         return agent
@@ -369,6 +390,12 @@ def _environment(config: RunConfig) -> Any:
 def resolved(config: RunConfig, agent_config: Any) -> str:
     """Return the YAML that starts the same run again."""
     return to_yaml(config) + to_yaml(agent_config)
+
+
+def _collector_counters(agent: Any) -> dict[str, float]:
+    """Return what an agent's collector counts, where it has one."""
+    collector = getattr(agent, "collector", None)
+    return {} if collector is None else dict(collector.counters())
 
 
 def _hyperparameters(config: RunConfig, agent: Any) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.agents.stateful import Stateful
+from dynarl.autograd.device import to_host
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
+from dynarl.envs.part import Part
 from dynarl.envs.ragged import example_rows
 from dynarl.envs.spaces import env_action_map, observation_layout
 from dynarl.nn import Module
@@ -61,6 +63,10 @@ class Agent:
     """Class of the policy that was given as an object, which a checkpoint alone cannot make again."""
     facts: tuple[Fact, ...] = ()
     """Implementation details that are no options, for `explain`."""
+    acting_networks: tuple[str, ...] = ()
+    """Attributes that hold the networks acting needs; a class that names them can be run by workers."""
+    given: Mapping[str, Any] = {}
+    """Arguments beside the config that another agent of this class needs to act alike."""
     num_threads: int | None = 1
     """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
@@ -72,14 +78,16 @@ class Agent:
         if unknown:
             raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
-        self.source, self.seed, self.device = env, seed, device
+        self.made_of = env
+        self.source = env.env if isinstance(env, Part) else env
+        self.seed, self.device = seed, device
         self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
         self.layout = observation_layout(self.observation_space)
 
     def make_envs(self) -> Environments:
         """Make the environments to learn in."""
-        return make(self.source, _number_of(self.source, self.config.num_envs), seed=self.seed)
+        return make(self.made_of, _number_of(self.source, self.config.num_envs), seed=self.seed)
 
     @property
     def env(self) -> Environments:
@@ -138,7 +146,7 @@ class Agent:
             with blas_threads(self.num_threads):
                 while self.env_steps < end:
                     metrics = self.collect_and_update(self.env_steps / end)
-                    self._refuse_masks(self.envs)
+                    self.refuse_masks(self.envs)
                     stop = each.on_iteration(self, metrics) is False
                     if (on_iteration is not None and on_iteration(metrics) is False) or stop:
                         break
@@ -192,7 +200,7 @@ class Agent:
         masks = [given] if single else given
         return (np.stack([flat_mask(self.action_space, mask, "predict") for mask in masks]),)
 
-    def _refuse_masks(self, envs: Environments) -> None:
+    def refuse_masks(self, envs: Environments) -> None:
         if envs.action_mask is not None and not self.takes_masks:
             raise ValueError(
                 f"{type(self).__name__}: the environment masks actions, which this agent would ignore; "
@@ -233,7 +241,7 @@ class Agent:
             nonlocal state
             if watch is not None:
                 watch()
-            self._refuse_masks(envs)
+            self.refuse_masks(envs)
             noise = None if deterministic else self._predict_noise(len(obs))
             # only an agent that takes masks has the third argument
             masks = () if envs.action_mask is None else (envs.action_mask,)
@@ -259,6 +267,28 @@ class Agent:
     def networks(self) -> dict[str, Module]:
         """Return the agent's networks by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+
+    def acting_config(self, num_envs: int) -> Any:
+        """Return the config of an agent of this class that only acts, in `num_envs` of the environments."""
+        return dataclasses.replace(self.config, num_envs=num_envs)
+
+    def acting_state(self) -> dict[str, NDArray[Any]]:
+        """Return what acting depends on and learning changes, by name: arrays in host memory, not to be written to."""
+        found = {}
+        for network in self.acting_networks:
+            for name, value in getattr(self, network).state_dict().items():
+                found[f"{network}.{name}"] = to_host(value.array)
+        return found
+
+    def load_acting_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Copy in what `acting_state` of another agent of this class returned."""
+        for network in self.acting_networks:
+            for name, value in getattr(self, network).state_dict().items():
+                np.copyto(value.array, arrays[f"{network}.{name}"])
+
+    def acting_metrics(self) -> dict[str, Any]:
+        """Return what acting has to report since the last call: numbers, and arrays [K] shown as histograms."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""

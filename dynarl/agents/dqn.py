@@ -175,7 +175,7 @@ class DQN(Agent):
     def make_envs(self) -> Environments:
         """Make the environments; one alone is four times as fast as itself than as a vector of one."""
         if isinstance(self.source, str) and self.config.num_envs == 1:
-            return make(self.source, 1, seed=self.seed, vectorization="sync")
+            return make(self.made_of, 1, seed=self.seed, vectorization="sync")
         return super().make_envs()
 
     # -- learning -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class PPO(Agent):
     config_class = PPOConfig
     config: PPOConfig
     takes_masks = True
+    acting_networks = ("policy",)
     sources = ppo_details.SOURCES
     facts = ppo_details.FACTS
 
@@ -77,6 +79,7 @@ class PPO(Agent):
         if isinstance(policy, str):
             overrides["policy"] = policy
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        self.given = {"policy": policy, "features": features}
         cfg = self.config
         rows = cfg.num_steps * self.envs.num_envs
         if cfg.batch_size > rows:
@@ -240,6 +243,7 @@ class PPO(Agent):
         fragment = self.collector.collect(policy_version=self.iteration)
         self.env_steps += fragment.num_valid
         metrics = self.update(fragment, progress)
+        metrics |= self.collector.metrics()
         metrics["episode/return"], metrics["episode/length"] = fragment.episode_return, fragment.episode_length
         self.iteration += 1
         return metrics
@@ -353,7 +357,8 @@ class PPO(Agent):
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
         if self.reward_normalizer is None:
             return fragment.reward
-        self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid)
+        first = fragment.episode_start[0]
+        self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid, first)
         return self.reward_normalizer(fragment.reward)
 
     def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:
@@ -414,6 +419,32 @@ class PPO(Agent):
         self._predictions += 1
         uniform = self.noise_kind == "uniform"
         return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]
+
+    # -- acting elsewhere -----------------------------------------------------------------------------------------
+
+    def acting_config(self, num_envs: int) -> PPOConfig:
+        """Return the config of an agent that only acts, in `num_envs` of the environments."""
+        cfg = self.config
+        return replace(cfg, num_envs=num_envs, batch_size=min(cfg.batch_size, cfg.num_steps * num_envs))
+
+    def acting_state(self) -> dict[str, NDArray[Any]]:
+        """Return the policy's parameters and buffers, and the statistics that normalise observations."""
+        found = super().acting_state()
+        if self.obs_normalizer is not None:
+            stats = self.obs_normalizer.stats
+            found |= {"obs_normalizer.mean": stats.mean, "obs_normalizer.var": stats.var}
+        return found
+
+    def load_acting_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Copy in what `acting_state` of another agent returned."""
+        super().load_acting_state(arrays)
+        if self.obs_normalizer is not None:
+            mean, var = arrays["obs_normalizer.mean"], arrays["obs_normalizer.var"]
+            self.obs_normalizer.load_state_dict({"mean": mean, "var": var, "count": 0.0})
+
+    def acting_metrics(self) -> dict[str, Any]:
+        """Return how much computation a policy written for one environment took."""
+        return {} if self.stateful is None else self.stateful.compute.metrics()
 
     # -- state ----------------------------------------------------------------------------------------------------
 

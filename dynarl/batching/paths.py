@@ -6,6 +6,7 @@ A decision is a concrete value read by the program (`if`, `int()`, `.item()`, ..
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,20 @@ class Paths:
     @staticmethod
     def stack(paths: list[Paths]) -> Paths:
         """Stack the rows along a new first axis."""
+        return Paths._joined(paths, np.stack, 0)
+
+    @staticmethod
+    def concatenate(paths: list[Paths], axis: int) -> Paths:
+        """Join the rows along an axis they have."""
+        return Paths._joined(paths, np.concatenate, axis)
+
+    @staticmethod
+    def _joined(paths: list[Paths], join: Callable[..., Any], axis: int) -> Paths:
         sizes = np.cumsum([0, *(len(path.values) for path in paths[:-1])])
         return Paths(
             np.concatenate([path.values for path in paths]),
-            np.stack([path.first + size for path, size in zip(paths, sizes)]),
-            np.stack([path.count for path in paths]),
+            join([path.first + size for path, size in zip(paths, sizes)], axis=axis),
+            join([path.count for path in paths], axis=axis),
         )
 
 

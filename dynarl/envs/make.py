@@ -11,13 +11,14 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.part import Part, RemoteEnvironments
 from dynarl.envs.protocol import Environments
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
 
 __all__ = ["EnvLike", "make"]
 
-EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
+EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | Part
 
 _VECTORIZATIONS = ("auto", "sync", "vector")
 
@@ -45,6 +46,8 @@ def make(
         raise ValueError(f"vectorization: must be one of {_VECTORIZATIONS}, got {vectorization!r}")
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs: must be at least 1, got {num_envs}")
+    if isinstance(env, Part):
+        return _from_part(env, num_envs, seed, vectorization, env_kwargs)
     keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
     kwargs = dict(env_kwargs or {})
     if isinstance(env, str):
@@ -58,6 +61,22 @@ def make(
     raise TypeError(
         f"env: must be an env id, a callable, a gymnasium.Env or a gymnasium.vector.VectorEnv, got {type(env).__name__}"
     )
+
+
+def _from_part(part: Part, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
+    if isinstance(part.env, gymnasium.Env | VectorEnv):
+        raise ValueError(
+            f"env: workers make their environments themselves, got a ready {type(part.env).__name__}; "
+            "give an env id or a function that makes one"
+        )
+    if num_envs not in (None, len(part.env_ids)):
+        raise ValueError(f"num_envs: the part has {len(part.env_ids)} environments, got num_envs={num_envs}")
+    keys: dict[str, Any] = {"seed": seed, "vectorization": vectorization, "env_kwargs": env_kwargs}
+    if part.here:
+        return make(part.env, len(part.env_ids), purpose=part.purpose, env_ids=part.env_ids, **keys)
+    probe = make(part.env, **keys)
+    probe.close()
+    return RemoteEnvironments(probe, part.env_ids)
 
 
 def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any) -> Environments:

@@ -121,8 +121,12 @@ class RewardNormalizer:
         terminated: NDArray[np.bool_],
         truncated: NDArray[np.bool_],
         valid: NDArray[np.bool_] | None = None,
+        first_start: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Count a fragment's raw rewards; all arrays [T, N]. Dummy rows leave R alone."""
+        """Count a fragment's raw rewards; all arrays [T, N]. Dummy rows leave R alone.
+
+        ``first_start`` [N] says where an episode starts at t = 0, also where the one before was never finished.
+        """
         if self.frozen:
             return
         if reward.shape[1:] != self.running_return.shape:
@@ -130,6 +134,8 @@ class RewardNormalizer:
                 f"RewardNormalizer: rewards must be [T, {len(self.running_return)}], got {list(reward.shape)}"
             )
         running = self.running_return.copy()
+        if first_start is not None:
+            running[first_start] = 0.0
         returns = np.empty(reward.shape, np.float64)
         go_on = ~(terminated | truncated)
         for t in range(len(reward)):

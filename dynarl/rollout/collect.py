@@ -118,14 +118,22 @@ class Collector:
         self.step += self.num_steps
         return fragment
 
+    def metrics(self) -> dict[str, Any]:
+        """Return what collecting itself has to report since the last call."""
+        return {}
+
+    def counters(self) -> dict[str, float]:
+        """Return counts for the log, as they stand."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """The step the noise is keyed by and the environments' state."""
         envs = self.envs.state_dict() if self._started else {}
         return {"step": self.step, "started": self._started, "envs": envs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.step, self._started = int(state["step"]), bool(state["started"])
+        """Continue from `state_dict`; of environments that were split into groups, with new episodes."""
+        self.step, self._started = int(state["step"]), bool(state.get("started"))
         if self._started:
             self.envs.load_state_dict(state["envs"])
 

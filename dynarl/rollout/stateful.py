@@ -135,6 +135,8 @@ class StatefulCollector(Collector):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         super().load_state_dict(state)
+        if "groups" in state:
+            return
         leaves = iter([np.array(state["policy_state"][str(i)]) for i in range(len(state["policy_state"]))])
         self._state = map_state(lambda _: next(leaves), self._state)
         self._action = np.array(state["before"]["action"])

@@ -1,0 +1,52 @@
+"""Workers that collect for an agent, in this process or as Ray actors; the only package that imports ray, when used.
+
+What the parts offer each other:
+
+* An agent class lists in ``acting_networks`` the networks that acting needs, and has a ``collector``: anything with
+  ``collect(policy_version)``, ``step``, ``state_dict`` and ``load_state_dict``. ``acting_config(num_envs)`` is the
+  config of its acting half, ``acting_state()`` / ``load_acting_state(arrays)`` are what goes to the workers
+  (parameters, normaliser statistics, counters), ``acting_metrics()`` what comes back beside fragments.
+* `Recipe` makes that acting half in another process. `Worker` is one group of environments with such an agent; it
+  is the same class in the learner's process (``num_workers=0``) and in a Ray actor. `Host` holds the workers of
+  one process.
+* `Transport` (spawn, submit, wait, get, kill, now) is all that the pool knows of processes: `LocalTransport` has
+  none, `RayTransport` has actors.
+* `WorkerPool` supervises: ``publish(version, weights)`` once per version, ``request(group)`` as often as fragments
+  are wanted, ``poll(timeout)`` for `Delivery` objects in order of arrival, then ``trained(n)`` or ``stale(n)``.
+  `Accounts` keep the balance. A delivery's arrays are read-only under Ray and valid until the group's next
+  ``request`` without it: copy what is kept.
+* `PooledCollector` takes the place of ``agent.collector`` for synchronous collecting: a barrier over all groups.
+  Other schemes are other consumers of the pool.
+* `plan` and `attached` go from a `RunConfig` to all this.
+"""
+
+from dynarl.distributed.accounts import Accounts
+from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.launch import Plan, attached, plan, resolved
+from dynarl.distributed.pool import PoolDegraded, WorkerPool
+from dynarl.distributed.slot import Supervision
+from dynarl.distributed.transport import LocalTransport, Transport, WorkerLost
+from dynarl.distributed.weights import FlatLayout
+from dynarl.distributed.worker import Assignment, Delivery, Failure, Host, Recipe, Worker
+
+__all__ = [
+    "Accounts",
+    "Assignment",
+    "Delivery",
+    "Failure",
+    "FlatLayout",
+    "Host",
+    "LocalTransport",
+    "Plan",
+    "PoolDegraded",
+    "PooledCollector",
+    "Recipe",
+    "Supervision",
+    "Transport",
+    "Worker",
+    "WorkerLost",
+    "WorkerPool",
+    "attached",
+    "plan",
+    "resolved",
+]

@@ -1,0 +1,100 @@
+"""What an agent collects with when workers do it: the same verbs as `dynarl.rollout.Collector`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dynarl.distributed.merge import Merger
+from dynarl.distributed.pool import WorkerPool
+from dynarl.distributed.weights import FlatLayout
+from dynarl.distributed.worker import Delivery
+from dynarl.rollout.fragment import Fragment
+
+__all__ = ["PooledCollector"]
+
+
+class PooledCollector:
+    """Synchronous collecting: one fragment of every group, all acted by the same weights, side by side.
+
+    The result depends on how the environments are split into groups, and on nothing else: not on the number of
+    workers, nor on the order in which they deliver.
+    """
+
+    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int) -> None:
+        self.agent, self.pool, self.groups = agent, pool, groups
+        self.num_steps = int(agent.collector.num_steps)
+        self.step = 0
+        self._layout = FlatLayout(agent.acting_state())
+        self._merger = Merger(groups, pool.recipe.envs_per_group)
+        self._seconds: dict[str, float] = {}
+        self._metrics: list[Mapping[str, Any]] = []
+        self._said = ""
+
+    def collect(self, policy_version: int = 0) -> Fragment:
+        """Let every group make its steps and return them as one `Fragment`, whose memory the next call reuses."""
+        started = time.perf_counter()
+        self.pool.at_step(self.step)
+        self.pool.publish(policy_version, self._layout.pack(self.agent.acting_state()))
+        for group in range(self.groups):
+            self.pool.request(group)
+        waited = time.perf_counter()
+        slowest, missing = 0.0, self.groups
+        while missing:
+            for delivery in self.pool.poll():
+                self._take(delivery)
+                slowest = max(slowest, delivery.seconds["collect"])
+                missing -= 1
+        self.pool.trained(self.groups)
+        fragment = self._merger.finish(self.step, policy_version)
+        self.step += self.num_steps
+        now = time.perf_counter()
+        self._add("wait", now - waited)
+        self._add("transfer", max(0.0, now - started - slowest))
+        return fragment
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what acting itself reports, over all groups."""
+        found: dict[str, Any] = {}
+        for name in dict.fromkeys(key for one in self._metrics for key in one):
+            values = [one[name] for one in self._metrics if name in one]
+            joined = np.concatenate(values) if isinstance(values[0], np.ndarray) else float(np.mean(values))
+            found[name] = joined
+        self._metrics = []
+        return found
+
+    def counters(self) -> dict[str, float]:
+        """Return what only grows or is as it is: the ledger, workers alive, and seconds by phase, of all workers."""
+        seconds = {f"time/workers_{name}_s": value for name, value in self._seconds.items()}
+        return self.pool.accounts.metrics() | {"workers/alive": float(self.pool.alive)} | seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step, and the state of every group."""
+        states = {str(group): state for group, state in self.pool.states().items()}
+        return {"step": self.step, "groups": states, "accounts": self.pool.accounts.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
+        self.step = int(state["step"])
+        states = {int(group): one for group, one in state.get("groups", {}).items()}
+        if "groups" not in state and self.groups == 1 and state.get("started"):
+            states = {0: {"incarnation": 0, "collector": dict(state)}}
+        if len(states) != self.groups:
+            states = {}
+        if "accounts" in state:
+            self.pool.accounts.load_state_dict(state["accounts"])
+        self.pool.close()
+        self.pool.start(self.step, states)
+
+    def _take(self, delivery: Delivery) -> None:
+        self._merger.place(delivery.group, delivery.fragment)
+        self._add("env", delivery.seconds["env"])
+        self._add("act", delivery.seconds["collect"] - delivery.seconds["env"])
+        if delivery.metrics:
+            self._metrics.append(delivery.metrics)
+
+    def _add(self, phase: str, seconds: float) -> None:
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds

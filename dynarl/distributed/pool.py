@@ -1,0 +1,275 @@
+"""Workers that are kept alive: asked for fragments, watched, replaced; every fragment is accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynarl.distributed.accounts import Accounts
+from dynarl.distributed.slot import BACKOFF, READY, STARTING, Flight, Slot, Supervision
+from dynarl.distributed.transport import Transport, WorkerLost
+from dynarl.distributed.validate import Validator
+from dynarl.distributed.worker import Assignment, Delivery, Failure, Recipe
+
+__all__ = ["PoolDegraded", "WorkerPool"]
+
+
+class PoolDegraded(RuntimeError):
+    """Workers fail faster than they can be replaced; the message has the last failure."""
+
+
+class WorkerPool:
+    """`num_workers` worker processes that collect fragments of `groups` groups of environments.
+
+    `publish` sends weights, `request` asks for a fragment of a group, `poll` waits for what was delivered. A worker
+    that dies, raises or takes too long is replaced, and what was under way is asked for again, of a new incarnation
+    of its groups. Whoever polls says with `trained` or `stale` what became of a delivery. Nothing here is a thread:
+    supervision happens inside `poll`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        transport: Transport,
+        *,
+        groups: int,
+        num_workers: int,
+        supervision: Supervision | None = None,
+        validator: Validator | None = None,
+    ) -> None:
+        if not 1 <= num_workers <= groups:
+            raise ValueError(f"WorkerPool: num_workers must lie between 1 and {groups} groups, got {num_workers}")
+        self.recipe, self.transport = recipe, transport
+        self.supervision = supervision or Supervision()
+        self.accounts = Accounts()
+        self.last_failure = ""
+        self._validator = validator
+        self.slots = [Slot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
+        self._slot_of = {group: slot for slot in self.slots for group in slot.groups}
+        self._incarnation = dict.fromkeys(range(groups), 0)
+        self._seq = dict.fromkeys(range(groups), 0)
+        self._states: dict[int, Any] = {}
+        self._step = 0
+        self._weights: tuple[int, Any] | None = None
+        self._buffered: list[Delivery] = []
+        self._started = False
+
+    @property
+    def alive(self) -> int:
+        """How many workers are ready."""
+        return sum(slot.state == READY for slot in self.slots)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def start(self, step: int = 0, states: Mapping[int, Any] | None = None) -> None:
+        """Begin to start the workers, at an environment step, going on from `states` by group where given."""
+        self._step, self._states = step, dict(states or {})
+        for group, state in self._states.items():
+            self._incarnation[group] = int(state["incarnation"])
+        for slot in self.slots:
+            self._spawn(slot)
+        self._started = True
+
+    def publish(self, version: int, weights: Any) -> None:
+        """Use these weights for what is asked for from now on. They are sent once, whatever the number of workers."""
+        self._weights = (version, self.transport.put(weights))
+
+    def request(self, group: int) -> None:
+        """Ask for a fragment of a group, with the weights published last."""
+        if self._weights is None:
+            raise RuntimeError("WorkerPool: publish() weights before asking for fragments")
+        self._slot_of[group].asked.append(group)
+
+    def at_step(self, step: int) -> None:
+        """Say at which environment step workers that are replaced from now on begin."""
+        self._step = step
+
+    def poll(self, timeout: float = float("inf")) -> list[Delivery]:
+        """Wait for deliveries, at most `timeout` seconds, and return them in the order they came.
+
+        Nothing is returned where nothing is under way. Raises PoolDegraded.
+        """
+        if not self._started:
+            self.start(self._step)
+        end = self.transport.now() + timeout
+        while not self._buffered and any(slot.asked or slot.flights for slot in self.slots):
+            if not self._turn(end) and self.transport.now() >= end:
+                break
+        delivered, self._buffered = self._buffered, []
+        return delivered
+
+    def trained(self, count: int = 1) -> None:
+        """Account for deliveries that were learned from."""
+        self.accounts.buffered -= count
+        self.accounts.trained += count
+        self.accounts.check()
+
+    def stale(self, count: int = 1) -> None:
+        """Account for deliveries that were too old to learn from."""
+        self.accounts.buffered -= count
+        self.accounts.stale += count
+        self.accounts.check()
+
+    def states(self) -> dict[int, Any]:
+        """Return the state of every group's worker, after all that was asked of it. Replaces workers that fail."""
+        if not self._started:
+            return dict(self._states)
+        found: dict[int, Any] = {}
+        for slot in self.slots:
+            while not set(slot.groups) <= set(found):
+                while slot.state != READY:
+                    self._turn(float("inf"))
+                found |= self._ask_states(slot)
+        return found
+
+    def close(self) -> None:
+        """End all workers. The pool can be started again."""
+        for slot in self.slots:
+            self._lose_flights(slot, again=False)
+            slot.asked.clear()
+            slot.state, slot.handle = BACKOFF, None
+        self.accounts.check()
+        self._started = False
+        self.transport.close()
+
+    # -- supervision ----------------------------------------------------------------------------------------------
+
+    def _turn(self, end: float) -> bool:
+        """Do what is due, wait for one event or until `end`, and say whether something came."""
+        for slot in self.slots:
+            self._advance(slot)
+        slots = {slot.awaited(): slot for slot in self.slots if slot.awaited() is not None}
+        deadlines = [deadline for slot in self.slots if (deadline := slot.deadline(self.supervision)) is not None]
+        wait = max(0.0, min([end, *deadlines]) - self.transport.now())
+        ready = self.transport.wait(list(slots), wait)
+        for ref in ready:
+            self._receive(slots[ref], ref)
+        return bool(ready)
+
+    def _advance(self, slot: Slot) -> None:
+        """Start what has waited, give up what is late, ask for what is wanted."""
+        now, deadline = self.transport.now(), slot.deadline(self.supervision)
+        if deadline is not None and now >= deadline:
+            if slot.state == BACKOFF:
+                self._spawn(slot)
+            elif not self.transport.wait([slot.awaited()], 0.0):
+                waited = now - (slot.head_since if slot.state == READY else slot.until - self._allowed_to_start)
+                doing = "deliver a fragment" if slot.state == READY else "start"
+                self._fail(slot, f"it did not {doing} within {waited:.1f} s")
+        while slot.state == READY and slot.asked and len(slot.flights) < self.supervision.calls_ahead:
+            self._ask(slot, slot.asked.popleft())
+
+    @property
+    def _allowed_to_start(self) -> float:
+        return self.supervision.start_deadline
+
+    def _spawn(self, slot: Slot) -> None:
+        assignments = [
+            Assignment(group=g, incarnation=self._incarnation[g], step=self._step, state=self._state_of(g))
+            for g in slot.groups
+        ]
+        slot.handle = self.transport.spawn(slot.index, self.recipe, assignments)
+        slot.start_ref = self.transport.submit(slot.handle, "ready")
+        slot.state, slot.usual = STARTING, None
+        slot.until = self.transport.now() + self._allowed_to_start
+
+    def _state_of(self, group: int) -> Any:
+        state = self._states.pop(group, None)
+        return None if state is None else state["collector"]
+
+    def _ask(self, slot: Slot, group: int) -> None:
+        assert self._weights is not None
+        version, weights = self._weights
+        seq = self._seq[group]
+        self._seq[group] += 1
+        ref = self.transport.submit(slot.handle, "collect", group, seq, version, weights)
+        if not slot.flights:
+            slot.head_since = self.transport.now()
+        slot.flights.append(Flight(ref, group, seq, version))
+        self.accounts.requested += 1
+        self.accounts.in_flight += 1
+
+    def _receive(self, slot: Slot, ref: Any) -> None:
+        """Take in the result of a slot's oldest call."""
+        try:
+            found = self.transport.get(ref)
+        except WorkerLost as error:
+            self._fail(slot, str(error))
+            return
+        if isinstance(found, Failure):
+            self._fail(slot, f"{found.message}\n{found.traceback}")
+        elif slot.state == STARTING:
+            slot.state, slot.where = READY, found
+        else:
+            self._deliver(slot, found)
+        self.accounts.check()
+
+    def _deliver(self, slot: Slot, delivery: Delivery) -> None:
+        flight, now = slot.flights.popleft(), self.transport.now()
+        slot.took(now - slot.head_since)
+        slot.head_since = now
+        self.accounts.in_flight -= 1
+        self.accounts.delivered += 1
+        wrong = self._mismatch(flight, delivery)
+        if wrong is not None:
+            self.accounts.invalid += 1
+            slot.asked.appendleft(flight.group)
+            self._fail(slot, wrong)
+            return
+        slot.failures = 0
+        self.accounts.buffered += 1
+        self._buffered.append(delivery)
+
+    def _mismatch(self, flight: Flight, delivery: Delivery) -> str | None:
+        """Return what is wrong with a delivery, None for nothing."""
+        asked = (flight.group, self._incarnation[flight.group], flight.seq, flight.version)
+        got = (delivery.group, delivery.incarnation, delivery.seq, delivery.version)
+        if asked != got:
+            return f"it delivered (group, incarnation, fragment, version) {got} where {asked} was asked for"
+        return None if self._validator is None else self._validator(delivery)
+
+    def _fail(self, slot: Slot, why: str) -> None:
+        """Replace a worker; raises PoolDegraded where that was tried too often."""
+        self.transport.kill(slot.handle)
+        slot.handle, slot.start_ref = None, None
+        self._lose_flights(slot, again=True)
+        slot.failures += 1
+        self.accounts.restarts += 1
+        self.accounts.check()
+        place = f" (process {slot.where['pid']} on {slot.where['host']})" if slot.where else ""
+        groups = ", ".join(map(str, slot.groups))
+        self.last_failure = f"worker {slot.index}{place} with group {groups} was replaced: {why}"
+        slot.where = {}
+        for group in slot.groups:
+            self._incarnation[group] += 1
+            self._seq[group] = 0
+        if slot.failures >= self.supervision.max_failures:
+            raise PoolDegraded(
+                f"worker {slot.index} with group {groups} failed {slot.failures} times in a row without delivering "
+                f"a fragment; the last time: {why}"
+            )
+        pause = self.supervision.backoff * 2 ** (slot.failures - 2) if slot.failures > 1 else 0.0
+        slot.state, slot.until = BACKOFF, self.transport.now() + min(pause, self.supervision.backoff_limit)
+
+    def _lose_flights(self, slot: Slot, *, again: bool) -> None:
+        """Count what is under way as lost, and with `again` want it anew."""
+        if again:
+            slot.asked.extendleft(flight.group for flight in reversed(slot.flights))
+        self.accounts.lost += len(slot.flights)
+        self.accounts.in_flight -= len(slot.flights)
+        slot.flights.clear()
+
+    def _ask_states(self, slot: Slot) -> dict[int, Any]:
+        ref = self.transport.submit(slot.handle, "states")
+        end = self.transport.now() + self.supervision.start_deadline
+        try:
+            if not self.transport.wait([ref], end - self.transport.now()):
+                raise WorkerLost(f"it did not return its state within {self.supervision.start_deadline:.1f} s")
+            found = self.transport.get(ref)
+        except WorkerLost as error:
+            self._fail(slot, str(error))
+            return {}
+        if isinstance(found, Failure):
+            self._fail(slot, f"{found.message}\n{found.traceback}")
+            return {}
+        return dict(found)

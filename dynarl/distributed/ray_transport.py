@@ -1,0 +1,103 @@
+"""Workers as Ray actors."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from dynarl.distributed.transport import WorkerLost
+from dynarl.distributed.worker import Assignment, Host, Recipe
+from dynarl.process import limit_threads
+
+__all__ = ["RayTransport"]
+
+_FIRST_LINES = 3
+
+
+class _RayHost(Host):
+    """A `Host` in an actor: the linear algebra gets one thread, as workers share the machine's cores."""
+
+    def __init__(self, recipe: Recipe, assignments: Sequence[Assignment]) -> None:
+        limit_threads(1)
+        super().__init__(recipe, assignments)
+
+
+class RayTransport:
+    """Actors that Ray neither restarts nor retries: a call that ran twice would be counted twice."""
+
+    def __init__(self, *, cpus_per_worker: float = 1.0, options: Any = None) -> None:
+        """Start actors with `cpus_per_worker` CPUs each; `options` are further ones of Ray's."""
+        self._actor = ray.remote(_RayHost).options(
+            num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, **(options or {})
+        )
+        self._handles: list[Any] = []
+
+    def now(self) -> float:
+        """Return the time in seconds."""
+        return time.monotonic()
+
+    def put(self, weights: Any) -> Any:
+        """Put a buffer into the object store."""
+        return ray.put(weights)
+
+    def spawn(self, slot: int, recipe: Recipe, assignments: Sequence[Assignment]) -> Any:
+        """Begin to start an actor."""
+        handle = self._actor.remote(recipe, list(assignments))
+        self._handles.append(handle)
+        return handle
+
+    def submit(self, handle: Any, method: str, *args: Any) -> Any:
+        """Call a method of an actor."""
+        return getattr(handle, method).remote(*args)
+
+    def wait(self, refs: Sequence[Any], timeout: float) -> list[Any]:
+        """Return those references that are ready, with their data on this node."""
+        if not refs:
+            time.sleep(timeout)
+            return []
+        limit = None if timeout == float("inf") else timeout
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=limit)
+        if ready and len(refs) > 1:
+            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        return list(ready)
+
+    def get(self, ref: Any) -> Any:
+        """Return a result; raises WorkerLost for whatever became of the actor, its node or the object."""
+        try:
+            return ray.get(ref)
+        except RayTaskError as error:
+            raise WorkerLost(f"its call failed: {_last_line(error)}") from error
+        except (RayError, GetTimeoutError) as error:
+            raise WorkerLost(f"{type(error).__name__}: {_first_lines(error)}") from error
+
+    def kill(self, handle: Any) -> None:
+        """Kill an actor; asking Ray takes seconds where the process was stopped, so nobody waits for it."""
+        self._handles.remove(handle)
+        threading.Thread(target=_kill, args=(handle,), daemon=True).start()
+
+    def close(self) -> None:
+        """Kill all actors."""
+        for handle in self._handles:
+            _kill(handle)
+        self._handles.clear()
+
+
+def _kill(handle: Any) -> None:
+    with contextlib.suppress(Exception):  # already gone, or Ray is
+        ray.kill(handle, no_restart=True)
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:_FIRST_LINES])
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,215 @@
+"""What a worker process runs: an agent that only acts, in one group of the run's environments."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+
+from dynarl.distributed.weights import FlatLayout
+from dynarl.envs.part import Part
+from dynarl.rollout.fragment import Fragment
+
+__all__ = ["Assignment", "Delivery", "Failure", "Host", "Recipe", "Worker"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that it takes to make the acting half of an agent in another process."""
+
+    agent_cls: Any
+    source: Any
+    seed: int
+    config: Any
+    """The agent's config for `envs_per_group` environments."""
+    given: Mapping[str, Any]
+    envs_per_group: int
+    env_spec: Any = None
+    """Gymnasium's registration of `source`, which the other process may not have."""
+    policy: Any = None
+    """(name, class or factory) of a registered policy, likewise."""
+
+    @classmethod
+    def of(cls, agent: Any, envs_per_group: int) -> Recipe:
+        """Return the recipe of an agent's acting half."""
+        source, name = agent.source, getattr(agent.config, "policy", None)
+        policy = None
+        if isinstance(name, str):
+            from dynarl.agents.policies import POLICIES
+
+            policy = (name, POLICIES[name])
+        return cls(
+            agent_cls=type(agent),
+            source=source,
+            seed=agent.seed,
+            config=agent.acting_config(envs_per_group),
+            given={key: value for key, value in agent.given.items() if value is not None},
+            envs_per_group=envs_per_group,
+            env_spec=gymnasium.spec(source) if isinstance(source, str) else None,
+            policy=policy,
+        )
+
+    def register(self) -> None:
+        """Make the environment and the policy known here by the names they have in the learner's process."""
+        if self.env_spec is not None:
+            gymnasium.registry.setdefault(self.env_spec.id, self.env_spec)
+        if self.policy is not None:
+            from dynarl.agents.policies import POLICIES
+
+            POLICIES.setdefault(*self.policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A group that a worker process is to run, from the given environment step on.
+
+    `incarnation` counts how often the group began anew because a worker was lost: each has episodes of its own.
+    `state` is that of a `Worker`, to go on exactly.
+    """
+
+    group: int
+    incarnation: int = 0
+    step: int = 0
+    state: Any = None
+
+
+@dataclass(kw_only=True)
+class Delivery:
+    """A fragment and where it comes from: fragment `seq` of the group's `incarnation`, acted by `version`.
+
+    `seconds` has the time spent in the environments ("env") and in all of it ("collect").
+    """
+
+    group: int
+    incarnation: int
+    seq: int
+    version: int
+    fragment: Fragment
+    seconds: dict[str, float]
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Failure:
+    """An exception in a worker, in words: it need not be one that can be sent."""
+
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Put an exception into words."""
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        return cls(message=f"{type(error).__name__}: {error}{notes}", traceback="".join(traceback.format_exc()))
+
+
+class Worker:
+    """Acts in one group of environments: the same class whether a process of its own or the learner's runs it.
+
+    Environment i of group g is environment g * envs_per_group + i of the run. Randomness is keyed by seed,
+    environment and step, so what it collects does not depend on who runs it.
+    """
+
+    def __init__(self, recipe: Recipe, assignment: Assignment) -> None:
+        recipe.register()
+        self.group, self.incarnation = assignment.group, assignment.incarnation
+        first = self.group * recipe.envs_per_group
+        part = Part(
+            env=recipe.source,
+            env_ids=tuple(range(first, first + recipe.envs_per_group)),
+            purpose=purpose_of(self.incarnation),
+        )
+        self.agent = recipe.agent_cls(part, seed=recipe.seed, device="cpu", config=recipe.config, **recipe.given)
+        self.collector = self.agent.collector
+        self.collector.step = assignment.step
+        if assignment.state is not None:
+            self.collector.load_state_dict(assignment.state)
+        self._layout = FlatLayout(self.agent.acting_state())
+        self._version: int | None = None
+        self._env_seconds = 0.0
+        self._time_environments()
+
+    def collect(self, seq: int, version: int, weights: Any) -> Delivery:
+        """Collect a fragment with the weights of `version`; its memory is used again by the next call."""
+        started, env_before = time.perf_counter(), self._env_seconds
+        if version != self._version:
+            self.agent.load_acting_state(self._layout.unpack(weights))
+            self._version = version
+        fragment = self.collector.collect(policy_version=version)
+        self.agent.refuse_masks(self.agent.envs)
+        seconds = {"collect": time.perf_counter() - started, "env": self._env_seconds - env_before}
+        return Delivery(
+            group=self.group,
+            incarnation=self.incarnation,
+            seq=seq,
+            version=version,
+            fragment=fragment,
+            seconds=seconds,
+            metrics=self.agent.acting_metrics(),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it takes to go on exactly: the collector's state with that of the environments."""
+        return {"incarnation": self.incarnation, "collector": self.collector.state_dict()}
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.agent.envs.close()
+
+    def _time_environments(self) -> None:
+        envs: Any = self.agent.envs
+        step, clock = envs.step, time.perf_counter
+
+        def timed(action: Any) -> Any:
+            before = clock()
+            found = step(action)
+            self._env_seconds += clock() - before
+            return found
+
+        envs.step = timed
+
+
+def purpose_of(incarnation: int) -> str:
+    """Return what episodes of an incarnation are seeded by, beside seed, environment and number of the episode."""
+    return "reset" if not incarnation else f"reset, incarnation {incarnation}"
+
+
+class Host:
+    """The workers of one process. Exceptions come back as a `Failure`."""
+
+    def __init__(self, recipe: Recipe, assignments: Sequence[Assignment]) -> None:
+        self._recipe, self._assignments = recipe, assignments
+        self._workers: dict[int, Worker] = {}
+
+    def ready(self) -> Any:
+        """Make the workers and say where they run."""
+        return self._reported(self._make)
+
+    def collect(self, group: int, seq: int, version: int, weights: Any) -> Delivery | Failure:
+        """Let the worker of a group collect."""
+        return self._reported(lambda: self._workers[group].collect(seq, version, weights))
+
+    def states(self) -> Any:
+        """Return the state of each group's worker."""
+        return self._reported(lambda: {group: worker.state_dict() for group, worker in self._workers.items()})
+
+    def close(self) -> None:
+        """Close the environments."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def _make(self) -> dict[str, Any]:
+        self._workers = {one.group: Worker(self._recipe, one) for one in self._assignments}
+        return {"pid": os.getpid(), "host": socket.gethostname()}
+
+    def _reported(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except Exception as error:  # of the user's environment or policy: any
+            return Failure.of(error)
