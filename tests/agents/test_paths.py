@@ -155,8 +155,8 @@ def test_the_gradient_follows_the_path_that_was_taken(record_paths, branch, sequ
     agent.policy.program.sign.data.array[...] = -0.01
     for minibatch in agent._minibatches(batch, np.random.default_rng(0)):
         agent.policy.zero_grad()
-        losses, log_prob = agent.losses(minibatch, 0.2)
-        losses[0].backward()
+        losses, log_prob, _ = agent.losses(minibatch, 0.2)
+        losses["policy_loss"].backward()
         gradients = [head.weight.grad for head in agent.policy.program.heads]
         assert gradients[branch] is not None and abs(gradients[branch].numpy()).max() > 0
         assert gradients[1 - branch] is None or not gradients[1 - branch].numpy().any()
