@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.programs import merging, set_merging
 from dynarl.agents.stateful import Stateful
 from dynarl.envs import Environments
 from dynarl.envs.protocol import Step
@@ -132,10 +133,12 @@ class Experience:
     def state_dict(self) -> dict[str, Any]:
         """The policy's state and what came before the next step."""
         leaves = {str(i): np.array(leaf) for i, leaf in enumerate(state_leaves(self._state))}
-        return {"state": leaves, "action": self._action.copy(), "reward": self._reward.copy()}
+        before = {"action": self._action.copy(), "reward": self._reward.copy()}
+        return {"state": leaves, **before, "merging": merging(self.stateful.agent.networks().values())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         leaves = iter([np.array(state["state"][str(i)]) for i in range(len(state["state"]))])
         self._state = map_state(lambda _: next(leaves), self._state)
         self._action, self._reward = np.array(state["action"]), np.array(state["reward"])
+        set_merging(self.stateful.agent.networks().values(), state.get("merging", ()))

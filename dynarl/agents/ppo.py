@@ -28,7 +28,7 @@ from dynarl.agents.extra import Extra
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.ppo_config import PPOConfig
-from dynarl.agents.programs import PolicyLike, Program, make_policy
+from dynarl.agents.programs import PolicyLike, Program, make_policy, merging, set_merging
 from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.recurrent import RecurrentActorCritic
 from dynarl.agents.returns import explained_variance, gae
@@ -459,6 +459,7 @@ class PPO(Agent):
             "grad_steps": self.grad_steps,
             "iteration": self.iteration,
             "predictions": self._predictions,
+            "merging": merging([self.policy]),
         }
         if self.obs_normalizer is not None:
             state["obs_normalizer"] = self.obs_normalizer.state_dict()
@@ -482,6 +483,7 @@ class PPO(Agent):
                 self.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])
         self.env_steps, self.grad_steps = int(state["env_steps"]), int(state["grad_steps"])
         self.iteration, self._predictions = int(state["iteration"]), int(state["predictions"])
+        set_merging([self.policy], state.get("merging", ()))
 
 
 def _normalized(advantages: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ automatically, unless its class says ``takes_batch = True`` or it is what `dynar
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dynarl.autograd.random import seeded
@@ -16,7 +16,7 @@ from dynarl.batching import batched
 from dynarl.batching.batched import BatchedModule
 from dynarl.nn import Module
 
-__all__ = ["PolicyLike", "Program", "make_policy"]
+__all__ = ["PolicyLike", "Program", "make_policy", "merging", "set_merging"]
 
 PolicyLike = str | Module | Callable[..., Module]
 """A Module, a class or function that makes one, or the name of a registered policy."""
@@ -155,6 +155,21 @@ class Program:
         each = "for one environment" if self.per_sample else "for a batch"
         note = f"; {_NOT_BATCHED}" if self.per_sample else ""
         return TypeError(f"policy: {self.where} must return {self.returns} {each}, got {got}{note}")
+
+
+def merging(networks: Iterable[Module]) -> list[int]:
+    """Return which batched programs in networks have come to merge: part of the state, for rounding depends on it."""
+    return [int(module.run.merges) for module in _batched(networks)]
+
+
+def set_merging(networks: Iterable[Module], flags: Iterable[Any]) -> None:
+    """Continue from `merging`."""
+    for module, flag in zip(_batched(networks), flags):
+        module.run.merges = bool(flag)
+
+
+def _batched(networks: Iterable[Module]) -> list[BatchedModule]:
+    return [module for network in networks for module in network.modules() if isinstance(module, BatchedModule)]
 
 
 def _fits(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:

@@ -52,7 +52,7 @@ class Batched:
         self._forward = forward_of(program) if plain else rewritten(program)
         self.last: Run | None = None
         self._units: dict[Any, Any] = {}
-        self._merges = False
+        self.merges = False  # mode "auto" has found that samples take too many paths for cohorts
         self._generators: list[Any] | None = None
 
     def __call__(
@@ -86,20 +86,20 @@ class Batched:
 
     def _results(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
         bound = max(_FEWEST_PATHS, run.root.size // 4)
-        if self.mode == "auto" and not self._merges:
+        if self.mode == "auto" and not self.merges:
             entries = _entries(leaves, structure, run, deferred=False)
-            self._merges = len(entries) > bound
-            if not self._merges:
+            self.merges = len(entries) > bound
+            if not self.merges:
                 run.max_paths = bound
                 marks = run.mark()
                 with contextlib.suppress(TooManyPaths):
                     results = _guarded(self._forward, entries, run, self._units)
                     if not run.too_many:
                         return results
-                self._merges = True
+                self.merges = True
                 run.start_again(marks)
                 run.max_paths = None
-        run.merged = self.mode == "merge" or (self.mode == "auto" and self._merges)
+        run.merged = self.mode == "merge" or (self.mode == "auto" and self.merges)
         entries = _entries(leaves, structure, run, deferred=run.merged)
         if self.mode == "loop":
             alone = [np.array([i]) for i in range(run.root.size)]

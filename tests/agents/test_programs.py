@@ -397,3 +397,10 @@ def test_every_kind_of_action(space):
     agent = PPO(Env, policy=Any, seed=0, **QUICK).learn(128)
     np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
     assert agent.evaluate(2) is not None
+
+
+def test_whether_paths_are_merged_is_part_of_the_state(tmp_path):
+    agent = PPO("CartPole-v1", policy=Halves, seed=0, **QUICK)
+    agent.policy.run.merges = True
+    again = PPO.load(agent.save(tmp_path / "merging"), policy=Halves)
+    assert again.policy.run.merges
