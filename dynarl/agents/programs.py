@@ -72,8 +72,8 @@ class Program:
     """A policy with what an agent needs to know to call it.
 
     `module` is what the user wrote and `policy` what is called, with a batch axis. With `agent_masks` the agent sees
-    to action masks itself, so that the policy need not take them; with `takes_extra` it reads what dynarl/agents/extra.py
-    is about.
+    to action masks itself, so that the policy need not take them; with `takes_extra` the policy may return an extra
+    (dynarl/agents/extra.py).
     """
 
     def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False, takes_extra: bool = False) -> None:
