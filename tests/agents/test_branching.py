@@ -129,6 +129,17 @@ def test_extra_must_be_a_dict_of_numbers():
         PPO("dynarl/SometimesHard-v0", policy=Long, **TINY)
 
 
+def test_refusals():
+    with pytest.raises(ValueError, match=r"EarlyExit: is for Box observations and Discrete actions, got Box.*Box"):
+        PPO("Pendulum-v1", policy="early_exit")
+    with pytest.raises(
+        ValueError, match="AdaptiveComputation: rows must divide the 4 numbers of an observation, got 3"
+    ):
+        PPO("CartPole-v1", policy="adaptive_computation", policy_kwargs={"rows": 3})
+    with pytest.raises(ValueError, match=r"SetEncoder: width must divide the 3 numbers .* behind the first 1, got 5"):
+        PPO("CartPole-v1", policy="set_encoder")
+
+
 def test_early_exit_solves_what_a_shallow_network_does_not():
     settings = {"num_envs": 64, "num_steps": 32, "batch_size": 512, "num_epochs": 4, "learning_rate": 3e-3}
     settings |= {"gamma": 0.0, "gae_lambda": 0.0, "ent_coef": 0.1}

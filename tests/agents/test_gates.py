@@ -56,6 +56,24 @@ def test_ppo_gate(config, least, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("config", "optimum"),
+    [
+        ("ppo/pointer_chase_adaptive.yaml", 1.0),
+        ("ppo/sometimes_hard_exit.yaml", 1.0),
+        ("ppo/dispatch_mixture.yaml", 1.0),
+        ("ppo/heaviest_kind_set.yaml", 1.0),
+        ("ppo/expression_tree.yaml", 1.0),
+        ("ppo/feedback_switch_options.yaml", 0.902),
+    ],
+)
+def test_policies_that_branch_reach_the_optimum(config, optimum, tmp_path):
+    means = [final_return(PPO, config, seed, tmp_path / str(seed)) for seed in range(3)]
+    assert statistics.median(means) >= 0.95 * optimum, means
+
+
+@pytest.mark.slow
 def test_nine_of_ten_default_runs_solve_cartpole(tmp_path):
     means = [final_return(PPO, "ppo/default.yaml", seed, tmp_path / str(seed)) for seed in range(10)]
     assert sum(mean >= 475 for mean in means) >= 9, means

@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.autograd import Tensor
 from dynarl.distributions import Categorical
 
@@ -19,8 +20,7 @@ class AdaptiveComputation(nn.Module):
     The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
     which to read next; thinking ends at a fixed point, where no number of h moves by more than `tolerance`, as in deep
     equilibrium models (arXiv:1909.01377), which spares the halting unit and the price per thought of adaptive
-    computation time (arXiv:1603.08983). An untrained network stops early: questions are learned in the order of
-    their depth. ``steps`` are the thoughts.
+    computation time (arXiv:1603.08983). ``steps`` are the thoughts.
 
     `thoughts` makes the same network static: always that many.
     """
@@ -37,11 +37,12 @@ class AdaptiveComputation(nn.Module):
         thoughts: int | None = None,
     ) -> None:
         super().__init__()
-        self.rows, self.width = rows, observation_space.shape[0] // rows
+        size, actions = layout(self, observation_space, action_space, rows=rows)
+        self.rows, self.width = rows, size // rows
         self.max_thoughts, self.tolerance, self.thoughts = thoughts or max_thoughts, tolerance, thoughts
         self.where = nn.Linear(hidden_size, rows)
         self.think = nn.Sequential(nn.Linear(self.width, hidden_size), nn.Tanh())
-        self.policy, self.value = nn.Linear(hidden_size, int(action_space.n)), nn.Linear(hidden_size, 1)
+        self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
         """Return distribution, value and extra of one observation."""

@@ -10,6 +10,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.autograd import Tensor
 from dynarl.distributions import Categorical
 
@@ -35,8 +36,8 @@ class EarlyExit(nn.Module):
         exit: int | None = None,
     ) -> None:
         super().__init__()
-        actions = int(action_space.n)
-        sizes = [observation_space.shape[0], *hidden_sizes][: None if exit is None else exit + 1]
+        size, actions = layout(self, observation_space, action_space)
+        sizes = [size, *hidden_sizes][: None if exit is None else exit + 1]
         self.layers = nn.ModuleList([nn.Sequential(nn.Linear(i, o), nn.ReLU()) for i, o in pairwise(sizes)])
         self.exits = nn.ModuleList([nn.Linear(size, actions) for size in sizes[1:]])
         self.values = nn.ModuleList([nn.Linear(size, 1) for size in sizes[1:]])

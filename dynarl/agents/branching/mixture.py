@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.autograd import Tensor
 from dynarl.distributions import Categorical
 
@@ -20,15 +21,9 @@ class Mixture(nn.Module):
     ``sure`` is that probability.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        action_space: spaces.Discrete,
-        *,
-        experts: int = 16,
-    ) -> None:
+    def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete, *, experts: int = 16) -> None:
         super().__init__()
-        size, actions = observation_space.shape[0], int(action_space.n)
+        size, actions = layout(self, observation_space, action_space)
         self.gate = nn.Linear(size, experts)
         nn.init.normal_(self.gate.weight)  # far apart at first, so that many experts are tried
         self.experts = nn.ModuleList([nn.Linear(size, actions + 1) for _ in range(experts)])

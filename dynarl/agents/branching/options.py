@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.agents.policies.actor_critic import mlp
 from dynarl.autograd import Tensor, zeros
 from dynarl.batching import categorical
@@ -20,7 +21,7 @@ class Options(nn.Module):
     """Act by one of several policies, an option, until a reward below `least` says that it is over.
 
     The policy over options then draws the next one, knowing which one failed; episodes begin with option 0. Where the
-    paper learns when an option ends (beta, eq. 2), here the reward says so. Only the option at hand is computed, and
+    paper learns when an option ends, here the reward says so. Only the option at hand is computed, and
     its draw is part of the action's probability, so that both policies learn from one policy gradient. ``ended`` is 1
     where an option was over.
 
@@ -38,7 +39,7 @@ class Options(nn.Module):
         look: bool = True,
     ) -> None:
         super().__init__()
-        size, actions = observation_space.shape[0], int(action_space.n)
+        size, actions = layout(self, observation_space, action_space)
         self.least, self.look = least, look
         self.next = nn.Parameter(zeros(options, options))
         networks = [mlp((size, hidden_size, actions + 1), "tanh", gain=None, out_gain=None) for _ in range(options)]

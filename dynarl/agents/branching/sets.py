@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.autograd import Tensor
 from dynarl.distributions import Categorical
 
@@ -23,10 +24,11 @@ class SetEncoder(nn.Module):
         self, observation_space: spaces.Box, action_space: spaces.Discrete, *, width: int = 5, hidden_size: int = 32
     ) -> None:
         super().__init__()
-        self.most, self.width = (observation_space.shape[0] - 1) // width, width
+        size, actions = layout(self, observation_space, action_space, beside=1, width=width)
+        self.most, self.width = (size - 1) // width, width
         self.phi = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
         self.rho = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU())
-        self.policy, self.value = nn.Linear(hidden_size, int(action_space.n)), nn.Linear(hidden_size, 1)
+        self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
         """Return distribution, value and extra of one observation."""

@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.branching.layout import layout
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.shape import cat
 from dynarl.batching import per_sample
@@ -32,11 +33,12 @@ class TreeEvaluator(nn.Module):
         hidden_size: int = 16,
     ) -> None:
         super().__init__()
-        self.nodes, self.tokens = observation_space.shape[0] // tokens, tokens
+        size, actions = layout(self, observation_space, action_space, tokens=tokens)
+        self.nodes, self.tokens = size // tokens, tokens
         self.leaves, self.embedding = leaves, nn.Linear(tokens, hidden_size)
         operators = [nn.Linear(2 * hidden_size, hidden_size) for _ in range(tokens - 1 - leaves)]
         self.operators = nn.ModuleList([nn.Sequential(linear, nn.Tanh()) for linear in operators])
-        self.policy, self.value = nn.Linear(hidden_size, int(action_space.n)), nn.Linear(hidden_size, 1)
+        self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
         """Return distribution, value and extra of one observation."""

@@ -1,0 +1,33 @@
+"""What observations and actions must look like for a policy that reads parts of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gymnasium import spaces
+
+__all__ = ["layout"]
+
+
+def layout(
+    policy: object, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], beside: int = 0, **by: int
+) -> tuple[int, int]:
+    """Return how many numbers an observation has and how many actions there are.
+
+    Raises ValueError for what is no Box with Discrete actions, and where `by` (one name and number) does not divide
+    the numbers after the first `beside`.
+    """
+    name = type(policy).__name__
+    if not isinstance(observation_space, spaces.Box) or not isinstance(action_space, spaces.Discrete):
+        raise ValueError(
+            f"{name}: is for Box observations and Discrete actions, got {observation_space}, {action_space}"
+        )
+    size = math.prod(observation_space.shape)
+    for field, number in by.items():
+        if number < 1 or (size - beside) % number:
+            behind = f" behind the first {beside}" if beside else ""
+            raise ValueError(
+                f"{name}: {field} must divide the {size - beside} numbers of an observation{behind}, got {number}"
+            )
+    return size, int(action_space.n)
