@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,13 @@ def _next_multiple(number: int, of: int) -> int:
 
 
 @contextlib.contextmanager
-def attached(agent: Any, how: Plan, config: RunConfig) -> Iterator[PooledCollector]:
-    """Inside, workers collect for `agent`; Ray is started or joined before and left after."""
+def attached(
+    agent: Any, how: Plan, config: RunConfig, report: Callable[[str], None] = lambda message: None
+) -> Iterator[PooledCollector]:
+    """Inside, workers collect for `agent`; Ray is started or joined before and left after.
+
+    `report` is told of every worker that was replaced.
+    """
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if how.num_workers:
@@ -81,6 +86,7 @@ def attached(agent: Any, how: Plan, config: RunConfig) -> Iterator[PooledCollect
             num_workers=max(1, how.num_workers),
             supervision=Supervision(fragment_deadline=config.worker_timeout),
             validator=Validator(agent, how.envs_per_group),
+            report=report,
         )
         stack.callback(pool.close)
         own, agent.collector = agent.collector, PooledCollector(agent, pool, groups=how.groups)

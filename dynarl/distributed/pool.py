@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dynarl.distributed.accounts import Accounts
@@ -36,6 +36,7 @@ class WorkerPool:
         num_workers: int,
         supervision: Supervision | None = None,
         validator: Validator | None = None,
+        report: Callable[[str], None] = lambda message: None,
     ) -> None:
         if not 1 <= num_workers <= groups:
             raise ValueError(f"WorkerPool: num_workers must lie between 1 and {groups} groups, got {num_workers}")
@@ -43,7 +44,7 @@ class WorkerPool:
         self.supervision = supervision or Supervision()
         self.accounts = Accounts()
         self.last_failure = ""
-        self._validator = validator
+        self._validator, self._report = validator, report
         self.slots = [Slot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
         self._slot_of = {group: slot for slot in self.slots for group in slot.groups}
         self._incarnation = dict.fromkeys(range(groups), 0)
@@ -243,13 +244,14 @@ class WorkerPool:
         for group in slot.groups:
             self._incarnation[group] += 1
             self._seq[group] = 0
+        pause = self.supervision.backoff * 2 ** min(slot.failures - 2, 30) if slot.failures > 1 else 0.0
+        slot.state, slot.until = BACKOFF, self.transport.now() + min(pause, self.supervision.backoff_limit)
         if slot.failures >= self.supervision.max_failures:
             raise PoolDegraded(
                 f"worker {slot.index} with group {groups} failed {slot.failures} times in a row without delivering "
                 f"a fragment; the last time: {why}"
             )
-        pause = self.supervision.backoff * 2 ** (slot.failures - 2) if slot.failures > 1 else 0.0
-        slot.state, slot.until = BACKOFF, self.transport.now() + min(pause, self.supervision.backoff_limit)
+        self._report(self.last_failure)
 
     def _lose_flights(self, slot: Slot, *, again: bool) -> None:
         """Count what is under way as lost, and with `again` want it anew."""
