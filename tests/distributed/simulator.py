@@ -156,5 +156,3 @@ class Simulator:
             return at, worker.last
         worker.last = delivery
         return at, delivery
-
-
