@@ -1,6 +1,7 @@
 """Supervision under random faults: thousands of schedules in virtual time, all invariants after every event."""
 
 import collections
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_worker_that_always_fails_is_given_up_with_its_last_error():
         synchronous(simulator, pool, 2, 1)
     pool.accounts.check()
     first = [time for time, slot, _ in simulator.spawned if slot == 0]
-    pauses = [later - earlier for earlier, later in zip(first, first[1:])]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(first)]
     assert pauses[-1] > pauses[0] + 3  # 0, 1, 2, 4 and the time to start and fail
     assert [incarnations[0][1] for _, slot, incarnations in simulator.spawned if slot == 0] == list(range(len(first)))
 
