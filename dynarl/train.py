@@ -75,7 +75,7 @@ def run(
         if split is not None:
             from dynarl import distributed
 
-            stack.enter_context(distributed.attached(agent, split, config, _warn))
+            stack.enter_context(distributed.attached(agent, split, config, _warn, directory.path / "failures"))
             config = distributed.resolved(config, split)
         training = Training(agent, config, directory, command, started, Callbacks(callbacks))
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from dynarl.distributed.merge import Merger
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.weights import FlatLayout
 from dynarl.distributed.worker import Delivery
+from dynarl.envs.guard import EnvironmentFailure
 from dynarl.rollout.fragment import Fragment
 
 __all__ = ["PooledCollector"]
@@ -24,15 +25,23 @@ class PooledCollector:
     workers, nor on the order in which they deliver.
     """
 
-    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int) -> None:
-        self.agent, self.pool, self.groups = agent, pool, groups
+    def __init__(
+        self,
+        agent: Any,
+        pool: WorkerPool,
+        *,
+        groups: int,
+        on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None,
+    ) -> None:
+        """`on_failure` is told of every environment that failed and was replaced."""
+        self.agent, self.pool, self.groups, self._on_failure = agent, pool, groups, on_failure
         self.num_steps = int(agent.collector.num_steps)
         self.step = 0
         self._layout = FlatLayout(agent.acting_state())
         self._merger = Merger(groups, pool.recipe.envs_per_group)
         self._seconds: dict[str, float] = {}
         self._metrics: list[Mapping[str, Any]] = []
-        self._said = ""
+        self.failures = 0
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Let every group make its steps and return them as one `Fragment`, whose memory the next call reuses."""
@@ -69,12 +78,14 @@ class PooledCollector:
     def counters(self) -> dict[str, float]:
         """Return what only grows or is as it is: the ledger, workers alive, and seconds by phase, of all workers."""
         seconds = {f"time/workers_{name}_s": value for name, value in self._seconds.items()}
-        return self.pool.accounts.metrics() | {"workers/alive": float(self.pool.alive)} | seconds
+        workers = {"workers/alive": float(self.pool.alive), "workers/environment_failures": float(self.failures)}
+        return self.pool.accounts.metrics() | workers | seconds
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step, and the state of every group."""
         states = {str(group): state for group, state in self.pool.states().items()}
-        return {"step": self.step, "groups": states, "accounts": self.pool.accounts.state_dict()}
+        counts = {"accounts": self.pool.accounts.state_dict(), "failures": self.failures}
+        return {"step": self.step, "groups": states, **counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
@@ -86,6 +97,7 @@ class PooledCollector:
             states = {}
         if "accounts" in state:
             self.pool.accounts.load_state_dict(state["accounts"])
+            self.failures = int(state["failures"])
         self.pool.close()
         self.pool.start(self.step, states)
 
@@ -93,6 +105,9 @@ class PooledCollector:
         self._merger.place(delivery.group, delivery.fragment)
         self._add("env", delivery.seconds["env"])
         self._add("act", delivery.seconds["collect"] - delivery.seconds["env"])
+        for failure in delivery.failures:
+            self.failures += 1
+            self._on_failure(failure)
         if delivery.metrics:
             self._metrics.append(delivery.metrics)
 

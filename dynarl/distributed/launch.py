@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import cluster
 from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.failures import FailureLog
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport
@@ -67,11 +69,16 @@ def _next_multiple(number: int, of: int) -> int:
 
 @contextlib.contextmanager
 def attached(
-    agent: Any, how: Plan, config: RunConfig, report: Callable[[str], None] = lambda message: None
+    agent: Any,
+    how: Plan,
+    config: RunConfig,
+    report: Callable[[str], None] = lambda message: None,
+    directory: Path | None = None,
 ) -> Iterator[PooledCollector]:
     """Inside, workers collect for `agent`; Ray is started or joined before and left after.
 
-    `report` is told of every worker that was replaced.
+    `report` is told of every worker and every environment that was replaced. What it takes to replay the episodes
+    of the latter is written to `directory`.
     """
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
@@ -89,7 +96,9 @@ def attached(
             report=report,
         )
         stack.callback(pool.close)
-        own, agent.collector = agent.collector, PooledCollector(agent, pool, groups=how.groups)
+        failures = FailureLog(agent, config, report, directory)
+        own = agent.collector
+        agent.collector = PooledCollector(agent, pool, groups=how.groups, on_failure=failures)
         try:
             yield agent.collector
         finally:

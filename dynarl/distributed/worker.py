@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 
 from dynarl.distributed.weights import FlatLayout
+from dynarl.envs.guard import EnvironmentFailure
 from dynarl.envs.part import Part
 from dynarl.rollout.fragment import Fragment
 
@@ -93,6 +94,8 @@ class Delivery:
     fragment: Fragment
     seconds: dict[str, float]
     metrics: dict[str, Any] = field(default_factory=dict)
+    failures: list[EnvironmentFailure] = field(default_factory=list)
+    """Of environments that were replaced alone; the rows they did not make are not `valid`."""
 
 
 @dataclass(kw_only=True)
@@ -152,6 +155,7 @@ class Worker:
             fragment=fragment,
             seconds=seconds,
             metrics=self.agent.acting_metrics(),
+            failures=self.agent.envs.take_failures() if hasattr(self.agent.envs, "take_failures") else [],
         )
 
     def state_dict(self) -> dict[str, Any]:

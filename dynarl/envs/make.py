@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -32,6 +33,7 @@ def make(
     env_ids: Any = None,
     vectorization: str = "auto",
     env_kwargs: Mapping[str, Any] | None = None,
+    rebuild: bool = False,
 ) -> Environments:
     """Make ``num_envs`` environments (1 by default) of an env id, a callable or a ready environment.
 
@@ -40,7 +42,8 @@ def make(
     (seed, purpose, env id, episode); ``env_ids`` [N] number the environments, 0 to N - 1 by default, so
     that workers holding parts of them get what one process would. ``vectorization`` "sync" steps single
     environments, "vector" demands the id's registered vector form, "auto" takes it where there is one.
-    ``env_kwargs`` go to the environment. Raises ValueError for what cannot be made of this.
+    ``env_kwargs`` go to the environment. With ``rebuild`` a single environment that raises is replaced alone (see
+    `dynarl.envs.guard`). Raises ValueError for what cannot be made of this.
     """
     if vectorization not in _VECTORIZATIONS:
         raise ValueError(f"vectorization: must be one of {_VECTORIZATIONS}, got {vectorization!r}")
@@ -51,13 +54,13 @@ def make(
     keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
     kwargs = dict(env_kwargs or {})
     if isinstance(env, str):
-        return _from_id(env, num_envs or 1, vectorization, kwargs, keys)
+        return _from_id(env, num_envs or 1, vectorization, kwargs, keys, rebuild)
     if isinstance(env, VectorEnv | gymnasium.Env):
         if kwargs:
             raise ValueError(f"env_kwargs: the environment is already made, got {sorted(kwargs)}")
         return _from_ready(env, num_envs, vectorization, keys)
     if callable(env):
-        return _from_callable(env, num_envs, vectorization, kwargs, keys)
+        return _from_callable(env, num_envs, vectorization, kwargs, keys, rebuild)
     raise TypeError(
         f"env: must be an env id, a callable, a gymnasium.Env or a gymnasium.vector.VectorEnv, got {type(env).__name__}"
     )
@@ -73,13 +76,13 @@ def _from_part(part: Part, num_envs: int | None, seed: int, vectorization: str, 
         raise ValueError(f"num_envs: the part has {len(part.env_ids)} environments, got num_envs={num_envs}")
     keys: dict[str, Any] = {"seed": seed, "vectorization": vectorization, "env_kwargs": env_kwargs}
     if part.here:
-        return make(part.env, len(part.env_ids), purpose=part.purpose, env_ids=part.env_ids, **keys)
+        return make(part.env, len(part.env_ids), purpose=part.purpose, env_ids=part.env_ids, rebuild=True, **keys)
     probe = make(part.env, **keys)
     probe.close()
     return RemoteEnvironments(probe, part.env_ids)
 
 
-def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any) -> Environments:
+def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any, rebuild: bool) -> Environments:
     if ":" in env_id:
         raise ValueError(
             f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the "
@@ -92,11 +95,12 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
         if _uses_vector_form(spec, vectorization):
             return VectorEnvironments(_vector_form(spec, num_envs, kwargs), **keys)
         # Our own checks replace the passive checker's, which warns instead of refusing and only once.
-        envs = [gymnasium.make(env_id, disable_env_checker=True, **kwargs) for _ in range(num_envs)]
+        one = partial(gymnasium.make, env_id, disable_env_checker=True, **kwargs)
+        envs = [one() for _ in range(num_envs)]
     except gymnasium.error.DependencyNotInstalled as error:
         error.add_note("box2d, mujoco and classic-control rendering come with: pip install 'dynarl[envs]'")
         raise
-    return SyncEnvironments(envs, **keys)
+    return SyncEnvironments(envs, rebuild=one if rebuild else None, **keys)
 
 
 def _uses_vector_form(spec: EnvSpec, vectorization: str) -> bool:
@@ -135,11 +139,12 @@ def _from_ready(env: Any, num_envs: int | None, vectorization: str, keys: Any) -
 
 
 def _from_callable(
-    function: Callable[..., Any], num_envs: int | None, vectorization: str, kwargs: Any, keys: Any
+    function: Callable[..., Any], num_envs: int | None, vectorization: str, kwargs: Any, keys: Any, rebuild: bool
 ) -> Environments:
     first = function(**kwargs)
     if not isinstance(first, VectorEnv | gymnasium.Env):
         raise TypeError(f"env: the callable must return a gymnasium.Env or VectorEnv, got {type(first).__name__}")
-    if isinstance(first, VectorEnv) or num_envs in (None, 1) or vectorization == "vector":
+    if isinstance(first, VectorEnv) or vectorization == "vector":
         return _from_ready(first, num_envs, vectorization, keys)
-    return SyncEnvironments([first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))], **keys)
+    envs = [first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))]
+    return SyncEnvironments(envs, rebuild=partial(function, **kwargs) if rebuild else None, **keys)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.guard import EnvironmentFailure, Guarded
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import Ledger, Step
@@ -32,9 +34,17 @@ class SyncEnvironments:
         seed: int = 0,
         purpose: str = "reset",
         env_ids: Any = None,
+        rebuild: Callable[[], gymnasium.Env[Any, Any]] | None = None,
     ) -> None:
+        """With `rebuild`, which makes another one, an environment that fails is replaced alone."""
         self._envs = list(envs)
         first = _check(self._envs)
+        self.exact_state = all(has_exact_state(env) for env in self._envs)
+        self.spec = first.spec
+        self._guards: list[Guarded] = []
+        if rebuild is not None:
+            self._guards = [Guarded(rebuild, env) for env in self._envs]
+            self._envs = list(self._guards)
         self._ledger = Ledger(
             first.observation_space,
             first.action_space,
@@ -43,12 +53,12 @@ class SyncEnvironments:
             purpose=purpose,
             env_ids=env_ids,
         )
+        for i, guard in enumerate(self._guards):
+            guard.identify = partial(self._identify, i)
         self.num_envs = len(self._envs)
         self.env_ids = self._ledger.env_ids
         self.observation_space = first.observation_space
         self.action_space = first.action_space
-        self.exact_state = all(has_exact_state(env) for env in self._envs)
-        self.spec = first.spec
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
@@ -85,6 +95,7 @@ class SyncEnvironments:
         terminations: list[Any] = []
         truncations: list[Any] = []
         dtype, shape, ndarray, i, fields = layout.dtype, layout.shape, np.ndarray, 0, self.info
+        guards = self._guards
         if fields is not None:
             fields.begin_step()
         mask = self._masks.empty()
@@ -100,7 +111,8 @@ class SyncEnvironments:
                 rewards.append(reward)
                 terminations.append(terminated)
                 truncations.append(truncated)
-                if mask is not None and not terminated:  # nothing is done in a terminal state
+                if mask is not None and not terminated and not (guards and guards[i].failed):
+                    # nothing is done in a terminal state
                     mask[i] = self._masks.one(env, info, ledger.where(i))
         except Exception as error:
             error.add_note(self._note(i))
@@ -110,7 +122,10 @@ class SyncEnvironments:
             self._numbers(rewards),
             self._flags(terminations, "terminated"),
             self._flags(truncations, "truncated"),
+            self._valid() if guards else None,
         )
+        if guards and not transition.valid.all():
+            ended = np.flatnonzero(transition.terminated | transition.truncated | ~transition.valid)
         self.action_mask = self.next_action_mask = mask
         if ended is None:
             self.obs, self.episode_start = next_obs, self._running
@@ -118,8 +133,24 @@ class SyncEnvironments:
             self.action_mask = None if mask is None else mask.copy()
             self.obs = next_obs.copy()
             self.episode_start = transition.terminated | transition.truncated
+            self.episode_start[ended] = True
             self._begin(ended.tolist(), self.obs)
         return transition
+
+    def take_failures(self) -> list[EnvironmentFailure]:
+        """Return the failures since the last call of environments that can be replaced."""
+        found = [failure for guard in self._guards for failure in guard.failures]
+        for guard in self._guards:
+            guard.failures = []
+        return found
+
+    def _valid(self) -> NDArray[np.bool_] | None:
+        """Return where a step was made at all, None for everywhere."""
+        failed = [guard.failed for guard in self._guards]
+        return ~np.array(failed) if any(failed) else None
+
+    def _identify(self, i: int) -> tuple[int, int]:
+        return int(self.env_ids[i]), int(self._ledger.episode[i])
 
     def close(self) -> None:
         """Close the environments."""
@@ -139,7 +170,7 @@ class SyncEnvironments:
         if self.action_mask is not None:
             state["action_mask"] = self.action_mask.copy()
         if self.exact_state:
-            state["envs"] = {str(i): env_state(env) for i, env in enumerate(self._envs)}
+            state["envs"] = {str(i): env_state(_bare(env)) for i, env in enumerate(self._envs)}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -155,7 +186,9 @@ class SyncEnvironments:
         for i, env in enumerate(self._envs):
             _, info = env.reset(seed=self._ledger.episode_seed(i))
             self._masks.settle(info)
-            load_env_state(env, state["envs"][str(i)])
+            load_env_state(_bare(env), state["envs"][str(i)])
+        for guard in self._guards:
+            guard.from_reset = False
         self.obs = np.array(state["obs"])
         self.episode_start = np.array(state["episode_start"])
         if self.info is not None:
@@ -211,6 +244,10 @@ class SyncEnvironments:
             f"in environment {ledger.env_ids[i]}, step {ledger.step}, "
             f"episode {ledger.episode[i]}, which was reset with seed {ledger.episode_seed(i)}"
         )
+
+
+def _bare(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return env.env if isinstance(env, Guarded) else env
 
 
 def _check(envs: list[gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:

@@ -139,6 +139,8 @@ class Collector:
 
     def _close(self, fragment: Fragment, finals: Any, infos: Any, policy_version: int) -> None:
         """Values of the states reached, and what stands beside the rows."""
+        if not fragment["valid"].all():
+            _cut_before_dummies(fragment)
         last_obs = self.envs.obs
         num_envs, empty = self.envs.num_envs, np.empty((0, 2), np.int64)
         index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in finals]
@@ -192,3 +194,9 @@ class Collector:
     def _noise_block(self) -> list[NDArray[np.float32]] | None:
         """The noise of this fragment's steps, [N, K] each."""
         return None if self._noise is None else self._noise.block(self.step, self.num_steps)
+
+
+def _cut_before_dummies(fragment: Fragment) -> None:
+    """Call the steps truncated that lead to a dummy row without an end: there an environment failed."""
+    valid, ended = fragment["valid"], fragment["terminated"] | fragment["truncated"]
+    fragment["truncated"][:-1] |= ~valid[1:] & valid[:-1] & ~ended[:-1]

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -112,8 +113,6 @@ def random_faults(rng, stop):
 
 @pytest.mark.parametrize("consumer", [synchronous, asynchronous])
 def test_thousands_of_random_fault_schedules(consumer):
-    import random
-
     restarts = lost = invalid = 0
     for seed in range(1000):
         rng = random.Random(seed)

@@ -1,0 +1,131 @@
+"""Environments that may fail one by one: what went wrong is kept, and the failed one is made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from dynarl.envs.spaces import observation_layout
+
+__all__ = ["EnvironmentFailure", "Guarded", "check_step"]
+
+_PATIENCE = 5
+
+
+@dataclass(kw_only=True)
+class EnvironmentFailure:
+    """An exception in an environment, or a value that does not fit its spaces, and how to get there again.
+
+    The episode begins with a reset with `episode_seed` and makes `actions`, as the environment took them and its
+    space writes them into JSON; the failure comes with the last one, or in the reset where there are none.
+    """
+
+    environment: int
+    episode: int
+    episode_seed: int
+    message: str
+    traceback: str
+    actions: list[Any]
+    from_reset: bool = True
+    """False where the run was resumed in the middle of the episode, so that `actions` are its last ones only."""
+
+
+class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose failures end an episode, and not the process.
+
+    After a failure, `failed` is True until the next reset, `step` has returned the observation before it once more,
+    and the environment has been made anew by `rebuild`. A failure in a reset is tried once more in a new one.
+    An environment that fails in several episodes without finishing one raises.
+    """
+
+    def __init__(
+        self, rebuild: Callable[[], gymnasium.Env[Any, Any]], env: gymnasium.Env[Any, Any] | None = None
+    ) -> None:
+        super().__init__(rebuild() if env is None else env)
+        self._rebuild = rebuild
+        self._layout = observation_layout(self.observation_space)
+        self._obs: Any = None
+        self._info: dict[str, Any] = {}
+        self._actions: list[Any] = []
+        self._seed = 0
+        self._in_a_row = 0
+        self.failed, self.from_reset = False, True
+        self.failures: list[EnvironmentFailure] = []
+        self.identify: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Returns the environment's number and that of its episode."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step; where that fails, say so and stand still."""
+        self._actions.append(action)
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            check_step(self._layout, obs, reward, terminated, truncated)
+        except Exception as error:
+            self._fail(error)
+            return self._obs, 0.0, False, False, self._info
+        if terminated or truncated:
+            self._in_a_row = 0
+        self._obs, self._info = obs, info
+        return obs, reward, terminated, truncated, info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset; where that fails, make a new environment and reset that."""
+        self.failed, self.from_reset, self._actions, self._seed = False, True, [], seed or 0
+        try:
+            obs, info = self.env.reset(seed=seed, options=options)
+            check_step(self._layout, obs)
+        except Exception as error:
+            self._fail(error)
+            self.failed = False
+            obs, info = self.env.reset(seed=seed, options=options)
+        self._obs, self._info = obs, info
+        return obs, info
+
+    def _fail(self, error: Exception) -> None:
+        environment, episode = self.identify()
+        self._in_a_row += 1
+        if self._in_a_row >= _PATIENCE:
+            error.add_note(f"environment {environment} failed in {self._in_a_row} episodes without finishing one")
+            raise error
+        self.failures.append(
+            EnvironmentFailure(
+                environment=environment,
+                episode=episode,
+                episode_seed=self._seed,
+                message=f"{type(error).__name__}: {error}",
+                traceback=traceback.format_exc(),
+                actions=list(self.action_space.to_jsonable(self._actions)),
+                from_reset=self.from_reset,
+            )
+        )
+        self.failed = True
+        with contextlib.suppress(Exception):
+            self.env.close()
+        self.env = self._rebuild()
+
+
+def check_step(layout: Any, obs: Any, reward: Any = 0.0, terminated: Any = False, truncated: Any = False) -> None:
+    """Raise ValueError for what an environment must not return; `layout` is that of its observations."""
+    if layout.pack is None:
+        array = np.asarray(obs)
+        if array.shape != layout.shape or not np.can_cast(array.dtype, layout.dtype, "same_kind"):
+            raise ValueError(
+                f"obs must be {layout.dtype} of shape {layout.shape} as its space says, got {array.dtype} of "
+                f"shape {array.shape}"
+            )
+    else:
+        array = layout.pack(obs, ())
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"obs must be finite, got {obs!r}")
+    if isinstance(reward, str) or reward is None or np.ndim(reward) or not isfinite(reward):
+        raise ValueError(f"reward must be one finite number, got {reward!r}")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, bool | np.bool_):
+            raise ValueError(f"{name} must be a bool, got {flag!r}")
