@@ -34,13 +34,13 @@ class ProgressBar:
         self._task = self._bar.add_task("", total=total_steps, completed=done, note="")
         self._bar.start()
 
-    def update(self, env_steps: int, mean_return: float | None) -> None:
-        """Move to `env_steps`; redrawn a few times a second at most."""
+    def update(self, env_steps: int, mean_return: float | None, *, note: str = "") -> None:
+        """Move to `env_steps`, with a note beside it; redrawn a few times a second at most."""
         now = time.perf_counter()
         if self._bar is None or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return
         self._drawn = now
-        self._bar.update(self._task, completed=env_steps, note=self._note(env_steps, mean_return, now))
+        self._bar.update(self._task, completed=env_steps, note=self._note(env_steps, mean_return, now) + note)
         self._bar.refresh()
 
     def _note(self, env_steps: int, mean_return: float | None, now: float) -> str:

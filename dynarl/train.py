@@ -27,6 +27,7 @@ from dynarl.callbacks import (
 from dynarl.checkpoint import Checkpoint, CheckpointError
 from dynarl.config import ConfigError, RunConfig, to_yaml
 from dynarl.metrics import Clock, MetricLog, Window
+from dynarl.phases import Phases
 from dynarl.process import deferred_signals, limit_threads
 from dynarl.progress import ProgressBar
 from dynarl.run_directory import RunDirectory, latest, refuse_under_ray
@@ -100,6 +101,7 @@ class Training:
         self.agent, self.config, self.directory = agent, config, directory
         self.command = command
         self.window = Window()
+        self.phases = Phases()
         self.clock = Clock(started)
         self.stopped_by: str | None = None
         self.evaluation: Any = None  # the final one
@@ -140,6 +142,7 @@ class Training:
         self.directory.set_aside_after(int(agent.env_steps))
         self.directory.write_config(resolved(config, agent.config))
         steps = int(agent.env_steps)
+        self.phases = Phases(steps)
         for counter in (self.log_due, self.save_due, self.histogram_due):
             counter.begin(steps)
         self.evaluator.begin(agent)
@@ -214,7 +217,7 @@ class Training:
         due = self.save_due.due(steps)
         if due or self.evaluator.improved:
             self.save(metrics.get(SCORE))
-        self._bar.update(steps, self.window.recent_return)
+        self._bar.update(steps, self.window.recent_return, note=_note(self.agent))
         return self.stopped_by is None
 
     def stop(self, why: str) -> None:
@@ -231,7 +234,8 @@ class Training:
             "iteration": int(self.agent.iteration),
             "grad_steps": int(self.agent.grad_steps),
             "rollout/episodes": self.window.episodes,
-            **_collector_counters(self.agent),
+            **_counters(self.agent),
+            **self.phases.metrics(int(self.agent.env_steps), _seconds(self.agent)),
         }
         with self.clock.phase("log"):
             self._log.record(
@@ -392,10 +396,22 @@ def resolved(config: RunConfig, agent_config: Any) -> str:
     return to_yaml(config) + to_yaml(agent_config)
 
 
-def _collector_counters(agent: Any) -> dict[str, float]:
+def _counters(agent: Any) -> dict[str, float]:
     """Return what an agent's collector counts, where it has one."""
     collector = getattr(agent, "collector", None)
     return {} if collector is None else dict(collector.counters())
+
+
+def _note(agent: Any) -> str:
+    """Return what an agent's collector shows beside the progress."""
+    collector = getattr(agent, "collector", None)
+    return "" if collector is None else str(collector.note())
+
+
+def _seconds(agent: Any) -> dict[str, float]:
+    """Return the seconds by phase that an agent and its collector spent."""
+    collector = getattr(agent, "collector", None)
+    return {**getattr(agent, "seconds", {}), **({} if collector is None else collector.seconds())}
 
 
 def _hyperparameters(config: RunConfig, agent: Any) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Agent:
         if unknown:
             raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
+        self.seconds: dict[str, float] = {}
         self.made_of = env
         self.source = env.env if isinstance(env, Part) else env
         self.seed, self.device = seed, device

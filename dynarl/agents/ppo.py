@@ -12,6 +12,7 @@ for each iteration:
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -240,12 +241,16 @@ class PPO(Agent):
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Collect one fragment and learn from it."""
+        started = time.perf_counter()
         fragment = self.collector.collect(policy_version=self.iteration)
+        collected = time.perf_counter()
         self.env_steps += fragment.num_valid
         metrics = self.update(fragment, progress)
         metrics |= self.collector.metrics()
         metrics["episode/return"], metrics["episode/length"] = fragment.episode_return, fragment.episode_length
         self.iteration += 1
+        for phase, took in (("collect", collected - started), ("learn", time.perf_counter() - collected)):
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + took
         return metrics
 
     def update(self, fragment: Fragment, progress: float = 0.0) -> dict[str, Any]:

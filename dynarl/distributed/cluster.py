@@ -7,9 +7,11 @@ import importlib.util
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from dynarl.config import ConfigError
 __all__ = ["connected", "require", "require_resources"]
 
 _REACH_SECONDS = 5.0
+_LONGEST_ROOT = 24
 _PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the one way to make ray.init listen on 127.0.0.1 only
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -47,21 +50,28 @@ def connected(address: str | None, *, cpus: float) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    with _signals_kept():
-        if address is None:
-            _start_private(cpus)
-        else:
-            _join(address)
-    import ray
-
+    files = None if address else _directory()
     try:
+        with _signals_kept():
+            if address:
+                _join(address)
+            else:
+                _start_private(cpus, files)
         yield
     finally:
         with _signals_kept():
-            ray.shutdown()
+            sys.modules["ray"].shutdown()
+        if files is not None:
+            shutil.rmtree(files, ignore_errors=True)
 
 
-def _start_private(cpus: float) -> None:
+def _directory() -> str:
+    """Return a new directory for the logs and sockets of a private Ray; the path of a socket has 107 bytes at most."""
+    root = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="dynarl-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
+
+
+def _start_private(cpus: float, files: str | None) -> None:
     before = {name: os.environ.get(name) for name in _PRIVATE}
     # Imported before, Ray has read that no mode is set, and turns to tokens by itself in init.
     late = {"RAY_AUTH_MODE"} if "ray" in sys.modules else set()
@@ -78,7 +88,7 @@ def _start_private(cpus: float) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            namespace="dynarl",
+            _temp_dir=files,
         )
     except Exception as error:
         raise ConfigError(f"num_workers: Ray does not start on this machine: {_one_line(error)}") from error

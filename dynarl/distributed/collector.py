@@ -66,8 +66,8 @@ class PooledCollector:
         return fragment
 
     def metrics(self) -> dict[str, Any]:
-        """Return what acting itself reports, over all groups."""
-        found: dict[str, Any] = {}
+        """Return what acting itself reports, over all groups, and how many updates old its weights were: none."""
+        found: dict[str, Any] = {"lag/mean": 0.0, "lag/max": 0.0}
         for name in dict.fromkeys(key for one in self._metrics for key in one):
             values = [one[name] for one in self._metrics if name in one]
             joined = np.concatenate(values) if isinstance(values[0], np.ndarray) else float(np.mean(values))
@@ -75,11 +75,20 @@ class PooledCollector:
         self._metrics = []
         return found
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each phase: env and act a mean over the workers, transfer what collecting adds."""
+        each = len(self.pool.slots)
+        return {name: value / each if name in ("env", "act") else value for name, value in self._seconds.items()}
+
+    def note(self) -> str:
+        """Return how many workers are alive."""
+        restarts = self.pool.accounts.restarts
+        return f"  {self.pool.alive}/{len(self.pool.slots)} workers" + (f", {restarts} replaced" if restarts else "")
+
     def counters(self) -> dict[str, float]:
-        """Return what only grows or is as it is: the ledger, workers alive, and seconds by phase, of all workers."""
-        seconds = {f"time/workers_{name}_s": value for name, value in self._seconds.items()}
+        """Return the ledger, and how workers and environments are."""
         workers = {"workers/alive": float(self.pool.alive), "workers/environment_failures": float(self.failures)}
-        return self.pool.accounts.metrics() | workers | seconds
+        return self.pool.accounts.metrics() | workers
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step, and the state of every group."""

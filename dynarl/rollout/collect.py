@@ -126,6 +126,14 @@ class Collector:
         """Return counts for the log, as they stand."""
         return {}
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent in each phase of collecting, as far as they are known apart."""
+        return {}
+
+    def note(self) -> str:
+        """Return what to show beside the progress of a run."""
+        return ""
+
     def state_dict(self) -> dict[str, Any]:
         """The step the noise is keyed by and the environments' state."""
         envs = self.envs.state_dict() if self._started else {}
