@@ -26,10 +26,12 @@ class AsyncCollector(PooledCollector):
     not at all, so results depend on the speed of machines; those of `PipelinedCollector` do not.
     """
 
-    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int, max_lag: int, ahead: int = 2) -> None:
+    def __init__(
+        self, agent: Any, pool: WorkerPool, *, groups: int, max_lag: int, ahead: int = 2, **keywords: Any
+    ) -> None:
         if max_lag < 1:
             raise ValueError(f"AsyncCollector: max_lag must be at least 1, got {max_lag}")
-        super().__init__(agent, pool, groups=groups)
+        super().__init__(agent, pool, groups=groups, **keywords)
         self.max_lag, self.ahead = max_lag, ahead
         self._arrived: deque[Delivery] = deque()
         self._begun = False

@@ -22,8 +22,8 @@ class PipelinedCollector(PooledCollector):
     accounts for in PPO. As with a barrier, only the split into groups decides the result.
     """
 
-    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int) -> None:
-        super().__init__(agent, pool, groups=groups)
+    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int, **keywords: Any) -> None:
+        super().__init__(agent, pool, groups=groups, **keywords)
         self._stream = Stream(pool, groups)
         self._lag = 0
 
