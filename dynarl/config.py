@@ -48,6 +48,14 @@ class RunConfig:
     envs_per_group: int | None = None
     """Environments that are stepped together; num_envs / envs_per_group groups are shared out among the workers.
     Results depend on it, and not on num_workers. None: num_envs / num_workers."""
+    pipeline: bool = False
+    """PPO's workers collect the next batch while this one is learned from: its policy is one update older. Results do
+    not depend on num_workers."""
+    asynchronous: bool = False
+    """PPO learns from whatever its workers deliver first, and weighs it by V-trace. Fastest where workers differ in
+    speed; results then depend on it."""
+    max_lag: int | None = None
+    """Updates by which a fragment may lag behind with asynchronous; older ones are dropped and counted. None: 4."""
     cpus_per_worker: float = 1.0
     """CPUs that Ray reserves for a worker."""
     placement: Literal["spread", "pack"] = "spread"
@@ -145,8 +153,22 @@ def _check_workers(config: RunConfig) -> None:
         raise ValueError(f"placement: must be spread or pack, got {config.placement!r}")
     if not config.worker_timeout > 0:
         raise ValueError(f"worker_timeout: must be positive, got {config.worker_timeout}")
+    _check_schedule(config)
     if config.ray_address is not None and not config.num_workers:
         raise ValueError(f"ray_address: {config.ray_address!r} is for workers, got num_workers 0")
+
+
+def _check_schedule(config: RunConfig) -> None:
+    wanted = [name for name in ("pipeline", "asynchronous") if getattr(config, name)]
+    if len(wanted) == 2:
+        raise ValueError("pipeline: a run is either pipelined or asynchronous, got both")
+    if wanted and not config.num_workers and config.envs_per_group is None:
+        raise ValueError(f"{wanted[0]}: is about workers, got num_workers 0")
+    if config.max_lag is not None and (not config.asynchronous or config.max_lag < 1):
+        raise ValueError(
+            f"max_lag: must be at least 1 and needs asynchronous, got {config.max_lag} and asynchronous "
+            f"{config.asynchronous}"
+        )
 
 
 _COMMAND_LINE_ONLY = ("allow_import", "resume")

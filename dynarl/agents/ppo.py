@@ -26,6 +26,7 @@ from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.encoders import features_for
 from dynarl.agents.extra import Extra
+from dynarl.agents.lagged import lagged_advantages, once_each
 from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.ppo_config import PPOConfig
@@ -244,7 +245,7 @@ class PPO(Agent):
         started = time.perf_counter()
         fragment = self.collector.collect(policy_version=self.iteration)
         collected = time.perf_counter()
-        self.env_steps += fragment.num_valid
+        self.env_steps += fragment.num_valid + fragment.stale_steps
         metrics = self.update(fragment, progress)
         metrics |= self.collector.metrics()
         metrics["episode/return"], metrics["episode/length"] = fragment.episode_return, fragment.episode_length
@@ -261,10 +262,14 @@ class PPO(Agent):
             self.optimizer.param_groups[0]["lr"] = cfg.learning_rate * (1.0 - progress)
 
         # Advantages: A = GAE(r, V), R = A + V
-        fragment["advantages"], fragment["returns"] = gae(
-            self._scaled_reward(fragment), fragment.value, fragment.next_value, fragment.terminated,
-            fragment.truncated, gamma=cfg.gamma, gae_lambda=cfg.gae_lambda, valid=fragment.valid,
-        )  # fmt: skip
+        reward, weighed = self._scaled_reward(fragment), dict[str, float]()
+        if fragment.lag is None:
+            fragment["advantages"], fragment["returns"] = gae(
+                reward, fragment.value, fragment.next_value, fragment.terminated, fragment.truncated,
+                gamma=cfg.gamma, gae_lambda=cfg.gae_lambda, valid=fragment.valid,
+            )  # fmt: skip
+        else:
+            weighed = lagged_advantages(self, fragment, reward)
         batch = self._batch(fragment)
 
         # Epochs of minibatches; what is reported are the means over the last epoch
@@ -288,7 +293,7 @@ class PPO(Agent):
         metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = clip_range
-        return metrics
+        return metrics | weighed
 
     def step(self, minibatch: Batch, clip_range: float, *, measured: bool = True) -> dict[str, float]:
         """Make one gradient step on a minibatch [B] and return its metrics."""
@@ -363,7 +368,11 @@ class PPO(Agent):
         if self.reward_normalizer is None:
             return fragment.reward
         first = fragment.episode_start[0]
-        self.reward_normalizer.update(fragment.reward, fragment.terminated, fragment.truncated, fragment.valid, first)
+        parts = [slice(None)] if fragment.lag is None else once_each(fragment.env_ids)
+        for columns in parts:
+            named = {name: fragment[name][:, columns] for name in ("reward", "terminated", "truncated", "valid")}
+            envs = None if fragment.lag is None else fragment.env_ids[columns]
+            self.reward_normalizer.update(**named, first_start=first[columns], envs=envs)
         return self.reward_normalizer(fragment.reward)
 
     def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:

@@ -32,6 +32,11 @@ class PPOConfig:
     """Discount factor."""
     gae_lambda: float = 0.95
     """Bias-variance trade-off of the advantage estimate: 0 is one-step TD, 1 Monte Carlo."""
+    rho_bar: float = 1.0
+    """Limit on the importance weights of V-trace, which learns from what older policies did (asynchronous runs);
+    inf for none."""
+    c_bar: float = 1.0
+    """Limit on how much V-trace's errors pass on to the steps before them; inf for none."""
     clip_range: float = 0.2
     """How far the probability ratio may move from 1 (epsilon)."""
     clip_range_schedule: Literal["constant", "linear"] = "constant"
@@ -96,7 +101,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
         least_one("num_envs", "num_steps", "batch_size", "num_epochs", config=self)
-        positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", config=self)
+        positive("learning_rate", "clip_range", "max_grad_norm", "adam_eps", "rho_bar", "c_bar", config=self)
         positive("clip_range_vf", "kl_stop_minibatch", "kl_stop_epoch", "kl_adaptive_lr", config=self)
         least_one("recurrent_hidden_size", config=self)
         one_of("recurrent", ("none", "lstm", "gru"), config=self)

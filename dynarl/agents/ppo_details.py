@@ -21,6 +21,8 @@ SOURCES = {
     "learning_rate_schedule": f"37 details, core 4; {_PAPER}, table 5 decays it, table 3 does not",
     "gamma": f"{_PAPER}, table 3: 0.99",
     "gae_lambda": f"arXiv:1506.02438, eq. 16; {_PAPER}, table 3: 0.95",
+    "rho_bar": "arXiv:1802.01561, eq. 1; 1 is best in its table 2",
+    "c_bar": "arXiv:1802.01561, eq. 1; 1 is best in its table 2",
     "clip_range": f"{_PAPER}, eq. 7, section 6.1: 0.2",
     "clip_range_schedule": f"{_PAPER}, table 5 decays it for Atari",
     "clip_range_vf": "37 details, core 9: the larger of clipped and unclipped loss, as in baselines and CleanRL "

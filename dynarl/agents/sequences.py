@@ -42,7 +42,7 @@ class Sequences:
         batch["action"] = self._cut(agent.learned_action(action))
         batch["feedback"] = sequence_feedback(fragment, agent.action_space).map(self._cut)
         batch["state"] = map_state(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), fragment.states)
-        step = np.arange(fragment.first_step, fragment.first_step + steps)[:, None]
+        step = np.arange(steps)[:, None] + fragment.first_step
         batch["at"] = Rows(*map(self._cut, np.broadcast_arrays(fragment.env_ids, step)))
         batch["paths"] = None if fragment.paths is None else self._cut(fragment.paths)
         return batch

@@ -21,10 +21,13 @@ What the parts offer each other:
 """
 
 from dynarl.distributed.accounts import Accounts
+from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.launch import Plan, attached, plan, resolved
+from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import PoolDegraded, WorkerPool
 from dynarl.distributed.slot import Supervision
+from dynarl.distributed.stream import Stream
 from dynarl.distributed.transport import LocalTransport, Transport, WorkerLost
 from dynarl.distributed.weights import FlatLayout
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Host, Recipe, Worker
@@ -32,15 +35,18 @@ from dynarl.distributed.worker import Assignment, Delivery, Failure, Host, Recip
 __all__ = [
     "Accounts",
     "Assignment",
+    "AsyncCollector",
     "Delivery",
     "Failure",
     "FlatLayout",
     "Host",
     "LocalTransport",
+    "PipelinedCollector",
     "Plan",
     "PoolDegraded",
     "PooledCollector",
     "Recipe",
+    "Stream",
     "Supervision",
     "Transport",
     "Worker",

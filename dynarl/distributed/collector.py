@@ -110,8 +110,8 @@ class PooledCollector:
         self.pool.close()
         self.pool.start(self.step, states)
 
-    def _take(self, delivery: Delivery) -> None:
-        self._merger.place(delivery.group, delivery.fragment)
+    def _take(self, delivery: Delivery, place: int | None = None) -> None:
+        self._merger.place(delivery.group if place is None else place, delivery.fragment)
         self._add("env", delivery.seconds["env"])
         self._add("act", delivery.seconds["collect"] - delivery.seconds["env"])
         for failure in delivery.failures:

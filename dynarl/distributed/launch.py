@@ -11,8 +11,10 @@ from typing import Any
 
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import cluster
+from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.failures import FailureLog
+from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport
@@ -21,6 +23,10 @@ from dynarl.distributed.worker import Recipe
 from dynarl.envs.part import Part
 
 __all__ = ["Plan", "attached", "plan"]
+
+AHEAD = 2
+"""Fragments that each group has to make at a time, where workers do not wait for the learner."""
+MAX_LAG = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +97,36 @@ def attached(
             transport,
             groups=how.groups,
             num_workers=max(1, how.num_workers),
-            supervision=Supervision(fragment_deadline=config.worker_timeout),
+            supervision=_supervision(how, config),
             validator=Validator(agent, how.envs_per_group),
             report=report,
         )
         stack.callback(pool.close)
         failures = FailureLog(agent, config, report, directory)
         own = agent.collector
-        agent.collector = PooledCollector(agent, pool, groups=how.groups, on_failure=failures)
+        agent.collector = _collector(agent, pool, how, config, on_failure=failures)
         try:
             yield agent.collector
         finally:
             agent.collector = own
+
+
+def _supervision(how: Plan, config: RunConfig) -> Supervision:
+    usual = Supervision(fragment_deadline=config.worker_timeout)
+    if not (config.pipeline or config.asynchronous):
+        return usual
+    # what workers do while this process learns is sent before: all of it
+    together = -(-how.groups // max(1, how.num_workers))
+    return dataclasses.replace(usual, calls_ahead=AHEAD * together)
+
+
+def _collector(agent: Any, pool: WorkerPool, how: Plan, config: RunConfig, **keywords: Any) -> PooledCollector:
+    if config.pipeline:
+        return PipelinedCollector(agent, pool, groups=how.groups, **keywords)
+    if config.asynchronous:
+        limit = MAX_LAG if config.max_lag is None else config.max_lag
+        return AsyncCollector(agent, pool, groups=how.groups, max_lag=limit, ahead=AHEAD, **keywords)
+    return PooledCollector(agent, pool, groups=how.groups, **keywords)
 
 
 def _ray_transport(how: Plan, config: RunConfig, stack: contextlib.ExitStack) -> Transport:

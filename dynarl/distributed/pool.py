@@ -81,6 +81,13 @@ class WorkerPool:
             raise RuntimeError("WorkerPool: publish() weights before asking for fragments")
         self._slot_of[group].asked.append(group)
 
+    def submit(self) -> None:
+        """Send what was asked for to workers that have room for it, without waiting; `poll` does so too."""
+        if not self._started:
+            self.start(self._step)
+        for slot in self.slots:
+            self._advance(slot)
+
     def at_step(self, step: int) -> None:
         """Say at which environment step workers that are replaced from now on begin."""
         self._step = step

@@ -122,18 +122,18 @@ class RewardNormalizer:
         truncated: NDArray[np.bool_],
         valid: NDArray[np.bool_] | None = None,
         first_start: NDArray[np.bool_] | None = None,
+        envs: NDArray[np.int64] | None = None,
     ) -> None:
         """Count a fragment's raw rewards; all arrays [T, N]. Dummy rows leave R alone.
 
         ``first_start`` [N] says where an episode starts at t = 0, also where the one before was never finished.
+        ``envs`` [N] are the environments, each at most once, if these are not all of them in order.
         """
         if self.frozen:
             return
-        if reward.shape[1:] != self.running_return.shape:
-            raise ValueError(
-                f"RewardNormalizer: rewards must be [T, {len(self.running_return)}], got {list(reward.shape)}"
-            )
-        running = self.running_return.copy()
+        running = self.running_return.copy() if envs is None else self.running_return[envs]
+        if reward.shape[1:] != running.shape:
+            raise ValueError(f"RewardNormalizer: rewards must be [T, {len(running)}], got {list(reward.shape)}")
         if first_start is not None:
             running[first_start] = 0.0
         returns = np.empty(reward.shape, np.float64)
@@ -145,7 +145,7 @@ class RewardNormalizer:
                 running = np.where(valid[t], self.gamma * running + reward[t], running)
             returns[t] = running
             running = running * go_on[t]
-        self.running_return = running
+        self.running_return[slice(None) if envs is None else envs] = running
         self.stats.update(returns, valid)
 
     def state_dict(self) -> dict[str, Any]:

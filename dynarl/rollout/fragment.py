@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dynarl.rollout.feedback import map_state, state_leaves
 
 __all__ = ["Batch", "Fragment"]
 
@@ -35,19 +37,23 @@ class Fragment(Batch):
 
     ``obs, action, reward, terminated, truncated, log_prob, value, next_value, valid, episode_start``
     to begin with. Beside them, as attributes: ``env_ids`` [N]; ``first_step``, the environments' step at
-    t = 0; ``policy_version``; ``last_obs`` [N, ...], what will be acted on at t = T; ``final_index``
-    [K, 2] (t, n) and ``final_obs`` [K, ...], the last observations of episodes whose successor row is a
+    t = 0 (or [N], that of each); ``policy_version``; ``last_obs`` [N, ...], what will be acted on at t = T;
+    ``final_index`` [K, 2] (t, n) and ``final_obs`` [K, ...], the last observations of episodes whose successor row is a
     reset; ``episode_return``, ``episode_length`` [E] of the episodes that ended (raw rewards).
     """
 
     env_ids: NDArray[np.int64]
-    first_step: int
+    first_step: Any
     policy_version: int
     last_obs: NDArray[Any]
     final_index: NDArray[np.int64]
     final_obs: NDArray[Any]
     episode_return: NDArray[np.float64]
     episode_length: NDArray[np.int64]
+    lag: NDArray[np.int64] | None = None
+    """[N] how many updates lay between the policy that acted and the one that learns, where they are to be weighed."""
+    stale_steps: int = 0
+    """Environment steps that were made beside these and are too old to learn from."""
     states: Any
     paths: Any
     first_action: NDArray[Any]
@@ -94,3 +100,26 @@ class Fragment(Batch):
         for name, value in vars(self).items():
             setattr(other, name, value.copy() if isinstance(value, np.ndarray) else value)
         return other
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything it holds, as nested dicts of arrays and numbers."""
+        attributes = {name: value for name, value in vars(self).items() if name not in ("states", "paths")}
+        state: dict[str, Any] = {"arrays": dict(self), "attributes": attributes}
+        if "states" in vars(self):
+            state["states"] = {str(i): np.asarray(leaf) for i, leaf in enumerate(state_leaves(self.states))}
+            paths = self.paths
+            kept = None if paths is None else {"values": paths.values, "first": paths.first, "count": paths.count}
+            state["paths"] = kept
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], *, like: Any = None, paths: Any = None) -> Fragment:
+        """Return what `state_dict` described; `like` has the structure of the policy's states, `paths` their class."""
+        fragment = cls({name: np.array(array) for name, array in state["arrays"].items()})
+        for name, value in state["attributes"].items():
+            setattr(fragment, name, np.array(value) if isinstance(value, np.ndarray) else value)
+        if "states" in state:
+            leaves = iter([state["states"][str(i)] for i in range(len(state["states"]))])
+            fragment.states = map_state(lambda _: next(leaves), like)
+            fragment.paths = None if state["paths"] is None else paths(**state["paths"])
+        return fragment

@@ -1,0 +1,87 @@
+"""Collecting without a barrier: learn from whatever comes first."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.pool import WorkerPool
+from dynarl.distributed.stream import kept
+from dynarl.distributed.worker import Delivery
+from dynarl.rollout.fragment import Fragment
+
+__all__ = ["AsyncCollector"]
+
+
+class AsyncCollector(PooledCollector):
+    """Every group always has `ahead` fragments to make; a batch is the first `groups` fragments that arrive.
+
+    They were acted by weights of different ages: `Fragment.lag` says how old, for V-trace. Fragments that are more
+    than `max_lag` updates old are left out, and counted as stale. A fast group may be in a batch twice and a slow one
+    not at all, so results depend on the speed of machines; those of `PipelinedCollector` do not.
+    """
+
+    def __init__(
+        self, agent: Any, pool: WorkerPool, *, groups: int, max_lag: int, ahead: int = 2, **keywords: Any
+    ) -> None:
+        if max_lag < 1:
+            raise ValueError(f"AsyncCollector: max_lag must be at least 1, got {max_lag}")
+        super().__init__(agent, pool, groups=groups, **keywords)
+        self.max_lag, self.ahead = max_lag, ahead
+        self._arrived: deque[Delivery] = deque()
+        self._begun = False
+        self._lag = np.zeros(groups, np.int64)
+
+    def collect(self, policy_version: int = 0) -> Fragment:
+        """Return the next fragments to arrive, side by side, whose memory the next call reuses."""
+        started = time.perf_counter()
+        self.pool.at_step(self.step)
+        self.pool.publish(policy_version, self._layout.pack(self.agent.acting_state()))
+        if not self._begun:
+            self._begun = True
+            for group in [*range(self.groups)] * self.ahead:
+                self.pool.request(group)
+        placed: list[Fragment] = []
+        stale = 0
+        while len(placed) < self.groups:
+            delivery = self._next()
+            lag = policy_version - delivery.version
+            if lag > self.max_lag:
+                self.pool.stale()
+                stale += delivery.fragment.num_valid
+            else:
+                self._lag[len(placed)] = lag
+                placed.append(delivery.fragment)
+                self._take(delivery, len(placed) - 1)
+            self.pool.request(delivery.group)
+        self.pool.submit()
+        self.pool.trained(self.groups)
+        fragment = self._merger.finish(self.step, policy_version)
+        fragment.env_ids = np.concatenate([part.env_ids for part in placed])
+        fragment.first_step = np.repeat([part.first_step for part in placed], [part.num_envs for part in placed])
+        fragment.lag = np.repeat(self._lag, [part.num_envs for part in placed])
+        fragment.stale_steps = stale
+        self.step += self.num_steps
+        self._add("wait", time.perf_counter() - started)
+        return fragment
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what acting itself reports, and how many updates old the weights were that acted."""
+        lag = self._lag.astype(float)
+        return {**super().metrics(), "lag/mean": lag.mean(), "lag/max": lag.max(), "lag/updates": lag}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; fragments that were under way are lost."""
+        super().load_state_dict(state)
+        self._arrived.clear()
+        self._begun = False
+
+    def _next(self) -> Delivery:
+        if not self._arrived:
+            self._arrived.extend(map(kept, self.pool.poll()))
+        return self._arrived.popleft()
