@@ -31,7 +31,7 @@ class Accounts:
 
     def check(self) -> None:
         """Raise AssertionError unless the counts balance."""
-        if self.requested != self.delivered + self.lost + self.in_flight or min(dataclasses.astuple(self)) < 0:
+        if self.requested != self.delivered + self.lost + self.in_flight or min(vars(self).values()) < 0:
             raise AssertionError(f"accounts: requested must be delivered + lost + in_flight, got {self}")
         if self.delivered != self.trained + self.stale + self.invalid + self.buffered:
             raise AssertionError(f"accounts: delivered must be trained + stale + invalid + buffered, got {self}")

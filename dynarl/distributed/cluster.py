@@ -23,6 +23,7 @@ __all__ = ["connected", "require", "require_resources"]
 
 _REACH_SECONDS = 5.0
 _LONGEST_ROOT = 24
+_LONGEST_REASON = 300
 _PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the one way to make ray.init listen on 127.0.0.1 only
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -99,6 +100,7 @@ def _start_private(cpus: float, files: str | None) -> None:
 
 
 def _join(address: str) -> None:
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # seconds until a wrong token is an error, else 20
     import ray
 
     where, _, port = address.removeprefix("ray://").rpartition(":")
@@ -115,7 +117,10 @@ def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        raise ConfigError(f"ray_address: cannot join Ray at {address}: {_one_line(error)}") from error
+        raise ConfigError(
+            f"ray_address: cannot join Ray at {address}: {_one_line(error)}. Both sides must have the same token "
+            "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or none) and the same versions of Ray and Python"
+        ) from error
 
 
 def require_resources(workers: int, cpus_per_worker: float, *, deadline: float = 10.0) -> None:
@@ -159,4 +164,5 @@ def _signals_kept() -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    text = " ".join(lines)[:_LONGEST_REASON].rstrip(".") or "no reason given"
+    return f"{type(error).__name__}: {text}"

@@ -53,7 +53,7 @@ class WorkerPool:
         self._step = 0
         self._weights: tuple[int, Any] | None = None
         self._buffered: list[Delivery] = []
-        self._started = False
+        self._started = self._ever_ready = False
 
     @property
     def alive(self) -> int:
@@ -162,8 +162,10 @@ class WorkerPool:
                 self._spawn(slot)
             elif not self.transport.wait([slot.awaited()], 0.0):
                 waited = now - (slot.head_since if slot.state == READY else slot.until - self._allowed_to_start)
-                doing = "deliver a fragment" if slot.state == READY else "start"
-                self._fail(slot, f"it did not {doing} within {waited:.1f} s")
+                if slot.state == READY:
+                    self._fail(slot, f"it did not deliver a fragment within {waited:.1f} s")
+                else:
+                    self._fail(slot, f"it did not start within {waited:.1f} s{self.transport.room()}", hopeless=True)
         while slot.state == READY and slot.asked and len(slot.flights) < self.supervision.calls_ahead:
             self._ask(slot, slot.asked.popleft())
 
@@ -207,7 +209,7 @@ class WorkerPool:
         if isinstance(found, Failure):
             self._fail(slot, f"{found.message}\n{found.traceback}")
         elif slot.state == STARTING:
-            slot.state, slot.where = READY, found
+            slot.state, slot.where, self._ever_ready = READY, found, True
         else:
             self._deliver(slot, found)
         self.accounts.check()
@@ -236,8 +238,11 @@ class WorkerPool:
             return f"it delivered (group, incarnation, fragment, version) {got} where {asked} was asked for"
         return None if self._validator is None else self._validator(delivery)
 
-    def _fail(self, slot: Slot, why: str) -> None:
-        """Replace a worker; raises PoolDegraded where that was tried too often."""
+    def _fail(self, slot: Slot, why: str, *, hopeless: bool = False) -> None:
+        """Replace a worker; raises PoolDegraded where that was tried too often.
+
+        With `hopeless` that is once, unless a worker of the pool ever started.
+        """
         self.transport.kill(slot.handle)
         slot.handle, slot.start_ref = None, None
         self._lose_flights(slot, again=True)
@@ -253,10 +258,10 @@ class WorkerPool:
             self._seq[group] = 0
         pause = self.supervision.backoff * 2 ** min(slot.failures - 2, 30) if slot.failures > 1 else 0.0
         slot.state, slot.until = BACKOFF, self.transport.now() + min(pause, self.supervision.backoff_limit)
-        if slot.failures >= self.supervision.max_failures:
+        if slot.failures >= self.supervision.max_failures or (hopeless and not self._ever_ready):
             raise PoolDegraded(
-                f"worker {slot.index} with group {groups} failed {slot.failures} times in a row without delivering "
-                f"a fragment; the last time: {why}"
+                f"worker {slot.index} with group {groups} failed {slot.failures} "
+                f"time{'s' * (slot.failures > 1)} in a row without delivering a fragment; the last time: {why}"
             )
         self._report(self.last_failure)
 

@@ -36,6 +36,7 @@ class RayTransport:
         self._actor = ray.remote(_RayHost).options(
             num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, **(options or {})
         )
+        self._cpus = cpus_per_worker
         self._handles: list[Any] = []
 
     def now(self) -> float:
@@ -76,6 +77,11 @@ class RayTransport:
         except (RayError, GetTimeoutError) as error:
             raise WorkerLost(f"{type(error).__name__}: {_first_lines(error)}") from error
 
+    def room(self) -> str:
+        """Return how many CPUs of the cluster are free."""
+        free, total = (getattr(ray, name)().get("CPU", 0.0) for name in ("available_resources", "cluster_resources"))
+        return f"; a worker takes {self._cpus:g} CPUs, {free:g} of the cluster's {total:g} are free"
+
     def kill(self, handle: Any) -> None:
         """Kill an actor; asking Ray takes seconds where the process was stopped, so nobody waits for it."""
         self._handles.remove(handle)
@@ -95,7 +101,8 @@ def _kill(handle: Any) -> None:
 
 def _first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:_FIRST_LINES])
+    raised = [line for line in lines[_FIRST_LINES:] if line.partition(":")[0].endswith("Error")]
+    return " ".join(lines[:_FIRST_LINES] + raised[-1:])
 
 
 def _last_line(error: Exception) -> str:

@@ -45,6 +45,10 @@ class Transport(Protocol):
         """Return the result of a reference that is ready; raises WorkerLost."""
         ...
 
+    def room(self) -> str:
+        """Return what there is to start workers with, in words to go on with, or nothing."""
+        ...
+
     def kill(self, handle: Any) -> None:
         """End a worker at once, in whatever state it is."""
         ...
@@ -91,6 +95,10 @@ class LocalTransport:
         """Run the call."""
         host, method, args = self._calls.pop(ref)
         return getattr(host, method)(*args)
+
+    def room(self) -> str:
+        """Return nothing: this process is there."""
+        return ""
 
     def kill(self, handle: Host) -> None:
         """Close a host and forget its calls."""

@@ -42,7 +42,7 @@ class Faulty(gymnasium.Env):
 class Pool:
     """A pool of Ray actors around a small agent, and its processes."""
 
-    def __init__(self, source="CartPole-v1", workers=2, **supervision):
+    def __init__(self, source="CartPole-v1", workers=2, cpus=0, **supervision):
         from dynarl.distributed.ray_transport import RayTransport
 
         part = Part(env=source, env_ids=tuple(range(workers)), here=False)
@@ -50,7 +50,7 @@ class Pool:
         self.groups, self.version = workers, -1
         self.pool = WorkerPool(
             Recipe.of(self.agent, 1),
-            RayTransport(cpus_per_worker=0),
+            RayTransport(cpus_per_worker=cpus),
             groups=workers,
             num_workers=workers,
             supervision=Supervision(**supervision),
@@ -152,6 +152,12 @@ def test_an_environment_that_cannot_be_made_says_why(ray_cluster):
         running.pool.recipe = SimpleNamespace(**{**vars(running.pool.recipe), "register": broken})
         with pytest.raises(PoolDegraded, match="RuntimeError: no licence for this simulator"):
             running.round()
+
+
+def test_a_worker_that_finds_no_room_says_what_there_is(ray_cluster):
+    message = r"did not start within \d\.\d s; a worker takes 64 CPUs, 4 of the cluster's 4 are free"
+    with Pool(workers=1, cpus=64, start_deadline=1.0) as running, pytest.raises(PoolDegraded, match=message):
+        running.round()
 
 
 def broken():

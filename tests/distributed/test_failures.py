@@ -13,6 +13,7 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.agents.returns import gae
+from dynarl.cli import main
 from dynarl.config import RunConfig
 from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, launch
 from dynarl.distributed.replay import main as replay
@@ -178,3 +179,11 @@ def test_resumes_exactly_after_failures():
     with trained(256, load=half, how="raise") as agent:
         assert not differences(whole, agent.state_dict())
     assert whole["collector"]["failures"] > half["collector"]["failures"] > 0
+
+
+def test_the_command_line_says_in_the_end_what_is_wrong(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(launch, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
+    options = ["--env-id", "Failing-v0", "--env-kwargs", "{how: raise, at: 1, rate: 1}", "--envs-per-group", "1"]
+    options += ["--num-envs", "2", "--num-steps", "16", "--batch-size", "32", "--run-dir", str(tmp_path / "run")]
+    assert main(PPO, options) == 1
+    assert "error: worker 0 with group 0, 1 failed 2 times in a row" in capsys.readouterr().err

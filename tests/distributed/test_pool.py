@@ -113,13 +113,17 @@ def random_faults(rng, stop):
 
 @pytest.mark.parametrize("consumer", [synchronous, asynchronous])
 def test_thousands_of_random_fault_schedules(consumer):
-    restarts = lost = invalid = 0
+    restarts = lost = invalid = hopeless = 0
     for seed in range(1000):
         rng = random.Random(seed)
         groups = rng.randint(1, 5)
         faults = random_faults(rng, stop=rng.choice([0.0, 20.0, 60.0]))
         simulator, pool = make(seed, faults, groups, rng.randint(1, groups))
-        consumer(simulator, pool, groups, 12)
+        try:
+            consumer(simulator, pool, groups, 12)
+        except PoolDegraded as error:
+            assert "did not start" in str(error) and not pool._ever_ready
+            hopeless += 1
         pool.in_hand = 0
         restarts, lost, invalid = (
             restarts + pool.accounts.restarts,
@@ -129,14 +133,16 @@ def test_thousands_of_random_fault_schedules(consumer):
         assert pool.accounts.lost <= pool.accounts.restarts * PATIENT.calls_ahead
         pool.close()
         pool.accounts.check()
-    assert min(restarts, lost, invalid) > 500
+    assert min(restarts, lost, invalid) > 500 and hopeless < 50
 
 
 def test_goes_on_soon_after_faults_stop():
     for seed in range(200):
         faults = Faults(die=0.5, hang=0.2, raises=0.2, bad_start=0.5, stop=100.0)
         simulator, pool = make(seed, faults, 4, 4)
-        keys = synchronous(simulator, pool, 4, 3)
+        simulator.faults.bad_start = 0.0
+        keys = synchronous(simulator, pool, 4, 1)
+        simulator.faults.bad_start = 0.5
         while simulator.time < 100.0:
             synchronous(simulator, pool, 4, 1, keys)
         # the worst that is left: a hang at its deadline, the longest pause, a start, a fragment; twice for slack
@@ -187,8 +193,16 @@ def test_a_worker_that_always_fails_is_given_up_with_its_last_error():
 
 def test_a_worker_that_cannot_start_is_given_up():
     simulator, pool = make(3, Faults(bad_start=1.0), 1, 1, Supervision(max_failures=3))
-    with pytest.raises(PoolDegraded, match="failed 3 times in a row without delivering"):
+    with pytest.raises(PoolDegraded, match=r"failed \d times in a row without delivering"):
         synchronous(simulator, pool, 1, 1)
+
+
+def test_when_no_worker_ever_starts_it_is_said_at_once():
+    simulator, pool = make(3, Faults(), 2, 2)
+    simulator._outcome = lambda worker, method, args: (float("inf"), None)
+    with pytest.raises(PoolDegraded, match=r"1 time in a row.*did not start within 20\.0 s; no CPU is free"):
+        synchronous(simulator, pool, 2, 1)
+    assert simulator.time == 20.0
 
 
 def test_replaced_workers_go_on_at_the_step_of_the_run_with_another_incarnation():
