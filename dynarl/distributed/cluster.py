@@ -51,7 +51,7 @@ def connected(address: str | None, *, cpus: float) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    files = None if address else _directory()
+    files = "" if address else _directory()
     try:
         with _signals_kept():
             if address:
@@ -62,7 +62,7 @@ def connected(address: str | None, *, cpus: float) -> Iterator[None]:
     finally:
         with _signals_kept():
             sys.modules["ray"].shutdown()
-        if files is not None:
+        if files:
             shutil.rmtree(files, ignore_errors=True)
 
 
@@ -72,7 +72,7 @@ def _directory() -> str:
     return tempfile.mkdtemp(prefix="dynarl-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
 
 
-def _start_private(cpus: float, files: str | None) -> None:
+def _start_private(cpus: float, files: str) -> None:
     before = {name: os.environ.get(name) for name in _PRIVATE}
     # Imported before, Ray has read that no mode is set, and turns to tokens by itself in init.
     late = {"RAY_AUTH_MODE"} if "ray" in sys.modules else set()
@@ -89,7 +89,7 @@ def _start_private(cpus: float, files: str | None) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=files,
+            _temp_dir=f"{files}/ray",  # Ray lets everybody write into it; the one around it is ours alone
         )
     except Exception as error:
         raise ConfigError(f"num_workers: Ray does not start on this machine: {_one_line(error)}") from error
