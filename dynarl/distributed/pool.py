@@ -75,11 +75,14 @@ class WorkerPool:
         """Use these weights for what is asked for from now on. They are sent once, whatever the number of workers."""
         self._weights = (version, self.transport.put(weights))
 
-    def request(self, group: int) -> None:
-        """Ask for a fragment of a group, with the weights published last; one that was lost takes those of then."""
+    def request(self, group: int, *, newest: bool = False) -> None:
+        """Ask for a fragment of a group, with the weights published last: now, or with `newest` when it is sent.
+
+        Calls are sent as soon as the worker has started and has room. A fragment that was lost takes the newest.
+        """
         if self._weights is None:
             raise RuntimeError("WorkerPool: publish() weights before asking for fragments")
-        self._slot_of[group].asked.append((group, self._weights))
+        self._slot_of[group].asked.append((group, None if newest else self._weights))
 
     def submit(self) -> None:
         """Send what was asked for to workers that have room for it, without waiting; `poll` does so too."""
