@@ -14,6 +14,7 @@ from dynarl.distributed import cluster
 from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.failures import FailureLog
+from dynarl.distributed.feeding import FeedingCollector
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
@@ -64,6 +65,9 @@ def plan(config: RunConfig, agent_cls: Any, num_envs: int) -> Plan | None:
         return None
     if not getattr(agent_cls, "acting_networks", ()):
         raise ConfigError(f"num_workers: {agent_cls.algorithm} has no workers yet; leave it 0")
+    if agent_cls.learns_from_replay and (config.pipeline or config.asynchronous):
+        name = "pipeline" if config.pipeline else "asynchronous"
+        raise ConfigError(f"{name}: the workers of {agent_cls.algorithm} always collect while it learns; leave it off")
     if workers:
         cluster.require()
     return Plan(groups=groups, envs_per_group=each, num_workers=workers)
@@ -97,7 +101,7 @@ def attached(
             transport,
             groups=how.groups,
             num_workers=max(1, how.num_workers),
-            supervision=_supervision(how, config),
+            supervision=_supervision(agent, how, config),
             validator=Validator(agent, how.envs_per_group),
             report=report,
         )
@@ -111,9 +115,9 @@ def attached(
             agent.collector = own
 
 
-def _supervision(how: Plan, config: RunConfig) -> Supervision:
+def _supervision(agent: Any, how: Plan, config: RunConfig) -> Supervision:
     usual = Supervision(fragment_deadline=config.worker_timeout)
-    if not (config.pipeline or config.asynchronous):
+    if not (config.pipeline or config.asynchronous or agent.learns_from_replay):
         return usual
     # what workers do while this process learns is sent before: all of it
     together = -(-how.groups // max(1, how.num_workers))
@@ -121,6 +125,8 @@ def _supervision(how: Plan, config: RunConfig) -> Supervision:
 
 
 def _collector(agent: Any, pool: WorkerPool, how: Plan, config: RunConfig, **keywords: Any) -> PooledCollector:
+    if agent.learns_from_replay:
+        return FeedingCollector(agent, pool, groups=how.groups, ahead=AHEAD, **keywords)
     if config.pipeline:
         return PipelinedCollector(agent, pool, groups=how.groups, **keywords)
     if config.asynchronous:
