@@ -11,6 +11,7 @@ from typing import Any
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import cluster
 from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.nodes import require_packages
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport
@@ -71,8 +72,11 @@ def attached(agent: Any, how: Plan, config: RunConfig) -> Iterator[PooledCollect
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if how.num_workers:
-            stack.enter_context(cluster.connected(config.ray_address, cpus=how.num_workers * config.cpus_per_worker))
+            cpus = how.num_workers * config.cpus_per_worker
+            ray = cluster.connected(config.ray_address, cpus=cpus, allow_open=config.ray_allow_open)
+            stack.enter_context(ray)
             cluster.require_resources(how.num_workers, config.cpus_per_worker)
+            require_packages(Recipe.of(agent, how.envs_per_group), config.cpus_per_worker)
             transport = _ray_transport(how, config, stack)
         pool = WorkerPool(
             Recipe.of(agent, how.envs_per_group),
