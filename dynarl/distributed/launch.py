@@ -15,6 +15,7 @@ from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.failures import FailureLog
 from dynarl.distributed.feeding import FeedingCollector
+from dynarl.distributed.nodes import require_packages
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
@@ -93,8 +94,11 @@ def attached(
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if how.num_workers:
-            stack.enter_context(cluster.connected(config.ray_address, cpus=how.num_workers * config.cpus_per_worker))
+            cpus = how.num_workers * config.cpus_per_worker
+            ray = cluster.connected(config.ray_address, cpus=cpus, allow_open=config.ray_allow_open)
+            stack.enter_context(ray)
             cluster.require_resources(how.num_workers, config.cpus_per_worker)
+            require_packages(Recipe.of(agent, how.envs_per_group), config.cpus_per_worker)
             transport = _ray_transport(how, config, stack)
         pool = WorkerPool(
             Recipe.of(agent, how.envs_per_group),
