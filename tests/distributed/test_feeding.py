@@ -27,7 +27,7 @@ def learned(name, num_workers, steps=256, *, transport=LocalTransport, each=1, l
     how = Plan(groups=COMMON["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
     agent = agent_cls(how.part(env), seed=3, **{**COMMON, **own, **more})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching.cluster, "connected", lambda address, cpus: launching.contextlib.nullcontext())
+        patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
         patch.setattr(launching.cluster, "require_resources", lambda *a: None)
         patch.setattr(launching, "_ray_transport", lambda *a: transport())
         with attached(agent, how, RunConfig(envs_per_group=each)):
@@ -109,7 +109,7 @@ def test_programs_with_a_state_learn_from_workers():
             sequence_length=4, buffer_size=500, fragment_steps=8,
         )  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launching.cluster, "connected", lambda address, cpus: launching.contextlib.nullcontext())
+            patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
             patch.setattr(launching.cluster, "require_resources", lambda *a: None)
             patch.setattr(launching, "_ray_transport", lambda *a: Shuffled())
             with attached(agent, how, RunConfig(envs_per_group=1)):
