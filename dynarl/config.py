@@ -63,6 +63,9 @@ class RunConfig:
     ray_address: str | None = None
     """Ray cluster to run the workers on: auto, HOST:PORT or ray://HOST:PORT. None: the job's own, else a private
     one on this machine that ends with the run."""
+    ray_allow_open: bool = False
+    """Use a cluster even if its dashboard is reached from other machines without a token: whoever reaches it can run
+    any code there."""
     worker_timeout: float = 60.0
     """Seconds for a fragment after which a worker counts as hung (or 5 times what its fragments usually take, if
     that is longer) and is replaced."""

@@ -67,6 +67,7 @@ def run(
         raise ConfigError("resume: run_dir must name the directory of the run to continue")
     path = config.run_dir or default_run_dir(config, agent_cls.algorithm)
     refuse_under_ray(path, os.environ, os.getcwd())  # noqa: PTH109 - the text of it is what matters
+    agent_config = _one_for_each_worker(agent_cls, config, agent_config)
     split = _split(agent_cls, config, agent_config)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(RunDirectory(path, resume=config.resume))
@@ -358,13 +359,22 @@ def run_name(config: RunConfig, algorithm: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
 
 
+def _one_for_each_worker(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
+    """Return the agent's config, with an environment for every worker where workers fill a replay from fewer."""
+    agent_config = agent_config or agent_cls.config_class()
+    if not getattr(agent_cls, "learns_from_replay", False) or agent_config.num_envs >= config.num_workers:
+        return agent_config
+    print(f"num_envs {agent_config.num_envs} -> {config.num_workers}: one environment for each worker", flush=True)
+    return dataclasses.replace(agent_config, num_envs=config.num_workers)
+
+
 def _split(agent_cls: Any, config: RunConfig, agent_config: Any) -> Any:
     """Return how the environments are shared out among workers, None where the agent steps them itself."""
     if not config.num_workers and config.envs_per_group is None:
         return None
     from dynarl import distributed
 
-    return distributed.plan(config, agent_cls, int((agent_config or agent_cls.config_class()).num_envs))
+    return distributed.plan(config, agent_cls, int(agent_config.num_envs))
 
 
 def _make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, split: Any) -> Any:

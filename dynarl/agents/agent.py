@@ -24,7 +24,7 @@ from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
 from dynarl.envs.part import Part
 from dynarl.envs.ragged import example_rows
-from dynarl.envs.spaces import env_action_map, observation_layout
+from dynarl.envs.spaces import action_layout, env_action_map, observation_layout
 from dynarl.nn import Module
 from dynarl.ragged_rows import holds_rows, row_array
 from dynarl.rollout import play
@@ -65,6 +65,8 @@ class Agent:
     """Implementation details that are no options, for `explain`."""
     acting_networks: tuple[str, ...] = ()
     """Attributes that hold the networks acting needs; a class that names them can be run by workers."""
+    learns_from_replay = False
+    """Whether workers fill a replay, one fragment after the other, rather than a batch."""
     given: Mapping[str, Any] = {}
     """Arguments beside the config that another agent of this class needs to act alike."""
     num_threads: int | None = 1
@@ -81,6 +83,7 @@ class Agent:
         self.seconds: dict[str, float] = {}
         self.made_of = env
         self.source = env.env if isinstance(env, Part) else env
+        self.has_workers = isinstance(env, Part) and not env.here  # others step the environments
         self.seed, self.device = seed, device
         self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
@@ -286,6 +289,10 @@ class Agent:
         for network in self.acting_networks:
             for name, value in getattr(self, network).state_dict().items():
                 np.copyto(value.array, arrays[f"{network}.{name}"])
+
+    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Return (shape, dtype) of an observation and an action as fragments hold them."""
+        return {"obs": (self.layout.shape, self.layout.dtype), "action": action_layout(self.action_space)}
 
     def acting_metrics(self) -> dict[str, Any]:
         """Return what acting has to report since the last call: numbers, and arrays [K] shown as histograms."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from dynarl.agents.agent import Agent
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
 from dynarl.agents.experience import Experience
+from dynarl.agents.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.q_networks import QNetwork
@@ -44,6 +46,7 @@ from dynarl.envs.masks import draw_allowed
 from dynarl.envs.spaces import action_layout, encode
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
 from dynarl.rollout.feedback import state_leaves
+from dynarl.rollout.transitions import TransitionCollector
 from dynarl.seeding import derive_seed
 
 __all__ = ["DQN", "DQNConfig"]
@@ -66,6 +69,8 @@ class DQN(Agent):
     algorithm = "dqn"
     config_class = DQNConfig
     takes_masks = True
+    acting_networks = ("policy",)
+    learns_from_replay = True
     sources = dqn_details.SOURCES
     facts = dqn_details.FACTS
 
@@ -81,6 +86,7 @@ class DQN(Agent):
         **overrides: Any,
     ) -> None:
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        self.given = {"features": features, "policy": policy}
         cfg: DQNConfig = self.config
         if not isinstance(self.action_space, spaces.Discrete):
             self.envs.close()
@@ -105,7 +111,11 @@ class DQN(Agent):
         self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
         self._steps = 0  # of all environments together
         self._predictions = 0
-        self._started = False
+        self.started = False
+        self._exploration: tuple[float, int] | None = None  # epsilon and number of environments, as a learner says
+        self._explores_by: Any = None  # epsilon [N] or one for all, while acting
+        self.feed = Feed(self) if self.has_workers else None
+        self.collector: Any = TransitionCollector(self, self.step, counter="_steps", num_steps=cfg.fragment_steps)
         self._ahead: tuple[int, Any] = (-_AHEAD, None)
         self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
 
@@ -170,7 +180,8 @@ class DQN(Agent):
         greedy = to_host(_allowed(outputs[0].array, mask).argmax(axis=1))
         if noise is None:
             return greedy, None, None
-        return np.where(noise[:, 0] < self.epsilon, self._random(noise, action_mask), greedy), None, None
+        epsilon = self.epsilon if self._explores_by is None else self._explores_by
+        return np.where(noise[:, 0] < epsilon, self._random(noise, action_mask), greedy), None, None
 
     def make_envs(self) -> Environments:
         """Make the environments; one alone is four times as fast as itself than as a vector of one."""
@@ -268,6 +279,8 @@ class DQN(Agent):
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""
+        if self.feed is not None:
+            return self._learn_from_workers(self.feed)
         cfg = self.config
         every = cfg.train_freq * -(-_ITERATION_STEPS // cfg.train_freq)
         stop = (self.env_steps // every + 1) * every
@@ -290,6 +303,19 @@ class DQN(Agent):
         metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
         metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
         return metrics
+
+    def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
+        """Store a fragment that a worker collected and make the gradient steps that it pays for."""
+        interval, before = self.config.target_update_interval, self.env_steps
+        fragment, due = feed.take()
+        copies = self.env_steps // interval - before // interval
+        if copies and self.grad_steps:
+            self.update_target(copies)
+        metrics: dict[str, Any] = self.updates(due) if due else {}
+        self.iteration += 1
+        self._steps = self.collector.step
+        metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, self.config.learning_rate
+        return metrics | feed.metrics(fragment)
 
     def updates(self, number: int, *, measured: bool = True) -> dict[str, float]:
         """Make gradient steps on as many batches and return the metrics of the last.
@@ -337,14 +363,27 @@ class DQN(Agent):
             return 0.0
         return schedules.linear(cfg.epsilon_initial, cfg.epsilon_final, cfg.epsilon_steps, self.env_steps)
 
+    @property
+    def epsilons(self) -> Any:
+        """Epsilon of each environment [N], or one number for all."""
+        epsilon, number = self._exploration or (self.epsilon, self.envs.num_envs)
+        alpha = self.config.epsilon_alpha
+        return schedules.spread(epsilon, alpha, self.envs.env_ids, number) if alpha else epsilon
+
+    def begin(self) -> None:
+        """Reset the environments unless that was done."""
+        if not self.started:
+            self.envs.reset()
+            self.started = True
+
     def step(self) -> Mapping[str, Any]:
         """Act once in every environment, store what happened, and return the info of episodes that ended."""
         envs = self.envs
-        if not self._started:
-            envs.reset()
-            self._started = True
+        self.begin()
         if self.stateful is not None:
+            self._explores_by = self.epsilons
             result = self.experience.step(self.replay, self._uniform(), self._steps)
+            self._explores_by = None
             self._steps += 1
             self.env_steps += int(np.count_nonzero(result.valid))
             return result.info
@@ -361,7 +400,7 @@ class DQN(Agent):
         """Return exploring actions [N]; their randomness is keyed by environment and step."""
         if self.config.noisy:
             self._draw_acting_noise()
-        return self.epsilon_greedy(obs, self._uniform(), self.epsilon, action_mask)
+        return self.epsilon_greedy(obs, self._uniform(), self.epsilons, action_mask)
 
     def _uniform(self) -> NDArray[np.float32]:
         """Return the numbers [N, 2] that this step explores by."""
@@ -380,9 +419,9 @@ class DQN(Agent):
         return (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
 
     def epsilon_greedy(
-        self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: float, action_mask: Mask = None
+        self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: Any, action_mask: Mask = None
     ) -> NDArray[np.int64]:
-        """Return actions [N] for observations [N, ...] and uniform numbers [N, 2]."""
+        """Return actions [N] for observations [N, ...] and uniform numbers [N, 2]; `epsilon` is a number or [N]."""
         explore = uniform[:, 0] < epsilon
         count = np.count_nonzero(explore)
         if count == 0:
@@ -420,7 +459,9 @@ class DQN(Agent):
         first, block = self._noise_ahead
         if not first <= self._steps < first + _ITERATION_STEPS:
             first = self._steps
-            block = philox.normal(self.seed, "noisy", [0], first, _ITERATION_STEPS, self.policy.noise_size)
+            block = philox.normal(
+                self.seed, "noisy", self.envs.env_ids[:1], first, _ITERATION_STEPS, self.policy.noise_size
+            )
             self._noise_ahead = first, block
         self.policy.set_noise(block[self._steps - first, 0], self.device)
 
@@ -430,6 +471,33 @@ class DQN(Agent):
             size = self.policy.noise_size
             return philox.normal(self.seed, "predict", [0], self._predictions, 1, size)[0]
         return philox.uniform(self.seed, "predict", np.arange(rows), self._predictions, 1, 2)[0]
+
+    # -- acting for another agent ---------------------------------------------------------------------------------
+
+    def acting_config(self, num_envs: int) -> DQNConfig:
+        """Return the config of an agent that only acts, in `num_envs` of the environments."""
+        least = max(self.config.batch_size, num_envs * self.config.n_step)
+        return replace(self.config, num_envs=num_envs, buffer_size=least)
+
+    def acting_state(self) -> dict[str, NDArray[Any]]:
+        """Return the Q-network, how many steps were made in all, epsilon, and how many environments there are."""
+        numbers = np.array([self.env_steps, self.epsilon, self.envs.num_envs], np.float64)
+        return super().acting_state() | {"numbers": numbers}
+
+    def load_acting_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Copy in what `acting_state` of another agent returned."""
+        super().load_acting_state(arrays)
+        env_steps, epsilon, num_envs = arrays["numbers"].tolist()
+        self.env_steps, self._exploration = int(env_steps), (epsilon, int(num_envs))
+
+    def acting_metrics(self) -> dict[str, Any]:
+        """Return how much computation a policy written for one environment took."""
+        return {} if self.stateful is None else self.stateful.compute.metrics()
+
+    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Return (shape, dtype) of what fragments hold: with a policy that has a state, records of bytes."""
+        layout = super().stored_layout()
+        return layout if self.programs is None else {**layout, "obs": self.experience.records.layout}
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -450,14 +518,15 @@ class DQN(Agent):
             "optimizer": to_plain(self.optimizer.state_dict()),
             "replay": self.replay.state_dict(),
             "rng": self.rng.bit_generator.state,
-            "envs": self.envs.state_dict() if self._started else {},
-            "started": self._started,
+            "envs": self.envs.state_dict() if self.started else {},
+            "started": self.started,
             "steps": self._steps,
             "env_steps": self.env_steps,
             "grad_steps": self.grad_steps,
             "iteration": self.iteration,
             "predictions": self._predictions,
             **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
+            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -467,8 +536,8 @@ class DQN(Agent):
         self.optimizer.load_state_dict(from_plain(state["optimizer"]))
         self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
-        self._started = bool(state["started"])
-        if self._started:
+        self.started = bool(state["started"]) and not self.has_workers
+        if self.started:
             self.envs.load_state_dict(state["envs"])
             if not self.envs.exact_state:  # new episodes: what is open in the replay does not go on
                 self.replay.cut()
@@ -477,6 +546,10 @@ class DQN(Agent):
         self._predictions = int(state["predictions"])
         if self.stateful is not None:
             self.experience.load_state_dict(state["experience"])
+        if self.feed is not None:
+            self.feed.load_state_dict(state.get("feed"), steps=self._steps)
+        elif "feed" in state:
+            self.replay.cut()  # episodes that workers had begun
 
 
 def _allowed(q: Any, mask: Any) -> Any:

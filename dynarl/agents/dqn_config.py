@@ -26,6 +26,8 @@ class DQNConfig:
     """Transitions per gradient step."""
     buffer_size: int = 100_000
     """Transitions that the replay holds."""
+    fragment_steps: int = 32
+    """Steps of each environment that workers send at a time (with num_workers)."""
     learning_starts: int = 1000
     """Steps made with random actions before the first update."""
     train_freq: int = 4
@@ -46,6 +48,9 @@ class DQNConfig:
     """Share of random actions from step epsilon_steps on."""
     epsilon_steps: int = 10_000
     """Steps over which epsilon falls, in a straight line."""
+    epsilon_alpha: float = 0.0
+    """Spread of epsilon over the environments: number i of N explores with epsilon ** (1 + epsilon_alpha i / (N - 1)).
+    0: all alike."""
     max_grad_norm: float = 10.0
     """Limit on the global norm of the gradient; inf for none."""
     encoder: Literal["auto", "nature", "residual", "none"] = "auto"
@@ -89,7 +94,7 @@ class DQNConfig:
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the numbers."""
         least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "target_update_interval", config=self)
-        least_one("n_step", "num_quantiles", "sequence_length", config=self)
+        least_one("n_step", "num_quantiles", "sequence_length", "fragment_steps", config=self)
         positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)
         fraction("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta", config=self)
         one_of("activation", ACTIVATIONS, config=self)
@@ -98,6 +103,7 @@ class DQNConfig:
         for name, least in (
             ("learning_starts", 0),
             ("epsilon_steps", 0),
+            ("epsilon_alpha", 0),
             ("per_beta_steps", 0),
             ("num_atoms", 2),
             ("burn_in", 0),

@@ -28,6 +28,8 @@ SOURCES = {
     "epsilon_initial": "Nature: 1",
     "epsilon_final": "Stable-Baselines3: 0.05 (Nature: 0.1)",
     "epsilon_steps": "Nature: 1,000,000 frames, for Atari; smaller problems do with less",
+    "epsilon_alpha": "Ape-X, arXiv:1803.00933, section 4.1: 7, with epsilon 0.4 throughout; 0 as in Nature",
+    "fragment_steps": "Ape-X, arXiv:1803.00933, section 4.1 sends 50 at a time",
     "max_grad_norm": "Stable-Baselines3 and arXiv:1511.06581, section 4.2: 10",
     "encoder": "Nature; arXiv:1802.01561, figure 3",
     "hidden_sizes": "Stable-Baselines3: two layers of 64 (Nature, behind the convolutions: one of 512)",

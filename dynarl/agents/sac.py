@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from dynarl import nn, optim
 from dynarl.agents import sac_details
 from dynarl.agents.agent import Agent
 from dynarl.agents.experience import Experience
+from dynarl.agents.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.ragged_input import ragged_input
@@ -44,6 +46,7 @@ from dynarl.autograd.tape import wrap
 from dynarl.envs.masks import draw_allowed
 from dynarl.envs.spaces import encode
 from dynarl.rollout import Batch, NoiseStream, ReplayBuffer
+from dynarl.rollout.transitions import TransitionCollector
 from dynarl.seeding import derive_seed
 
 __all__ = ["SAC", "SACConfig"]
@@ -69,6 +72,8 @@ class SAC(Agent):
     config_class = SACConfig
     config: SACConfig
     takes_masks = True
+    acting_networks: tuple[str, ...] = ("actor",)
+    learns_from_replay = True
     sources = sac_details.SOURCES
     facts = sac_details.FACTS
 
@@ -84,7 +89,9 @@ class SAC(Agent):
         **overrides: Any,
     ) -> None:
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
+        self.given = {"features": features, "policy": policy}
         cfg, envs = self.config, self.envs
+        self.acting_networks = ("actor", "critics") if cfg.share_encoder else ("actor",)
         self.discrete = isinstance(self.action_space, spaces.Discrete)
         self._check_actions()
         self._make_networks(features, policy)
@@ -111,9 +118,13 @@ class SAC(Agent):
         )
         self._update_key = derive_seed(seed, "update", bits=64)
         self._step = self._owed = self._predictions = 0
-        self._started = False
-        if not self.discrete:
-            self._begin()  # a mask in the info of their reset is refused now, not when learning begins
+        self.started = False
+        self.feed = Feed(self) if self.has_workers else None
+        self.collector: Any = TransitionCollector(
+            self, self.step_environments, counter="_step", num_steps=cfg.fragment_steps
+        )
+        if not self.discrete and not self.has_workers:
+            self.begin()  # a mask in the info of their reset is refused now, not when learning begins
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
@@ -199,6 +210,8 @@ class SAC(Agent):
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Make train_freq steps in every environment, then the gradient steps that these transitions pay for."""
+        if self.feed is not None:
+            return self._learn_from_workers(self.feed)
         cfg = self.config
         returns, lengths = [np.empty(0)], [np.empty(0, np.int64)]
         for _ in range(cfg.train_freq):
@@ -212,10 +225,18 @@ class SAC(Agent):
                 self._owed -= cfg.train_freq
                 found.append(self.update(self.sample()))
         self.iteration += 1
-        metrics: dict[str, Any] = {name: sum(f[name] for f in found) / len(found) for name in found[0]} if found else {}
+        metrics = _means(found)
         metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
         metrics["episode/return"], metrics["episode/length"] = np.concatenate(returns), np.concatenate(lengths)
         return metrics
+
+    def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
+        """Store a fragment that a worker collected and make the gradient steps that it pays for."""
+        fragment, due = feed.take()
+        metrics = _means([self.update(self.sample()) for _ in range(due)])
+        self.iteration += 1
+        self._step = self.collector.step
+        return metrics | feed.metrics(fragment)
 
     def step_environments(self) -> Mapping[str, NDArray[Any]]:
         """Act once in every environment, store what happened, and return the episodes that ended.
@@ -224,7 +245,7 @@ class SAC(Agent):
         many environments it came from.
         """
         envs = self.envs
-        self._begin()
+        self.begin()
         obs, mask = envs.obs, envs.action_mask
         if self.stateful is None:
             action = self._explore(obs, mask)
@@ -244,10 +265,11 @@ class SAC(Agent):
             self._owed += valid * self.config.gradient_steps
         return step.info
 
-    def _begin(self) -> None:
-        if not self._started:
+    def begin(self) -> None:
+        """Reset the environments unless that was done."""
+        if not self.started:
             self.envs.reset()
-            self._started = True
+            self.started = True
 
     def sample(self) -> Batch:
         """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""
@@ -428,6 +450,33 @@ class SAC(Agent):
         self._predictions += 1
         return (philox.uniform(*keys, open=True) if self.discrete else philox.normal(*keys))[0]
 
+    # -- acting for another agent ---------------------------------------------------------------------------------
+
+    def acting_config(self, num_envs: int) -> SACConfig:
+        """Return the config of an agent that only acts, in `num_envs` of the environments."""
+        least = max(self.config.batch_size, num_envs * self.config.n_step)
+        return replace(self.config, num_envs=num_envs, buffer_size=least)
+
+    def acting_state(self) -> dict[str, NDArray[Any]]:
+        """Return the actor and how many steps were made in all."""
+        return super().acting_state() | {"env_steps": np.array([self.env_steps])}
+
+    def load_acting_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Copy in what `acting_state` of another agent returned."""
+        super().load_acting_state(arrays)
+        self.env_steps = int(arrays["env_steps"][0])
+
+    def acting_metrics(self) -> dict[str, Any]:
+        """Return how much computation a policy written for one environment took."""
+        return {} if self.stateful is None else self.stateful.compute.metrics()
+
+    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Return (shape, dtype) of what fragments hold: actions in [-1, 1], and of programs with a state records."""
+        action: tuple[tuple[int, ...], Any] = ((), np.int64) if self.discrete else ((self.actions,), np.float32)
+        layout = {**super().stored_layout(), "action": action}
+        has_state = self.stateful is not None and self.stateful.program.has_state
+        return {**layout, "obs": self.experience.records.layout} if has_state else layout
+
     # -- state ----------------------------------------------------------------------------------------------------
 
     _networks = ("actor", "critics", "target_critics")
@@ -441,8 +490,9 @@ class SAC(Agent):
             **{name: to_plain(o.state_dict()) for name in self._optimizers if (o := getattr(self, name)) is not None},
             "log_alpha": np.array(to_host(self.log_alpha.array)),
             "replay": self.replay.state_dict(),
-            "envs": self.envs.state_dict() if self._started else {},
+            "envs": self.envs.state_dict() if self.started else {},
             **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
+            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
             **{name.lstrip("_"): getattr(self, name) for name in self._counters},
         }
 
@@ -460,8 +510,16 @@ class SAC(Agent):
             setattr(self, name, int(state[name.lstrip("_")]))
         if self.stateful is not None:
             self.experience.load_state_dict(state["experience"])
-        self._started = bool(state["envs"])
-        if self._started:
+        self._load_environments(state)
+
+    def _load_environments(self, state: Mapping[str, Any]) -> None:
+        if self.feed is not None:
+            self.feed.load_state_dict(state.get("feed"), steps=self._step)
+            return
+        if "feed" in state:
+            self.replay.cut()  # episodes that workers had begun
+        self.started = bool(state["envs"])
+        if self.started:
             self.envs.load_state_dict(state["envs"])
             if not self.envs.exact_state:
                 self.replay.cut()
@@ -472,3 +530,7 @@ def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+
+
+def _means(found: list[dict[str, float]]) -> dict[str, Any]:
+    return {name: sum(f[name] for f in found) / len(found) for name in found[0]} if found else {}

@@ -22,6 +22,8 @@ class SACConfig:
     """Transitions in the replay, of all environments together."""
     batch_size: int = 256
     """Transitions per gradient step (B)."""
+    fragment_steps: int = 32
+    """Steps of each environment that workers send at a time (with num_workers)."""
     learning_starts: int = 100
     """Environment steps of uniformly random actions before the first gradient step."""
     train_freq: int = 1
@@ -77,6 +79,7 @@ class SACConfig:
     def __post_init__(self) -> None:
         """Refuse values that make no sense together or alone."""
         checks.least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", config=self)
+        checks.least_one("fragment_steps", config=self)
         checks.least_one("target_update_interval", "num_critics", config=self)
         checks.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
         checks.fraction("gamma", "tau", config=self)

@@ -15,6 +15,7 @@ SOURCES = {
     "num_envs": "SAC: one environment; more are stepped together as in Stable-Baselines3",
     "buffer_size": "SAC, table 1: 1e6",
     "batch_size": "SAC, table 1: 256",
+    "fragment_steps": "dynarl's own choice",
     "learning_starts": "Stable-Baselines3: 100",
     "train_freq": "SAC, Algorithm 1: one step",
     "gradient_steps": "SAC, table 1: 1",

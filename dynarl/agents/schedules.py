@@ -13,10 +13,10 @@ def linear(start: float, end: float, steps: int, t: int) -> float:
     return end if t >= steps else start + (end - start) * (t / steps)
 
 
-def spread(epsilon: float, alpha: float, number: int) -> NDArray[np.float64]:
-    """Return epsilon ** (1 + alpha i / (number - 1)) for i in 0 .. number - 1, arXiv:1803.00933 section 4.1.
+def spread(epsilon: float, alpha: float, index: NDArray[np.int64], number: int) -> NDArray[np.float64]:
+    """Return epsilon ** (1 + alpha i / (number - 1)) for every i in `index`, arXiv:1803.00933 section 4.1.
 
-    Some environments then explore much and others little. One alone has `epsilon` itself.
+    Of `number` environments the first then explore much and the last little. One alone has `epsilon` itself.
     """
-    exponent: NDArray[np.float64] = 1.0 + alpha * np.arange(number) / max(1, number - 1)
+    exponent: NDArray[np.float64] = 1.0 + alpha * index / max(1, number - 1)
     return np.float64(epsilon) ** exponent

@@ -16,13 +16,15 @@ What the parts offer each other:
   `Accounts` keep the balance. A delivery's arrays are read-only under Ray and valid until the group's next
   ``request`` without it: copy what is kept.
 * `PooledCollector` takes the place of ``agent.collector`` for synchronous collecting: a barrier over all groups.
-  Other schemes are other consumers of the pool.
+  `PipelinedCollector` works one update ahead, `AsyncCollector` takes what comes first, `FeedingCollector` gives out
+  one group's fragment after the other, for a replay. `Stream` restores the order in which fragments were asked for.
 * `plan` and `attached` go from a `RunConfig` to all this.
 """
 
 from dynarl.distributed.accounts import Accounts
 from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.feeding import FeedingCollector
 from dynarl.distributed.launch import Plan, attached, plan, resolved
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import PoolDegraded, WorkerPool
@@ -38,6 +40,7 @@ __all__ = [
     "AsyncCollector",
     "Delivery",
     "Failure",
+    "FeedingCollector",
     "FlatLayout",
     "Host",
     "LocalTransport",

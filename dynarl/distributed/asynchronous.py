@@ -45,7 +45,7 @@ class AsyncCollector(PooledCollector):
         if not self._begun:
             self._begun = True
             for group in [*range(self.groups)] * self.ahead:
-                self.pool.request(group)
+                self.pool.request(group, newest=True)
         placed: list[Fragment] = []
         stale = 0
         while len(placed) < self.groups:
@@ -58,7 +58,7 @@ class AsyncCollector(PooledCollector):
                 self._lag[len(placed)] = lag
                 placed.append(delivery.fragment)
                 self._take(delivery, len(placed) - 1)
-            self.pool.request(delivery.group)
+            self.pool.request(delivery.group, newest=True)
         self.pool.submit()
         self.pool.trained(self.groups)
         fragment = self._merger.finish(self.step, policy_version)

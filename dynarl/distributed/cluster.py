@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -18,12 +17,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynarl.config import ConfigError
+from dynarl.distributed.joining import join, one_line
 
 __all__ = ["connected", "require", "require_resources"]
 
-_REACH_SECONDS = 5.0
 _LONGEST_ROOT = 24
-_LONGEST_REASON = 300
 _PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the one way to make ray.init listen on 127.0.0.1 only
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,28 +38,31 @@ def require() -> None:
 
 
 @contextlib.contextmanager
-def connected(address: str | None, *, cpus: float) -> Iterator[None]:
+def connected(address: str | None, *, cpus: float, allow_open: bool = False) -> Iterator[None]:
     """Inside, this process is connected to Ray: to the one at `address`, to a job's own, else to a private one.
 
     A private Ray has `cpus` CPUs to give away at least, listens on 127.0.0.1 with a token made for it, and is shut
-    down at the end. One that the process was connected to before is used and left as it is. Raises ConfigError.
+    down at the end. One that the process was connected to before is used and left as it is. Raises ConfigError,
+    also, without `allow_open`, for one that other machines may use without a token.
     """
     require()
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    address = None if address == "local" else address  # Ray's own word for a private one
     files = "" if address else _directory()
     try:
         with _signals_kept():
             if address:
-                _join(address)
+                join(address, allow_open=allow_open)
             else:
                 _start_private(cpus, files)
         yield
     finally:
-        with _signals_kept():
-            sys.modules["ray"].shutdown()
+        if "ray" in sys.modules:
+            with _signals_kept():
+                sys.modules["ray"].shutdown()
         if files:
             shutil.rmtree(files, ignore_errors=True)
 
@@ -92,35 +93,11 @@ def _start_private(cpus: float, files: str) -> None:
             _temp_dir=f"{files}/ray",  # Ray lets everybody write into it; the one around it is ours alone
         )
     except Exception as error:
-        raise ConfigError(f"num_workers: Ray does not start on this machine: {_one_line(error)}") from error
+        raise ConfigError(f"num_workers: Ray does not start on this machine: {one_line(error)}") from error
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
-
-
-def _join(address: str) -> None:
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # seconds until a wrong token is an error, else 20
-    import ray
-
-    where, _, port = address.removeprefix("ray://").rpartition(":")
-    if address not in ("auto", "local"):
-        if not where or not port.isdecimal():
-            raise ConfigError(f"ray_address: must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
-        try:
-            socket.create_connection((where, int(port)), timeout=_REACH_SECONDS).close()
-        except OSError as error:
-            raise ConfigError(
-                f"ray_address: nothing answers at {where}:{port} ({error}); start Ray there with "
-                f"`ray start --head`, or leave the address out for a private Ray on this machine"
-            ) from error
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        raise ConfigError(
-            f"ray_address: cannot join Ray at {address}: {_one_line(error)}. Both sides must have the same token "
-            "(RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or none) and the same versions of Ray and Python"
-        ) from error
 
 
 def require_resources(workers: int, cpus_per_worker: float, *, deadline: float = 10.0) -> None:
@@ -160,9 +137,3 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines)[:_LONGEST_REASON].rstrip(".") or "no reason given"
-    return f"{type(error).__name__}: {text}"

@@ -116,6 +116,9 @@ class PooledCollector:
 
     def _take(self, delivery: Delivery, place: int | None = None) -> None:
         self._merger.place(delivery.group if place is None else place, delivery.fragment)
+        self._account(delivery)
+
+    def _account(self, delivery: Delivery) -> None:
         self._add("env", delivery.seconds["env"])
         self._add("act", delivery.seconds["collect"] - delivery.seconds["env"])
         if delivery.metrics:

@@ -14,6 +14,8 @@ from dynarl.distributed import cluster
 from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.failures import FailureLog
+from dynarl.distributed.feeding import FeedingCollector
+from dynarl.distributed.nodes import require_packages
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.slot import Supervision
@@ -67,6 +69,9 @@ def plan(config: RunConfig, agent_cls: Any, num_envs: int) -> Plan | None:
         return None
     if not getattr(agent_cls, "acting_networks", ()):
         raise ConfigError(f"num_workers: {agent_cls.algorithm} has no workers yet; leave it 0")
+    if agent_cls.learns_from_replay and (config.pipeline or config.asynchronous):
+        name = "pipeline" if config.pipeline else "asynchronous"
+        raise ConfigError(f"{name}: the workers of {agent_cls.algorithm} always collect while it learns; leave it off")
     if workers:
         cluster.require()
     return Plan(groups=groups, envs_per_group=each, num_workers=workers)
@@ -92,15 +97,18 @@ def attached(
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if how.num_workers:
-            stack.enter_context(cluster.connected(config.ray_address, cpus=how.num_workers * config.cpus_per_worker))
+            cpus = how.num_workers * config.cpus_per_worker
+            ray = cluster.connected(config.ray_address, cpus=cpus, allow_open=config.ray_allow_open)
+            stack.enter_context(ray)
             cluster.require_resources(how.num_workers, config.cpus_per_worker)
+            require_packages(Recipe.of(agent, how.envs_per_group), config.cpus_per_worker)
             transport = _ray_transport(how, config, stack)
         pool = WorkerPool(
             Recipe.of(agent, how.envs_per_group),
             transport,
             groups=how.groups,
             num_workers=max(1, how.num_workers),
-            supervision=_supervision(how, config),
+            supervision=_supervision(agent, how, config),
             validator=Validator(agent, how.envs_per_group),
             report=report,
         )
@@ -114,9 +122,9 @@ def attached(
             agent.collector = own
 
 
-def _supervision(how: Plan, config: RunConfig) -> Supervision:
+def _supervision(agent: Any, how: Plan, config: RunConfig) -> Supervision:
     usual = Supervision(fragment_deadline=config.worker_timeout)
-    if not (config.pipeline or config.asynchronous):
+    if not (config.pipeline or config.asynchronous or agent.learns_from_replay):
         return usual
     # what workers do while this process learns is sent before: all of it
     together = -(-how.groups // max(1, how.num_workers))
@@ -124,6 +132,8 @@ def _supervision(how: Plan, config: RunConfig) -> Supervision:
 
 
 def _collector(agent: Any, pool: WorkerPool, how: Plan, config: RunConfig, **keywords: Any) -> PooledCollector:
+    if agent.learns_from_replay:
+        return FeedingCollector(agent, pool, groups=how.groups, ahead=AHEAD, **keywords)
     if config.pipeline:
         return PipelinedCollector(agent, pool, groups=how.groups, **keywords)
     if config.asynchronous:

@@ -58,22 +58,9 @@ class PipelinedCollector(PooledCollector):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
         super().load_state_dict(state)
-        load_stream(self._stream, self.agent, state)
+        self._stream.resume(self.agent, state)
 
     def _ask(self, version: int) -> None:
         self.pool.at_step(self.step)
         self.pool.publish(version, self._layout.pack(self.agent.acting_state()))
         self._stream.ask(self.groups)
-
-
-def load_stream(stream: Stream, agent: Any, state: Mapping[str, Any]) -> None:
-    """Put back what waited in a stream; where the groups are others now, what waited is lost."""
-    accounts = stream.pool.accounts
-    if "stream" in state and len(state["groups"]) == stream.groups:
-        like = None if agent.stateful is None else agent.stateful.initial_state()
-        stream.load_state_dict(state["stream"], like=like)
-    elif accounts.buffered:
-        accounts.delivered -= accounts.buffered
-        accounts.lost += accounts.buffered
-        accounts.buffered = 0
-        accounts.check()

@@ -79,11 +79,14 @@ class WorkerPool:
         """Use these weights for what is asked for from now on. They are sent once, whatever the number of workers."""
         self._weights = (version, self.transport.put(weights))
 
-    def request(self, group: int) -> None:
-        """Ask for a fragment of a group, with the weights published last."""
+    def request(self, group: int, *, newest: bool = False) -> None:
+        """Ask for a fragment of a group, with the weights published last: now, or with `newest` when it is sent.
+
+        Calls are sent as soon as the worker has started and has room. A fragment that was lost takes the newest.
+        """
         if self._weights is None:
             raise RuntimeError("WorkerPool: publish() weights before asking for fragments")
-        self._slot_of[group].asked.append(group)
+        self._slot_of[group].asked.append((group, None if newest else self._weights))
 
     def submit(self) -> None:
         """Send what was asked for to workers that have room for it, without waiting; `poll` does so too."""
@@ -171,7 +174,7 @@ class WorkerPool:
                 else:
                     self._fail(slot, f"it did not start within {waited:.1f} s{self.transport.room()}", hopeless=True)
         while slot.state == READY and slot.asked and len(slot.flights) < self.supervision.calls_ahead:
-            self._ask(slot, slot.asked.popleft())
+            self._ask(slot, *slot.asked.popleft())
 
     @property
     def _allowed_to_start(self) -> float:
@@ -191,9 +194,9 @@ class WorkerPool:
         state = self._states.pop(group, None)
         return None if state is None else state["collector"]
 
-    def _ask(self, slot: Slot, group: int) -> None:
+    def _ask(self, slot: Slot, group: int, published: tuple[int, Any] | None) -> None:
         assert self._weights is not None
-        version, weights = self._weights
+        version, weights = published or self._weights
         seq = self._seq[group]
         self._seq[group] += 1
         ref = self.transport.submit(slot.handle, "collect", group, seq, version, weights)
@@ -230,7 +233,7 @@ class WorkerPool:
         wrong = self._mismatch(flight, delivery)
         if wrong is not None:
             self.accounts.invalid += 1
-            slot.asked.appendleft(flight.group)
+            slot.asked.appendleft((flight.group, None))
             self._fail(slot, wrong)
             return
         slot.failures = 0
@@ -275,7 +278,7 @@ class WorkerPool:
     def _lose_flights(self, slot: Slot, *, again: bool) -> None:
         """Count what is under way as lost, and with `again` want it anew."""
         if again:
-            slot.asked.extendleft(flight.group for flight in reversed(slot.flights))
+            slot.asked.extendleft((flight.group, None) for flight in reversed(slot.flights))
         self.accounts.lost += len(slot.flights)
         self.accounts.in_flight -= len(slot.flights)
         slot.flights.clear()

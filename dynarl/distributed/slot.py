@@ -51,8 +51,8 @@ class Slot:
     failures: int = 0
     until: float = 0.0
     """When it is started (waiting), or must have started or delivered."""
-    asked: deque[int] = field(default_factory=deque)
-    """Groups of which a fragment is wanted that was not asked for yet."""
+    asked: deque[tuple[int, tuple[int, Any] | None]] = field(default_factory=deque)
+    """Groups of which a fragment is wanted that was not asked for yet, with version and weights (None: the last)."""
     start_ref: Any = None
     flights: deque[Flight] = field(default_factory=deque)
     head_since: float = 0.0

@@ -78,6 +78,18 @@ class Stream:
             delivery = Delivery(**{**found, "fragment": fragment}, seq=-1, seconds={"collect": 0.0, "env": 0.0})
             self._waiting[delivery.group].append(delivery)
 
+    def resume(self, agent: Any, state: Mapping[str, Any]) -> None:
+        """Continue from a collector's state that has this stream's; what waited for other groups is lost."""
+        accounts = self.pool.accounts
+        if "stream" in state and len(state["groups"]) == self.groups:
+            like = None if agent.stateful is None else agent.stateful.initial_state()
+            self.load_state_dict(state["stream"], like=like)
+        elif accounts.buffered:
+            accounts.delivered -= accounts.buffered
+            accounts.lost += accounts.buffered
+            accounts.buffered = 0
+            accounts.check()
+
 
 def kept(delivery: Delivery) -> Delivery:
     """Return a delivery that stays valid: the memory of one made in this process is used again."""

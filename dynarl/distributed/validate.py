@@ -9,7 +9,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.distributed.worker import Delivery
-from dynarl.envs.spaces import action_layout, observation_layout
 
 __all__ = ["Validator"]
 
@@ -24,14 +23,9 @@ class Validator:
     """
 
     def __init__(self, agent: Any, envs_per_group: int) -> None:
-        layout, (action_shape, action_dtype) = (
-            observation_layout(agent.observation_space),
-            action_layout(agent.action_space),
-        )
         self._num_envs = envs_per_group
         self._expected: dict[str, tuple[tuple[int, ...], Any]] = {
-            "obs": (layout.shape, layout.dtype),
-            "action": (action_shape, action_dtype),
+            **agent.stored_layout(),
             **{name: ((), np.dtype(np.float32)) for name in _NUMBERS},
             **{name: ((), np.dtype(np.bool_)) for name in _FLAGS},
         }

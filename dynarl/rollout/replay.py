@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
-from dynarl.rollout.fragment import Batch
+from dynarl.rollout.fragment import Batch, Fragment
 
 __all__ = ["ReplayBuffer"]
 
@@ -152,6 +152,51 @@ class ReplayBuffer:
             self._final[flat[ended]] = self._finals.keep(next_obs[ended], masks)
         self._wrote(index)
 
+    def add_fragment(self, fragment: Fragment) -> None:
+        """Store steps [T, n] of the environments ``fragment.env_ids`` (each at most once), in their order.
+
+        They follow what was stored of these environments before, so that n-step returns reach across fragments; where
+        an episode begins anew although the one before has not ended, that one is cut. What `add` takes are fields of
+        the fragment, which also has `last_obs`, `final_index` and `final_obs`. Raises ValueError for more steps than
+        the replay holds of an environment.
+        """
+        envs, valid = fragment.env_ids, fragment["valid"]
+        counts = valid.sum(axis=0)
+        if counts.max() >= self.rows:
+            raise ValueError(
+                f"{type(self).__name__}: a fragment of {counts.max()} steps is more than the {self.rows - 1} "
+                "transitions kept of each environment; a larger capacity or a shorter fragment is needed"
+            )
+        if (begun := fragment["episode_start"][0] | ~valid[0]).any():
+            self.cut(envs[begun])
+        masked = self._is_masked(fragment.get("action_mask"), fragment.get("next_action_mask"))
+        self._lockstep = self._lockstep and len(envs) == self.num_envs and bool(valid.all())
+        t, n = np.nonzero(valid)
+        if len(t) == 0:
+            return
+        next_obs = fragment.build_next_obs()
+        row = (self._head[envs[n]] + (np.cumsum(valid, axis=0) - 1)[t, n]) % self.rows
+        index = row * self.num_envs + envs[n]
+        terminated, ended = fragment["terminated"][t, n], (fragment["terminated"] | fragment["truncated"])[t, n]
+        self._finals.release(self._final[index])
+        self._obs[index], self._action[index] = fragment["obs"][t, n], fragment["action"][t, n]
+        self._reward[index], self._terminated[index], self._ended[index] = fragment["reward"][t, n], terminated, ended
+        self._final[index] = -1
+        self._head[envs] = (self._head[envs] + counts) % self.rows
+        self._count[envs] = np.minimum(self._count[envs] + counts, self.rows - 1)
+        some = np.flatnonzero(counts)
+        last = len(valid) - 1 - valid[::-1].argmax(axis=0)[some]
+        following = self._head[envs[some]] * self.num_envs + envs[some]
+        self._obs[following] = next_obs[last, some]
+        masks = None
+        if self._mask is not None and masked:
+            next_mask = fragment["next_action_mask"]
+            self._mask[index], self._mask[following] = fragment["action_mask"][t, n], next_mask[last, some]
+            masks = next_mask[t, n][ended]
+        if ended.any():
+            self._final[index[ended]] = self._finals.keep(next_obs[t, n][ended], masks)
+        self._wrote(index)
+
     def cut(self, envs: NDArray[Any] | None = None) -> None:
         """End the open episodes of environments (indices or a mask; None: all) as truncated, where they are.
 
@@ -174,7 +219,7 @@ class ReplayBuffer:
         if self._mask is None:
             if action_mask is None:
                 return False
-            self._mask = self._begin_masks(action_mask.shape[1])
+            self._mask = self._begin_masks(action_mask.shape[-1])
         if action_mask is None or next_action_mask is None:
             raise ValueError(
                 f"{type(self).__name__}: add got masks before, so action_mask and next_action_mask must be given "

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from dynarl import nn
 from dynarl.agents.branching.layout import layout
 from dynarl.agents.policies.actor_critic import mlp
-from dynarl.autograd import Tensor, zeros
+from dynarl.autograd import Tensor, eye, zeros
 from dynarl.batching import categorical
 from dynarl.distributions import Branched, Categorical
 from dynarl.rollout import Feedback
@@ -33,7 +33,7 @@ class Options(nn.Module):
         observation_space: spaces.Box,
         action_space: spaces.Discrete,
         *,
-        options: int = 6,
+        options: int = 10,
         hidden_size: int = 16,
         least: float = 0.0,
         look: bool = True,
@@ -41,7 +41,7 @@ class Options(nn.Module):
         super().__init__()
         size, actions = layout(self, observation_space, action_space)
         self.least, self.look = least, look
-        self.next = nn.Parameter(zeros(options, options))
+        self.next = nn.Parameter(eye(options) * -50.0)  # what just failed is not tried again
         networks = [mlp((size, hidden_size, actions + 1), "tanh", gain=None, out_gain=None) for _ in range(options)]
         self.options = nn.ModuleList(networks)
 
