@@ -91,7 +91,7 @@ class Environments(Protocol):
 
 
 _LOOKED_AT = 64
-"""Observations are held against their bounds in as many first steps, and once in as many after."""
+"""Observations are held against their bounds in each of this many first steps, then once in this many."""
 
 
 class Ledger:
