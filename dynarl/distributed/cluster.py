@@ -51,7 +51,7 @@ def connected(address: str | None, *, cpus: float, allow_open: bool = False) -> 
         return
     address = address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address  # Ray's own word for a private one
-    files = None if address else _directory()
+    files = "" if address else _directory()
     try:
         with _signals_kept():
             if address:
@@ -60,9 +60,10 @@ def connected(address: str | None, *, cpus: float, allow_open: bool = False) -> 
                 _start_private(cpus, files)
         yield
     finally:
-        with _signals_kept():
-            sys.modules["ray"].shutdown()
-        if files is not None:
+        if "ray" in sys.modules:
+            with _signals_kept():
+                sys.modules["ray"].shutdown()
+        if files:
             shutil.rmtree(files, ignore_errors=True)
 
 
@@ -72,7 +73,7 @@ def _directory() -> str:
     return tempfile.mkdtemp(prefix="dynarl-ray-", dir=root if len(root) <= _LONGEST_ROOT else "/tmp")
 
 
-def _start_private(cpus: float, files: str | None) -> None:
+def _start_private(cpus: float, files: str) -> None:
     before = {name: os.environ.get(name) for name in _PRIVATE}
     # Imported before, Ray has read that no mode is set, and turns to tokens by itself in init.
     late = {"RAY_AUTH_MODE"} if "ray" in sys.modules else set()
@@ -89,7 +90,7 @@ def _start_private(cpus: float, files: str | None) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=files,
+            _temp_dir=f"{files}/ray",  # Ray lets everybody write into it; the one around it is ours alone
         )
     except Exception as error:
         raise ConfigError(f"num_workers: Ray does not start on this machine: {one_line(error)}") from error

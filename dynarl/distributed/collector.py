@@ -42,6 +42,7 @@ class PooledCollector:
         self._seconds: dict[str, float] = {}
         self._metrics: list[Mapping[str, Any]] = []
         self.failures = 0
+        pool.on_failure = self._failed
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Let every group make its steps and return them as one `Fragment`, whose memory the next call reuses."""
@@ -103,6 +104,9 @@ class PooledCollector:
         if "groups" not in state and self.groups == 1 and state.get("started"):
             states = {0: {"incarnation": 0, "collector": dict(state)}}
         if len(states) != self.groups:
+            self.pool.report(
+                f"the environments are {self.groups} groups now, which they were not: all of them begin a new episode"
+            )
             states = {}
         if "accounts" in state:
             self.pool.accounts.load_state_dict(state["accounts"])
@@ -117,11 +121,12 @@ class PooledCollector:
     def _account(self, delivery: Delivery) -> None:
         self._add("env", delivery.seconds["env"])
         self._add("act", delivery.seconds["collect"] - delivery.seconds["env"])
-        for failure in delivery.failures:
-            self.failures += 1
-            self._on_failure(failure)
         if delivery.metrics:
             self._metrics.append(delivery.metrics)
+
+    def _failed(self, failure: EnvironmentFailure) -> None:
+        self.failures += 1
+        self._on_failure(failure)
 
     def _add(self, phase: str, seconds: float) -> None:
         self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds

@@ -31,6 +31,9 @@ AHEAD = 2
 MAX_LAG = 4
 
 
+_ROOM_SECONDS = 30.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How the environments of a run are split, and how many processes step them (0: the learner's own)."""
@@ -156,9 +159,10 @@ def _packed(workers: int, cpus: float) -> Iterator[Any]:
 
     group = placement_group([{"CPU": cpus}] * workers, strategy="PACK")
     try:
-        if not group.wait(timeout_seconds=30):
+        if not group.wait(timeout_seconds=_ROOM_SECONDS):
             raise ConfigError(
-                f"placement: no room for {workers} workers of {cpus:g} CPUs within 30 s, others use the cluster; "
+                f"placement: no room for {workers} workers of {cpus:g} CPUs within {_ROOM_SECONDS:g} s, others use "
+                "the cluster; "
                 "wait for them, or lower num_workers"
             )
         yield PlacementGroupSchedulingStrategy(placement_group=group)

@@ -10,6 +10,7 @@ from dynarl.distributed.slot import BACKOFF, READY, STARTING, Flight, Slot, Supe
 from dynarl.distributed.transport import Transport, WorkerLost
 from dynarl.distributed.validate import Validator
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Recipe
+from dynarl.envs.guard import EnvironmentFailure
 
 __all__ = ["PoolDegraded", "WorkerPool"]
 
@@ -44,7 +45,10 @@ class WorkerPool:
         self.supervision = supervision or Supervision()
         self.accounts = Accounts()
         self.last_failure = ""
-        self._validator, self._report = validator, report
+        self.report = report
+        self.on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None
+        """Told of every environment that failed and was replaced."""
+        self._validator = validator
         self.slots = [Slot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
         self._slot_of = {group: slot for slot in self.slots for group in slot.groups}
         self._incarnation = dict.fromkeys(range(groups), 0)
@@ -209,6 +213,9 @@ class WorkerPool:
         except WorkerLost as error:
             self._fail(slot, str(error))
             return
+        if isinstance(found, Failure | Delivery):
+            for failure in found.failures:
+                self.on_failure(failure)
         if isinstance(found, Failure):
             self._fail(slot, f"{found.message}\n{found.traceback}")
         elif slot.state == STARTING:
@@ -266,7 +273,7 @@ class WorkerPool:
                 f"worker {slot.index} with group {groups} failed {slot.failures} "
                 f"time{'s' * (slot.failures > 1)} in a row without delivering a fragment; the last time: {why}"
             )
-        self._report(self.last_failure)
+        self.report(self.last_failure)
 
     def _lose_flights(self, slot: Slot, *, again: bool) -> None:
         """Count what is under way as lost, and with `again` want it anew."""

@@ -64,4 +64,6 @@ def _counts(space: Any) -> Any:
     """Return how many actions there are, for spaces that count them."""
     if isinstance(space, spaces.Discrete):
         return int(space.n)
+    if isinstance(space, spaces.MultiBinary):
+        return 2
     return space.nvec.reshape(-1) if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 else None

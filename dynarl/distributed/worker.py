@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -52,7 +53,7 @@ class Recipe:
             config=agent.acting_config(envs_per_group),
             given={key: value for key, value in agent.given.items() if value is not None},
             envs_per_group=envs_per_group,
-            env_spec=gymnasium.spec(source) if isinstance(source, str) else None,
+            env_spec=_registration(source),
             policy=policy,
         )
 
@@ -64,6 +65,13 @@ class Recipe:
             from dynarl.agents.policies import POLICIES
 
             POLICIES.setdefault(*self.policy)
+
+
+def _registration(source: Any) -> Any:
+    """Return Gymnasium's registration of an id, or of the id that a function made with `partial` makes."""
+    if isinstance(source, functools.partial) and source.func is gymnasium.make and source.args:
+        source = source.args[0]
+    return gymnasium.registry.get(source) if isinstance(source, str) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,8 @@ class Failure:
 
     message: str
     traceback: str
+    failures: list[EnvironmentFailure] = field(default_factory=list)
+    """Of environments, since the last fragment."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -155,8 +165,13 @@ class Worker:
             fragment=fragment,
             seconds=seconds,
             metrics=self.agent.acting_metrics(),
-            failures=self.agent.envs.take_failures() if hasattr(self.agent.envs, "take_failures") else [],
+            failures=self.take_failures(),
         )
+
+    def take_failures(self) -> list[EnvironmentFailure]:
+        """Return the failures since the last call of environments that were replaced."""
+        envs = self.agent.envs
+        return list(envs.take_failures()) if hasattr(envs, "take_failures") else []
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it takes to go on exactly: the collector's state with that of the environments."""
@@ -216,4 +231,6 @@ class Host:
         try:
             return function()
         except Exception as error:  # of the user's environment or policy: any
-            return Failure.of(error)
+            failure = Failure.of(error)
+            failure.failures = [one for worker in self._workers.values() for one in worker.take_failures()]
+            return failure

@@ -121,6 +121,8 @@ class Simulator:
             return worker.busy_until, {"pid": len(self.workers), "host": "here"}
         if method == "states":
             if draw() < faults.state:
+                if draw() < 0.5:
+                    return begin, Failure(message="RuntimeError: it has no state", traceback="Traceback ...")
                 worker.dead_at = begin
                 return begin, WorkerLost("it died when asked for its state")
             states = {one.group: {"incarnation": one.incarnation, "collector": {}} for one in worker.assignments}

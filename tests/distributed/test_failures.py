@@ -3,9 +3,11 @@
 import contextlib
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -17,6 +19,7 @@ from dynarl.cli import main
 from dynarl.config import RunConfig
 from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, launch
 from dynarl.distributed.replay import main as replay
+from dynarl.distributed.validate import Validator
 from dynarl.envs import make
 from dynarl.rollout import Collector
 from tests.distributed.comparing import differences
@@ -181,9 +184,45 @@ def test_resumes_exactly_after_failures():
     assert whole["collector"]["failures"] > half["collector"]["failures"] > 0
 
 
+class Delivered:
+    """A sound fragment of two environments, to be spoiled."""
+
+    def __init__(self, env):
+        self.agent = PPO(env, num_envs=2, num_steps=4, batch_size=8)
+        self.agent.collector.collect()
+        self.fragment = self.agent.collector.collect()
+        self.check = Validator(self.agent, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("obs", lambda a: a.astype(np.float64), r"obs of its fragment must be float32 \[4, 2, 4\], got float64"),
+        ("reward", lambda a: a[:2], r"reward of its fragment must be float32 \[4, 2\], got float32 \[2, 2\]"),
+        ("obs", lambda a: np.where(a == a[1, 1, 2], np.nan, a), r"obs\[2\] .* got nan in environment 1, step 5"),
+        (
+            "value",
+            lambda a: a * np.inf,
+            "value of its fragment must be finite, got (inf|-inf|nan) in environment 0, step 4",
+        ),
+        ("action", lambda a: a + 1, r"action of its fragment must lie in \[0, 2\), got 1 to 2|got 0 to 2"),
+        ("terminated", lambda a: a.astype(np.float32), "terminated of its fragment must be bool"),
+    ],
+)
+def test_fragments_that_nothing_may_learn_from(name, spoil, message):
+    delivered = Delivered("CartPole-v1")
+    delivery = SimpleNamespace(fragment=delivered.fragment)
+    assert delivered.check(delivery) is None
+    dict.__setitem__(delivered.fragment, name, spoil(delivered.fragment[name]))
+    assert re.search(message, delivered.check(delivery))
+
+
 def test_the_command_line_says_in_the_end_what_is_wrong(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(launch, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
     options = ["--env-id", "Failing-v0", "--env-kwargs", "{how: raise, at: 1, rate: 1}", "--envs-per-group", "1"]
     options += ["--num-envs", "2", "--num-steps", "16", "--batch-size", "32", "--run-dir", str(tmp_path / "run")]
     assert main(PPO, options) == 1
-    assert "error: worker 0 with group 0, 1 failed 2 times in a row" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: worker 0 with group 0, 1 failed 2 times in a row" in said
+    assert "replay it under pdb: python -m dynarl.distributed.replay" in said
+    assert len(list((tmp_path / "run" / "failures").iterdir())) > 4

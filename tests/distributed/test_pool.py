@@ -103,6 +103,8 @@ def asynchronous(simulator, pool, groups, updates):
                 version += 1
                 pool.publish(version, None)
                 pool.trained()
+        if version % 5 == 4:
+            assert set(pool.states()) == set(range(groups))
     return keys
 
 

@@ -1,12 +1,17 @@
 """Synchronous PPO over workers: equal bytes whoever runs the groups, in whatever order they deliver."""
 
+from types import SimpleNamespace
+
+import gymnasium
 import numpy as np
 import pytest
 
 from dynarl.agents import PPO
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import LocalTransport, Plan, attached, plan
+from dynarl.distributed import FlatLayout, LocalTransport, Plan, attached, plan
 from dynarl.distributed import launch as launching
+from dynarl.envs import make
+from dynarl.envs.part import Part
 from dynarl.train import run
 from tests.distributed.comparing import differences
 
@@ -149,19 +154,39 @@ def test_resources_that_the_cluster_never_has(ray_cluster):
         launching.cluster.require_resources(3, 64.0, deadline=0.0)
 
 
+def test_a_cluster_that_others_use(ray_cluster, monkeypatch):
+    monkeypatch.setattr(launching, "_ROOM_SECONDS", 0.5)
+    with (
+        pytest.raises(ConfigError, match=r"placement: no room for 2 workers of 3 CPUs within 0\.5 s, others use"),
+        launching._packed(2, 3.0),
+    ):
+        pass
+    monkeypatch.undo()
+    with launching._packed(2, 1.0) as strategy:
+        assert strategy.placement_group is not None
+
+
+def test_agents_that_name_no_networks_to_act_with():
+    agent = SimpleNamespace(algorithm="table", acting_networks=())
+    with pytest.raises(ConfigError, match="num_workers: table has no workers yet; leave it 0"):
+        plan(RunConfig(num_workers=2), agent, 4)
+
+
+def test_environments_of_workers_do_nothing_here():
+    envs = make(Part(env="CartPole-v1", env_ids=(4, 5), here=False))
+    assert envs.num_envs == 2 and envs.env_ids.tolist() == [4, 5] and envs.reset().shape == (2, 4)
+    with pytest.raises(RuntimeError, match=r"the workers of this run step them, step\(\) is not for this process"):
+        envs.step([0, 0])
+    with pytest.raises(ValueError, match="num_envs: the part has 2 environments, got num_envs=3"):
+        make(Part(env="CartPole-v1", env_ids=(4, 5)), 3)
+
+
 def test_ready_environments_cannot_be_sent():
-    import gymnasium
-
-    from dynarl.envs import make
-    from dynarl.envs.part import Part
-
     with pytest.raises(ValueError, match="workers make their environments themselves, got a ready"):
         make(Part(env=gymnasium.make("CartPole-v1"), env_ids=(0,)))
 
 
 def test_weights_travel_as_one_buffer():
-    from dynarl.distributed import FlatLayout
-
     arrays = {"a": np.arange(3, dtype=np.float32), "b": np.ones((2, 2)), "c": np.int64(7) * np.ones((), np.int64)}
     layout = FlatLayout(arrays)
     buffer = layout.pack(arrays)
