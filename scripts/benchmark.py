@@ -3,6 +3,7 @@
     python scripts/benchmark.py                       everything, a few minutes
     python scripts/benchmark.py --only mlp,adam       some sections
     python scripts/benchmark.py --quick --json FILE   a rough look, also written as JSON
+    python scripts/benchmark.py --ray [--workers 1,4,8] [--plot FILE.png]   workers on Ray, and the model beyond
 
 Every contestant runs on one thread, in turns with the others; the table shows the best of several rounds.
 """
@@ -41,7 +42,12 @@ def main(arguments: list[str] | None = None) -> Report:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--without-peers", action="store_true", help="leave out PyTorch and Stable-Baselines3")
     parser.add_argument("--sbx-python", help="the Python of an environment with sbx-rl, for the section sac")
+    parser.add_argument("--ray", action="store_true", help="measure workers on Ray, and nothing else")
+    parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers to measure with --ray")
+    parser.add_argument("--plot", type=Path, help="draw what --ray measured and what its model says, as a PNG")
     options = parser.parse_args(arguments)
+    if options.ray:
+        return ray_section(options)
     wanted = [name.strip() for name in options.only.split(",")]
     unknown = [name for name in wanted if name not in SECTIONS]
     if unknown:
@@ -51,6 +57,21 @@ def main(arguments: list[str] | None = None) -> Report:
     print(description(libs))
     for section in wanted:
         run_section(section, report, libs, options.sbx_python)
+    return finish(report, options)
+
+
+def ray_section(options: argparse.Namespace) -> Report:
+    """Measure workers on Ray."""
+    from benchmarks import workers
+
+    report = Report(QUICK if options.quick else Effort())
+    print(f"{description({})}; load {os.getloadavg()[0]:.1f}")
+    workers.section(report, [int(number) for number in options.workers.split(",")], options.plot)
+    return finish(report, options)
+
+
+def finish(report: Report, options: argparse.Namespace) -> Report:
+    """Say which goals were missed and write the rows where asked."""
     missed = report.missed()
     print("all goals met" if not missed else f"goals missed: {', '.join(missed)}")
     if options.json:
