@@ -105,7 +105,8 @@ class PooledCollector:
             states = {0: {"incarnation": 0, "collector": dict(state)}}
         if len(states) != self.groups:
             self.pool.report(
-                f"the checkpoint has {len(states)} groups of environments, this run {self.groups}: all begin a new episode"
+                f"the checkpoint has {len(states)} groups of environments, this run {self.groups}: "
+                "all environments begin a new episode"
             )
             states = {}
         if "accounts" in state:

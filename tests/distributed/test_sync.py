@@ -25,7 +25,7 @@ class Shuffled(LocalTransport):
         return [max(refs)] if refs else super().wait(refs, timeout)
 
 
-def learned(num_workers, steps=192, *, transport=LocalTransport, each=1, load=None, **overrides):
+def learned(num_workers, steps=192, *, transport=LocalTransport, each=1, load=None, said=None, **overrides):
     """Train over the groups, all in this process, and return the agent's state."""
     config = RunConfig(num_workers=0, envs_per_group=each)
     how = Plan(groups=SMALL["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
@@ -35,7 +35,7 @@ def learned(num_workers, steps=192, *, transport=LocalTransport, each=1, load=No
         patch.setattr(launching.cluster, "require_resources", lambda *a: None)
         patch.setattr(launching, "require_packages", lambda *a: None)
         patch.setattr(launching, "_ray_transport", lambda *a: transport())
-        with attached(agent, how, config):
+        with attached(agent, how, config, [].append if said is None else said.append):
             if load is not None:
                 agent.load_state_dict(load)
             agent.learn(steps)
@@ -78,8 +78,10 @@ def test_the_split_decides():
 
 def test_a_checkpoint_of_another_split_goes_on_with_new_episodes():
     half = learned(1, 128)
-    state = learned(1, 128, load=half, each=2)
+    said = []
+    state = learned(1, 128, load=half, each=2, said=said)
     assert state["env_steps"] == 256
+    assert said == ["the checkpoint has 4 groups of environments, this run 2: all environments begin a new episode"]
     agent = PPO("CartPole-v1", seed=3, **SMALL)
     agent.load_state_dict(half)
     agent.learn(64)
