@@ -89,7 +89,7 @@ def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.
         agent, how, config = _agent(schedule, number)
         with attached(agent, how, config):
             agent.learn(3 * steps * number)
-            learned = _time_updates(agent)
+            learned, acted = _time_updates(agent), _time_collecting(agent.collector)
             seconds = []
             for _ in range(iterations):
                 before, begin = agent.env_steps, time.perf_counter()
@@ -101,7 +101,8 @@ def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.
         measured[number] = 1.0 / (mean * steps)
         learn = median(learned) / number
         goals = (Goal(1.0 / share, "floor"),) if (share := GOALS.get((schedule, number))) else ()
-        note = f"{ideal / mean:.0%} of ideal; learning {1e3 * learn:.1f} ms a fragment"
+        own = sum(acted) / len(acted) / steps / number
+        note = f"{ideal / mean:.0%} of ideal, {own / mean:.0%} of the workers' own pace; {1e3 * learn:.1f} ms learning"
         timing = {"dynarl": mean, "floor": ideal}
         report.put(Row("ray", f"{schedule} PPO, {number} workers", timing, timing, goals, note, per_second=True))
     costs = scaling.Costs(fragment=1.0, handle=1.0, learn=learn)
@@ -121,6 +122,19 @@ def _time_updates(agent: Any) -> list[float]:
         return found
 
     agent.update = timed
+    return seconds
+
+
+def _time_collecting(collector: Any) -> list[float]:
+    """Note how long workers take for each fragment, by their own clocks: a machine without free cores slows them."""
+    seconds: list[float] = []
+    account = collector._account
+
+    def timed(delivery: Any) -> None:
+        seconds.append(delivery.seconds["collect"])
+        account(delivery)
+
+    collector._account = timed
     return seconds
 
 
