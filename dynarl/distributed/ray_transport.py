@@ -34,10 +34,11 @@ class RayTransport:
     def __init__(self, *, cpus_per_worker: float = 1.0, options: Any = None) -> None:
         """Start actors with `cpus_per_worker` CPUs each; `options` are further ones of Ray's."""
         self._actor = ray.remote(_RayHost).options(
-            num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, **(options or {})
+            num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, enable_task_events=False, **(options or {})
         )
         self._cpus = cpus_per_worker
         self._handles: list[Any] = []
+        self._turn = 0
 
     def now(self) -> float:
         """Return the time in seconds."""
@@ -58,14 +59,14 @@ class RayTransport:
         return getattr(handle, method).remote(*args)
 
     def wait(self, refs: Sequence[Any], timeout: float) -> list[Any]:
-        """Return those references that are ready, with their data on this node."""
+        """Return a reference that is ready, with its data on this node; where several are, each has its turn."""
         if not refs:
             time.sleep(timeout)
             return []
         limit = None if timeout == float("inf") else timeout
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=limit)
-        if ready and len(refs) > 1:
-            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        self._turn += 1
+        first = self._turn % len(refs)
+        ready, _ = ray.wait([*refs[first:], *refs[:first]], num_returns=1, timeout=limit)
         return list(ready)
 
     def get(self, ref: Any) -> Any:

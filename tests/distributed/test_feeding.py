@@ -6,7 +6,7 @@ import pytest
 import dynarl
 from dynarl.agents import DQN, SAC
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import LocalTransport, Plan, attached, plan
+from dynarl.distributed import LocalTransport, Plan, WorkerLost, attached, plan
 from dynarl.distributed import launch as launching
 from dynarl.train import run
 from tests.distributed.comparing import differences
@@ -116,6 +116,33 @@ def test_programs_with_a_state_learn_from_workers():
                 agent.learn(128)
                 agents.append(agent.state_dict())
     assert agents[0]["grad_steps"] > 0 and not differences(*agents)
+
+
+class Flaky(LocalTransport):
+    """Loses the worker of every 17th call."""
+
+    calls = 0
+
+    def get(self, ref):
+        self.calls += 1
+        if self.calls % 17 == 0:
+            del self._calls[ref]
+            raise WorkerLost("gone")
+        return super().get(ref)
+
+
+def test_workers_that_are_lost_leave_whole_episodes_behind():
+    ledger = {}
+    state = learned("dqn", 2, 512, transport=Flaky, see=lambda agent, _: ledger.update(agent.collector.counters()))
+    assert state["env_steps"] == 512 and ledger["ledger/restarts"] > 1 and ledger["ledger/lost"] > 0
+    replay = state["replay"]
+    # where a new incarnation began the episode before is cut: inside of one the cart moves by its speed
+    obs, ended = replay["obs"].reshape(-1, 4, 4), replay["ended"].reshape(-1, 4)
+    for env in range(4):
+        used = int(replay["head"][env])
+        position, speed = obs[: used + 1, env, 0], obs[: used + 1, env, 1]
+        jumps = np.abs(position[1:] - position[:-1] - 0.02 * speed[:-1]) > 1e-5
+        assert jumps.any() and not (jumps & ~ended[:used, env]).any()
 
 
 def test_a_run_goes_on_without_workers_and_back():

@@ -27,6 +27,22 @@ def test_quick_run_writes_rows(tmp_path: Path) -> None:
     assert "Adam + clip, 4,610 parameters" in done.stdout
 
 
+@pytest.mark.slow
+def test_workers_are_measured_and_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, str(SCRIPTS / "benchmark.py"), "--ray", "--quick", "--workers", "1,2"]
+    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["name"] for row in rows[:3]] == [
+        "sync PPO, 1 workers",
+        "sync PPO, 2 workers",
+        "pipelined PPO, 1 workers",
+    ]
+    assert "simulated steps/s by workers" in done.stdout and (tmp_path / "out.png").exists()
+
+
 def test_unknown_section() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "benchmark.py"), "--only", "adm"], capture_output=True, text=True
