@@ -61,7 +61,7 @@ def kill(mark):
 
 
 class Cluster:
-    """A head and the nodes that `add` starts, each a `ray start --block` of its own. Use as a context manager."""
+    """A head and the nodes that `add` starts, each of processes of its own. Use as a context manager."""
 
     def __init__(self, *, cpus=4, dashboard=False, token=None, env=None):
         self.temp = tempfile.mkdtemp(prefix="rt", dir="/tmp")  # the names of Ray's sockets must stay short
@@ -80,7 +80,6 @@ class Cluster:
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
-            "RAY_COLOR_PREFIX": "0",
             "PYTHONPATH": str(ROOT),
             **(env or {}),
         }
@@ -93,9 +92,11 @@ class Cluster:
         ]
         self._start(
             "head",
-            ["--head", f"--port={port}", f"--ray-client-server-port={self.client_port}", f"--temp-dir={self.temp}"]
+            [*RAY, "start", "--block", "--head", "--disable-usage-stats", f"--num-cpus={cpus}", f"--port={port}"]
+            # The worker ports are the system's choice: other clusters may run on this machine.
+            + ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
+            + [f"--ray-client-server-port={self.client_port}", f"--temp-dir={self.temp}"]
             + (with_dashboard if dashboard else ["--include-dashboard=False"]),
-            cpus,
         )
         try:
             until(lambda: self._listens(port), "head")
@@ -106,11 +107,12 @@ class Cluster:
             self.close()
             raise
 
-    def add(self, *, cpus=1, env=None):
-        """Start another node and return its name."""
+    def add(self, *, cpus=1, env=None, wait=True):
+        """Start another node and return its name, once it belongs to the cluster."""
         name = f"node{len(self.nodes)}"
-        (agent,) = free_ports(1)
-        self._start(name, [f"--address={self.address}", f"--dashboard-agent-listen-port={agent}"], cpus, env)
+        self._start(name, [sys.executable, "-m", "tests.distributed.joined_node", self.address, str(cpus)], env)
+        if wait:
+            until(lambda: self._has_joined(name), name)
         return name
 
     def lose(self, name):
@@ -156,16 +158,20 @@ class Cluster:
         shutil.rmtree(self.temp, ignore_errors=True)
         return left
 
-    def _start(self, name, flags, cpus, env=None):
-        # The first worker port is the system's choice: other clusters may run on this machine.
-        ports = ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
+    def _start(self, name, command, env=None):
         with Path(self.temp, f"{name}.out").open("w") as log:
             self.nodes[name] = subprocess.Popen(
-                [*RAY, "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus}", *ports, *flags],
+                command,
                 env={**self.environ, MARK: f"{self.name}-{name}", **(env or {})},
+                cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def _has_joined(self, name):
+        said = Path(self.temp, f"{name}.out").read_text()
+        assert self.nodes[name].poll() is None, said
+        return "joined" in said
 
     def _listens(self, port):
         head = self.nodes["head"]
