@@ -1,6 +1,8 @@
 """Runs as jobs of a cluster, by the commands that a user types, from the repository's root."""
 
 import json
+import re
+import shlex
 import zipfile
 
 import pytest
@@ -21,10 +23,14 @@ def cluster():
     assert not left, f"processes {left} outlived the head"
 
 
-def test_a_job_trains_with_workers(cluster, tmp_path):
-    """The command of the README: `python` is the cluster's, the code is the uploaded one."""
+def test_the_readme_s_job_trains_with_workers(cluster, tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf8").replace("\\\n", " ")
+    (line,) = re.findall(r"^(ray job submit .*)$", text, re.MULTILINE)
+    words = shlex.split(line, comments=True)
+    assert words[:5] == ["ray", "job", "submit", "--address", "http://127.0.0.1:8265"]
     run_dir = tmp_path / "run"
-    found = cluster.job("submit", "--working-dir", ".", "--", *TRAIN, "--num-workers", 2, "--run-dir", run_dir)
+    words[words.index("--run-dir") + 1] = str(run_dir)
+    found = cluster.job("submit", *words[5:])  # at the address of this cluster
     assert found.returncode == 0, found.stdout + found.stderr
     assert json.loads((run_dir / "summary.json").read_text())["eval_mean"] >= 475
     assert "succeeded" in found.stdout + found.stderr
