@@ -81,6 +81,8 @@ class Cluster:
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
             "PYTHONPATH": str(ROOT),
+            # jobs say `python`: on this cluster that is the one that runs the tests
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             **(env or {}),
         }
         self.environ.pop("PYTHONDONTWRITEBYTECODE", None)
