@@ -166,7 +166,7 @@ def _check_schedule(config: RunConfig) -> None:
     if len(wanted) == 2:
         raise ValueError("pipeline: a run is either pipelined or asynchronous, got both")
     if wanted and not config.num_workers and config.envs_per_group is None:
-        raise ValueError(f"{wanted[0]}: is about workers, got num_workers 0")
+        raise ValueError(f"{wanted[0]}: is about workers, got num_workers 0; give it some")
     if config.max_lag is not None and (not config.asynchronous or config.max_lag < 1):
         raise ValueError(
             f"max_lag: must be at least 1 and needs asynchronous, got {config.max_lag} and asynchronous "
