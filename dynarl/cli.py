@@ -14,7 +14,7 @@ from typing import Any
 from dynarl import config as configuration
 from dynarl.checkpoint import CheckpointError
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed.pool import PoolDegraded
+from dynarl.process import RunFailed
 from dynarl.run_directory import CONFIG, RunDirectoryError
 from dynarl.seeds import run_seeds
 from dynarl.train import run, run_name
@@ -44,7 +44,7 @@ def main(
         summary = (run_seeds if several else run)(agent_cls, config.run, config.agent, command=continuation)
     except ConfigError as error:
         return _fail(error, 2)
-    except (RunDirectoryError, CheckpointError, FloatingPointError, PoolDegraded) as error:
+    except (RunDirectoryError, CheckpointError, FloatingPointError, RunFailed) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         print("stopped at once", file=sys.stderr)

@@ -7,9 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["deferred_signals", "limit_threads"]
+__all__ = ["RunFailed", "deferred_signals", "limit_threads"]
 
 _NOTICE = b"\nfinishing this iteration, then saving; once more to stop at once without saving\n"
+
+
+class RunFailed(RuntimeError):
+    """A run cannot go on; the message says why, in words for its user."""
 
 
 def limit_threads(number: int) -> None:

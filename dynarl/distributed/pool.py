@@ -11,11 +11,12 @@ from dynarl.distributed.transport import Transport, WorkerLost
 from dynarl.distributed.validate import Validator
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Recipe
 from dynarl.envs.guard import EnvironmentFailure
+from dynarl.process import RunFailed
 
 __all__ = ["PoolDegraded", "WorkerPool"]
 
 
-class PoolDegraded(RuntimeError):
+class PoolDegraded(RunFailed):
     """Workers fail faster than they can be replaced; the message has the last failure."""
 
 

@@ -13,7 +13,7 @@ from dynarl.envs.spaces import action_layout
 from dynarl.rollout.fragment import Fragment
 from dynarl.rollout.noise import NoiseStream
 
-__all__ = ["ActingPolicy", "Collector"]
+__all__ = ["ActingPolicy", "Collector", "Reporting"]
 
 
 class ActingPolicy(Protocol):
@@ -42,7 +42,27 @@ class ActingPolicy(Protocol):
         ...
 
 
-class Collector:
+class Reporting:
+    """What collectors tell the log of a run: nothing, unless they have something to tell."""
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what collecting itself has to report since the last call."""
+        return {}
+
+    def counters(self) -> dict[str, float]:
+        """Return counts for the log, as they stand."""
+        return {}
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent in each phase of collecting, as far as they are known apart."""
+        return {}
+
+    def note(self) -> str:
+        """Return what to show beside the progress of a run."""
+        return ""
+
+
+class Collector(Reporting):
     """Fill fragments of ``num_steps`` steps, going on where the last one stopped.
 
     The randomness of actions is keyed by (seed, "action", environment id, environment step): the same
@@ -117,22 +137,6 @@ class Collector:
         self._close(fragment, finals, infos, policy_version)
         self.step += self.num_steps
         return fragment
-
-    def metrics(self) -> dict[str, Any]:
-        """Return what collecting itself has to report since the last call."""
-        return {}
-
-    def counters(self) -> dict[str, float]:
-        """Return counts for the log, as they stand."""
-        return {}
-
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds spent in each phase of collecting, as far as they are known apart."""
-        return {}
-
-    def note(self) -> str:
-        """Return what to show beside the progress of a run."""
-        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """The step the noise is keyed by and the environments' state."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.rollout.collect import Reporting
 from dynarl.rollout.fragment import Fragment
 
 __all__ = ["TransitionCollector", "Transitions"]
@@ -67,7 +68,7 @@ class Transitions:
         return fragment
 
 
-class TransitionCollector:
+class TransitionCollector(Reporting):
     """Lets an agent that learns from a replay act for another one: `Collector`'s verbs over the agent's own steps.
 
     `act` makes one step in every environment, puts it into ``agent.replay`` and returns the info of episodes that
@@ -109,14 +110,6 @@ class TransitionCollector:
         fragment.episode_return = np.concatenate([np.empty(0), *(info["episode_return"] for info in infos)])
         fragment.episode_length = np.concatenate([np.empty(0, np.int64), *(info["episode_length"] for info in infos)])
         return fragment
-
-    def metrics(self) -> dict[str, Any]:
-        """Return nothing: what acting reports, the agent does."""
-        return {}
-
-    def counters(self) -> dict[str, float]:
-        """Return nothing."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The step, the environments' state, and the policy's where it has one."""
