@@ -1,8 +1,8 @@
 """PPO on CartPole with workers, dynarl's and RLlib's in turns, each in a process of its own.
 
-python scripts/benchmarks/rllib.py dynarl|rllib SEED STARTED prints one line of JSON: seconds from STARTED, a time.time(), to the
-end of the first iteration (startup) and to an evaluated return of 475 (solved), evaluations left out, and steps per
-second between the first iteration and the last.
+python scripts/benchmarks/rllib.py dynarl|rllib SEED STARTED prints a line of JSON: seconds from STARTED, a time.time(),
+to the end of the first iteration (startup) and to an evaluated return of 475 (solved), evaluations left out, and steps
+per second between the first iteration and the last.
 """
 
 from __future__ import annotations
@@ -182,12 +182,13 @@ def contest(python: str | None, rounds: int) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def section(figures: Any, python: str | None = None, rounds: int = 3) -> None:
+def section(report: Any, python: str | None = None, rounds: int = 3) -> None:
     """Start-up, steps per second and time to 475; `python` is that of an environment with RLlib."""
-    from benchmarks.figures import Figure
+    from benchmarks.timing import Figure
 
     if not has_rllib(python):
-        figures.put(Figure("rllib", "PPO CartPole beside RLlib", "not installed: pip install torch 'ray[rllib]', then --rllib-python"))
+        text = "RLlib is not installed: pip install torch 'ray[rllib]', there or in an environment that --rllib-python names"
+        report.say(Figure(section="rllib", name="PPO CartPole, beside RLlib", text=text))
         return
     found = contest(python, rounds)
     for key, title, unit in (
@@ -195,15 +196,16 @@ def section(figures: Any, python: str | None = None, rounds: int = 3) -> None:
         ("steps_per_second", "env steps per second", "/s"),
         ("solved", "process start to 475", "s"),
     ):
+        title = f"PPO CartPole, {WORKERS} workers: {title}"
         values = {name: [one[key] for one in runs] for name, runs in found.items()}
         if any(value is None for each in values.values() for value in each):
             text = ", ".join(f"{name} {each}" for name, each in values.items())
-            figures.put(Figure("rllib", title, f"not all reached it: {text}", values=values))
+            report.say(Figure(section="rllib", name=title, text=f"not all reached it: {text}", values=values))
             continue
         mine, other = median(values["dynarl"]), median(values["rllib"])
         ratio = mine / other if unit == "/s" else other / mine
         text = f"dynarl {mine:,.1f} {unit}, RLlib {other:,.1f} {unit}: {ratio:.1f} times as fast"
-        figures.put(Figure("rllib", f"PPO CartPole, {WORKERS} workers: {title}", text, values=values))
+        report.say(Figure(section="rllib", name=title, text=text, values=values))
 
 
 if __name__ == "__main__":
