@@ -33,6 +33,7 @@ SECTIONS = (
     *("mlp", "adam", "update", "act", "dynamic", "dynamic-ppo", "recurrent", "replay", "dqn", "images", "sac"),
     *("run", "import", "solved"),
 )
+RAY_SECTIONS = ("workers", "faults", "rllib")
 
 
 def main(arguments: list[str] | None = None) -> Report:
@@ -42,7 +43,11 @@ def main(arguments: list[str] | None = None) -> Report:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--without-peers", action="store_true", help="leave out PyTorch and Stable-Baselines3")
     parser.add_argument("--sbx-python", help="the Python of an environment with sbx-rl, for the section sac")
-    parser.add_argument("--ray", action="store_true", help="measure workers on Ray, and nothing else")
+    parser.add_argument(
+        "--ray", nargs="?", const=",".join(RAY_SECTIONS), metavar="SECTIONS",
+        help=f"measure workers on Ray, and nothing else: some of {', '.join(RAY_SECTIONS)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--rllib-python", help="the Python of an environment with ray[rllib] and torch, for --ray")
     parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers to measure with --ray")
     parser.add_argument("--plot", type=Path, help="draw what --ray measured and what its model says, as a PNG")
     options = parser.parse_args(arguments)
@@ -62,11 +67,19 @@ def main(arguments: list[str] | None = None) -> Report:
 
 def ray_section(options: argparse.Namespace) -> Report:
     """Measure workers on Ray."""
-    from benchmarks import workers
+    from benchmarks import faults, rllib, workers
 
-    report = Report(QUICK if options.quick else Effort())
+    wanted = options.ray.split(",")
+    if unknown := [name for name in wanted if name not in RAY_SECTIONS]:
+        raise SystemExit(f"--ray: unknown sections {', '.join(unknown)}; there are {', '.join(RAY_SECTIONS)}")
+    report, seeds = Report(QUICK if options.quick else Effort()), 1 if options.quick else 3
     print(f"{description({})}; load {os.getloadavg()[0]:.1f}")
-    workers.section(report, [int(number) for number in options.workers.split(",")], options.plot)
+    if "workers" in wanted:
+        workers.section(report, [int(number) for number in options.workers.split(",")], options.plot)
+    if "faults" in wanted:
+        faults.section(report, seeds)
+    if "rllib" in wanted:
+        rllib.section(report, options.rllib_python, seeds)
     return finish(report, options)
 
 
@@ -75,7 +88,7 @@ def finish(report: Report, options: argparse.Namespace) -> Report:
     missed = report.missed()
     print("all goals met" if not missed else f"goals missed: {', '.join(missed)}")
     if options.json:
-        rows = [row.as_json() for row in report.rows]
+        rows = [row.as_json() for row in (*report.rows, *report.figures)]
         options.json.write_text(json.dumps({"machine": platform.processor(), "rows": rows}, indent=1))
     return report
 

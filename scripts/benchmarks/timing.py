@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
@@ -47,6 +48,22 @@ class Row:
         ]
         seconds = {"best_s": self.best, "median_s": self.typical}
         return {"section": self.section, "name": self.name, **seconds, "goals": goals, "note": self.note}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Something measured that is not a time beside others. `met` is None where nothing was hoped for or measured."""
+
+    section: str
+    name: str
+    text: str
+    goal: str = ""
+    met: bool | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what --json writes for it."""
+        return vars(self)
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,7 @@ class Report:
 
     effort: Effort
     rows: list[Row] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
     def add(
         self, section: str, name: str, contestants: Contestants, goals: Iterable[Goal] = (), note: str = ""
@@ -111,9 +129,17 @@ class Report:
         cells = [_show(row.best.get(name), row.per_second) for name in ORDER]
         print(_line([row.name, *cells, "  ".join(_verdict(row, goal) for goal in row.goals), row.note]), flush=True)
 
+    def say(self, figure: Figure) -> None:
+        """Take a figure and print it, with the load of the machine."""
+        self.figures.append(figure)
+        verdict = "" if figure.met is None else " pass" if figure.met else " MISS"
+        goal = f" ({figure.goal}){verdict}" if figure.goal else ""
+        print(f"{figure.name:60} {figure.text}{goal}, load {os.getloadavg()[0]:.1f}", flush=True)
+
     def missed(self) -> list[str]:
         """Return the names of rows with a goal that was measured and missed."""
-        return [row.name for row in self.rows if any((row.ratio(g.of) or 0.0) > g.limit for g in row.goals)]
+        rows = [row.name for row in self.rows if any((row.ratio(g.of) or 0.0) > g.limit for g in row.goals)]
+        return rows + [figure.name for figure in self.figures if figure.met is False]
 
 
 def _line(cells: list[str]) -> str:
