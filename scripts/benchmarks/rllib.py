@@ -187,7 +187,7 @@ def section(report: Any, python: str | None = None, rounds: int = 3) -> None:
     from benchmarks.timing import Figure
 
     if not has_rllib(python):
-        text = "RLlib is not installed: pip install torch 'ray[rllib]', there or in an environment that --rllib-python names"
+        text = "not installed: pip install torch 'ray[rllib]', here or for the Python that --rllib-python names"
         report.say(Figure(section="rllib", name="PPO CartPole, beside RLlib", text=text))
         return
     found = contest(python, rounds)
