@@ -7,4 +7,11 @@ from dynarl.agents.branching.options import Options
 from dynarl.agents.branching.sets import SetEncoder
 from dynarl.agents.branching.tree import TreeEvaluator
 
-__all__ = ["AdaptiveComputation", "EarlyExit", "Mixture", "Options", "SetEncoder", "TreeEvaluator"]
+__all__ = [
+    "AdaptiveComputation",
+    "EarlyExit",
+    "Mixture",
+    "Options",
+    "SetEncoder",
+    "TreeEvaluator",
+]
