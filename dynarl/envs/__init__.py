@@ -2,6 +2,7 @@
 
 from dynarl.envs.check import Finding, check
 from dynarl.envs.corridors import register_corridors
+from dynarl.envs.errands import register_errands
 from dynarl.envs.known import register_known
 from dynarl.envs.make import EnvLike, make
 from dynarl.envs.memory import register_memory
@@ -37,3 +38,4 @@ register_varying()
 register_questions()
 register_switching()
 register_corridors()
+register_errands()

@@ -4,6 +4,7 @@ from dynarl.agents.branching.adaptive_computation import AdaptiveComputation
 from dynarl.agents.branching.early_exit import EarlyExit
 from dynarl.agents.branching.mixture import Mixture
 from dynarl.agents.branching.options import Options
+from dynarl.agents.branching.planning import TreePlanner
 from dynarl.agents.branching.sets import SetEncoder
 from dynarl.agents.branching.tree import TreeEvaluator
 
@@ -14,4 +15,5 @@ __all__ = [
     "Options",
     "SetEncoder",
     "TreeEvaluator",
+    "TreePlanner",
 ]

@@ -16,6 +16,7 @@ POLICIES: dict[str, str | Callable[..., Any]] = {
     "options": "dynarl.agents.branching:Options",
     "set_encoder": "dynarl.agents.branching:SetEncoder",
     "tree_evaluator": "dynarl.agents.branching:TreeEvaluator",
+    "tree_planner": "dynarl.agents.branching:TreePlanner",
 }
 
 
