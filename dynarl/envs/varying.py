@@ -1,11 +1,12 @@
 """Environments whose observations vary in size, with known optima and with what a policy that looks away gets.
 
-========================  =======  =======================================================================
+========================  =======  ============================================================================
 ``dynarl/...``            optimum  without
-========================  =======  =======================================================================
+========================  =======  ============================================================================
 ``PickLargest-v0``        1        the elements' numbers: 0.46, any slot there is
 ``FollowLinks-v0``        1        the links: 0.61, the commonest colour of the other nodes
-========================  =======  =======================================================================
+``FollowTrail-v0``        1        the links: 0.50, the commonest colour; 1 to 4 hops: 0.46, 0.67, 0.82, 0.92
+========================  =======  ============================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gymnasium import spaces
 
 from dynarl.envs.registration import register_once
 
-__all__ = ["FollowLinks", "PickLargest", "register_varying"]
+__all__ = ["FollowLinks", "FollowTrail", "PickLargest", "register_varying"]
 
 
 class _Rounds(gymnasium.Env[Any, Any]):
@@ -134,7 +135,56 @@ class FollowLinks(_Rounds):
         return int(self._colour[node])
 
 
+class FollowTrail(_Rounds):
+    """Name the colour of the node at the end of the trail from the start; the observation is a Graph.
+
+    A node is (whether to start there, its colour); there are 3 to ``nodes``. One link with feature 1 leaves each: along
+    the trail to the next, at its end to itself. The trail has 1 to ``hops`` of them, all that fit equally likely, and
+    the nodes that are not on it form another. As many links again, with feature 0, lead anywhere and are to be
+    overlooked.
+    """
+
+    def __init__(self, nodes: int = 8, colours: int = 4, hops: int = 5, rounds: int = 10) -> None:
+        super().__init__(rounds)
+        if nodes < 3 or colours < 2 or not 1 <= hops < nodes:
+            raise ValueError(
+                "FollowTrail: there must be at least 3 nodes, 2 colours and 1 hop, and fewer hops than nodes, "
+                f"got nodes {nodes}, colours {colours}, hops {hops}"
+            )
+        self.nodes, self.colours, self.hops = nodes, colours, hops
+        self.observation_space = spaces.Graph(spaces.MultiDiscrete([2, colours]), spaces.Discrete(2))
+        self.action_space = spaces.Discrete(colours)
+        self._colour = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """The right answer and the round."""
+        return {"colour": self._colour, "round": self._round}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._colour, self._round = int(state["colour"]), int(state["round"])
+
+    def _ask(self) -> Any:
+        rng = self.np_random
+        count = int(rng.integers(3, self.nodes + 1))
+        hops = int(rng.integers(1, min(self.hops, count - 1) + 1))
+        order, every, link = rng.permutation(count), np.arange(count), np.empty(count, np.int64)
+        for trail in (order[: hops + 1], order[hops + 1 :]):
+            link[trail[:-1]], link[trail[-1:]] = trail[1:], trail[-1:]
+        colour = rng.integers(0, self.colours, count)
+        self._colour = int(colour[order[hops]])
+        nodes = np.stack((every == order[0], colour), 1).astype(np.int64)
+        other = rng.integers(0, count, count)
+        ends = np.concatenate((np.stack((every, link), 1), np.stack((every, other), 1)))
+        shuffled = rng.permutation(2 * count)
+        return spaces.GraphInstance(nodes, np.repeat([1, 0], count)[shuffled], ends[shuffled])
+
+    def _answer(self) -> int:
+        return self._colour
+
+
 def register_varying() -> None:
     """Register the environments of this module with gymnasium; a second call does nothing."""
     register_once("PickLargest", PickLargest)
     register_once("FollowLinks", FollowLinks)
+    register_once("FollowTrail", FollowTrail)

@@ -2,6 +2,7 @@
 
 from dynarl.agents.branching.adaptive_computation import AdaptiveComputation
 from dynarl.agents.branching.early_exit import EarlyExit
+from dynarl.agents.branching.graphs import GraphWalker
 from dynarl.agents.branching.mixture import Mixture
 from dynarl.agents.branching.options import Options
 from dynarl.agents.branching.planning import TreePlanner
@@ -11,6 +12,7 @@ from dynarl.agents.branching.tree import TreeEvaluator
 __all__ = [
     "AdaptiveComputation",
     "EarlyExit",
+    "GraphWalker",
     "Mixture",
     "Options",
     "SetEncoder",

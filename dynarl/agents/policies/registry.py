@@ -12,6 +12,7 @@ __all__ = ["POLICIES", "named_policy", "register_policy"]
 POLICIES: dict[str, str | Callable[..., Any]] = {
     "adaptive_computation": "dynarl.agents.branching:AdaptiveComputation",
     "early_exit": "dynarl.agents.branching:EarlyExit",
+    "graph_walker": "dynarl.agents.branching:GraphWalker",
     "mixture": "dynarl.agents.branching:Mixture",
     "options": "dynarl.agents.branching:Options",
     "set_encoder": "dynarl.agents.branching:SetEncoder",
