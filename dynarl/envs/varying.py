@@ -5,7 +5,7 @@
 ========================  =======  ============================================================================
 ``PickLargest-v0``        1        the elements' numbers: 0.46, any slot there is
 ``FollowLinks-v0``        1        the links: 0.61, the commonest colour of the other nodes
-``FollowTrail-v0``        1        the links: 0.50, the commonest colour; 1 to 4 hops: 0.46, 0.67, 0.82, 0.92
+``FollowTrail-v0``        1        the links: 0.43, the commonest colour; 1 to 4 hops: 0.39, 0.55, 0.70, 0.86
 ========================  =======  ============================================================================
 """
 
@@ -138,20 +138,19 @@ class FollowLinks(_Rounds):
 class FollowTrail(_Rounds):
     """Name the colour of the node at the end of the trail from the start; the observation is a Graph.
 
-    A node is (whether to start there, its colour); there are 3 to ``nodes``. One link with feature 1 leaves each: along
-    the trail to the next, at its end to itself. The trail has 1 to ``hops`` of them, all that fit equally likely, and
-    the nodes that are not on it form another. As many links again, with feature 0, lead anywhere and are to be
+    A node is (whether to start there, its colour). One link with feature 1 leaves each: along a trail to the next node,
+    at its end to itself. There are two trails, that of the start with 1 to ``hops`` links before its end, all equally
+    likely, and one that is as long or longer. As many links again, with feature 0, lead anywhere and are to be
     overlooked.
     """
 
-    def __init__(self, nodes: int = 8, colours: int = 4, hops: int = 5, rounds: int = 10) -> None:
+    def __init__(self, colours: int = 4, hops: int = 5, rounds: int = 10) -> None:
         super().__init__(rounds)
-        if nodes < 3 or colours < 2 or not 1 <= hops < nodes:
+        if colours < 2 or hops < 1:
             raise ValueError(
-                "FollowTrail: there must be at least 3 nodes, 2 colours and 1 hop, and fewer hops than nodes, "
-                f"got nodes {nodes}, colours {colours}, hops {hops}"
+                f"FollowTrail: there must be at least 2 colours and 1 hop, got colours {colours}, hops {hops}"
             )
-        self.nodes, self.colours, self.hops = nodes, colours, hops
+        self.colours, self.hops = colours, hops
         self.observation_space = spaces.Graph(spaces.MultiDiscrete([2, colours]), spaces.Discrete(2))
         self.action_space = spaces.Discrete(colours)
         self._colour = 0
@@ -166,8 +165,8 @@ class FollowTrail(_Rounds):
 
     def _ask(self) -> Any:
         rng = self.np_random
-        count = int(rng.integers(3, self.nodes + 1))
-        hops = int(rng.integers(1, min(self.hops, count - 1) + 1))
+        hops = int(rng.integers(1, self.hops + 1))
+        count = 2 + hops + int(rng.integers(hops, self.hops + 1))
         order, every, link = rng.permutation(count), np.arange(count), np.empty(count, np.int64)
         for trail in (order[: hops + 1], order[hops + 1 :]):
             link[trail[:-1]], link[trail[-1:]] = trail[1:], trail[-1:]
