@@ -23,6 +23,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from dynarl.envs.registration import register_once
+
 __all__ = ["Chain", "Identity", "MaskedBandit", "ObservationValue", "register_known"]
 
 
@@ -258,5 +260,4 @@ def register_known() -> None:
     for kind in ("Discrete", "Box", "MultiDiscrete", "MultiBinary", "Mixed", "MixedTuple"):
         known[f"Identity{kind}"] = (_identity, {"kind": kind})
     for name, (entry, kwargs) in known.items():
-        if f"dynarl/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(f"dynarl/{name}-v0", entry_point=entry, kwargs=kwargs)
+        register_once(name, entry, kwargs=kwargs)

@@ -18,6 +18,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 
+from dynarl.envs.registration import register_once
+
 __all__ = ["PositionsOnly", "RepeatPrevious", "TMaze", "register_memory"]
 
 
@@ -143,5 +145,4 @@ def register_memory() -> None:
         "RepeatPrevious": (RepeatPrevious, {}),
     }
     for name, (entry, options) in known.items():
-        if f"dynarl/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(f"dynarl/{name}-v0", entry_point=entry, **options)
+        register_once(name, entry, **options)

@@ -23,6 +23,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dynarl.envs.registration import register_once
+
 __all__ = [
     "Dispatch",
     "Expression",
@@ -277,5 +279,4 @@ def _ask(puzzle: str, count: int = 16, **options: Any) -> Questions:
 def register_questions() -> None:
     """Register the environments of this module with gymnasium; a second call does nothing."""
     for name in _PUZZLES:
-        if f"dynarl/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(f"dynarl/{name}-v0", entry_point="dynarl.envs.questions:_ask", kwargs={"puzzle": name})
+        register_once(name, "dynarl.envs.questions:_ask", kwargs={"puzzle": name})

@@ -16,6 +16,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dynarl.envs.registration import register_once
+
 __all__ = ["FeedbackSwitch", "register_switching"]
 
 
@@ -75,5 +77,4 @@ class FeedbackSwitch(gymnasium.Env[NDArray[np.float32], Any]):
 
 def register_switching() -> None:
     """Register the environment of this module with gymnasium; a second call does nothing."""
-    if "dynarl/FeedbackSwitch-v0" not in gymnasium.registry:
-        gymnasium.register("dynarl/FeedbackSwitch-v0", entry_point="dynarl.envs.switching:FeedbackSwitch")
+    register_once("FeedbackSwitch", "dynarl.envs.switching:FeedbackSwitch")

@@ -16,6 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from dynarl.envs.registration import register_once
+
 __all__ = ["FollowLinks", "PickLargest", "register_varying"]
 
 
@@ -134,7 +136,5 @@ class FollowLinks(_Rounds):
 
 def register_varying() -> None:
     """Register the environments of this module with gymnasium; a second call does nothing."""
-    known: dict[str, Any] = {"PickLargest": PickLargest, "FollowLinks": FollowLinks}
-    for name, entry in known.items():
-        if f"dynarl/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(f"dynarl/{name}-v0", entry_point=entry)
+    register_once("PickLargest", PickLargest)
+    register_once("FollowLinks", FollowLinks)

@@ -6,11 +6,10 @@ import pytest
 import dynarl
 from dynarl.agents import DQN, SAC
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import LocalTransport, Plan, WorkerLost, attached, plan
-from dynarl.distributed import launch as launching
+from dynarl.distributed import LocalTransport, Plan, WorkerLost, plan
 from dynarl.train import run
 from tests.distributed.comparing import differences
-from tests.distributed.test_schedules import Shuffled
+from tests.distributed.in_process import Shuffled, attached_here
 
 COMMON = {"num_envs": 4, "learning_starts": 40, "buffer_size": 2000, "batch_size": 16, "fragment_steps": 8}
 AGENTS = {
@@ -26,15 +25,11 @@ def learned(name, num_workers, steps=256, *, transport=LocalTransport, each=1, l
     agent_cls, env, own = AGENTS[name]
     how = Plan(groups=COMMON["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
     agent = agent_cls(how.part(env), seed=3, **{**COMMON, **own, **more})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
-        patch.setattr(launching.cluster, "require_resources", lambda *a: None)
-        patch.setattr(launching, "_ray_transport", lambda *a: transport())
-        with attached(agent, how, RunConfig(envs_per_group=each)):
-            if load is not None:
-                agent.load_state_dict(load)
-            agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(agent, metrics))
-            return agent.state_dict()
+    with attached_here(agent, how, RunConfig(envs_per_group=each), transport):
+        if load is not None:
+            agent.load_state_dict(load)
+        agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(agent, metrics))
+        return agent.state_dict()
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -108,13 +103,9 @@ def test_programs_with_a_state_learn_from_workers():
             how.part("CartPole-v1"), policy=Memory, seed=1, num_envs=2, learning_starts=32, batch_size=8,
             sequence_length=4, buffer_size=500, fragment_steps=8,
         )  # fmt: skip
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
-            patch.setattr(launching.cluster, "require_resources", lambda *a: None)
-            patch.setattr(launching, "_ray_transport", lambda *a: Shuffled())
-            with attached(agent, how, RunConfig(envs_per_group=1)):
-                agent.learn(128)
-                agents.append(agent.state_dict())
+        with attached_here(agent, how, RunConfig(envs_per_group=1), Shuffled):
+            agent.learn(128)
+            agents.append(agent.state_dict())
     assert agents[0]["grad_steps"] > 0 and not differences(*agents)
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.config import RunConfig
-from dynarl.distributed import AsyncCollector, LocalTransport, Plan, attached
-from dynarl.distributed import launch as launching
+from dynarl.distributed import AsyncCollector, LocalTransport, Plan
 from dynarl.train import run
 from tests.distributed.comparing import differences
+from tests.distributed.in_process import Shuffled, attached_here
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 POLICIES = {
@@ -16,13 +16,6 @@ POLICIES = {
     "normalised": {"normalize_obs": True, "normalize_reward": True},
     "lstm": {"recurrent": "lstm", "recurrent_hidden_size": 8, "sequence_length": 8},
 }
-
-
-class Shuffled(LocalTransport):
-    """Runs the calls of different workers in another order."""
-
-    def wait(self, refs, timeout):
-        return [max(refs)] if refs else super().wait(refs, timeout)
 
 
 class SlowFirst(LocalTransport):
@@ -45,15 +38,11 @@ def learned(num_workers, steps=256, *, transport=LocalTransport, each=1, load=No
     config = RunConfig(**{"pipeline": True, "envs_per_group": each, **(run_config or {})})
     how = Plan(groups=SMALL["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
     agent = PPO(how.part("CartPole-v1"), seed=3, **{**SMALL, **more})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
-        patch.setattr(launching.cluster, "require_resources", lambda *a: None)
-        patch.setattr(launching, "_ray_transport", lambda *a: transport())
-        with attached(agent, how, config) as collector:
-            if load is not None:
-                agent.load_state_dict(load)
-            agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(collector, metrics))
-            return agent.state_dict()
+    with attached_here(agent, how, config, transport) as collector:
+        if load is not None:
+            agent.load_state_dict(load)
+        agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(collector, metrics))
+        return agent.state_dict()
 
 
 # -- pipelined --------------------------------------------------------------------------------------------------------

@@ -8,21 +8,15 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import FlatLayout, LocalTransport, Plan, attached, plan
+from dynarl.distributed import FlatLayout, LocalTransport, Plan, plan
 from dynarl.distributed import launch as launching
 from dynarl.envs import make
 from dynarl.envs.part import Part
 from dynarl.train import run
 from tests.distributed.comparing import differences
+from tests.distributed.in_process import Shuffled, attached_here
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 2}
-
-
-class Shuffled(LocalTransport):
-    """Runs the calls of different workers in another order."""
-
-    def wait(self, refs, timeout):
-        return [max(refs)] if refs else super().wait(refs, timeout)
 
 
 def learned(num_workers, steps=192, *, transport=LocalTransport, each=1, load=None, said=None, **overrides):
@@ -30,16 +24,11 @@ def learned(num_workers, steps=192, *, transport=LocalTransport, each=1, load=No
     config = RunConfig(num_workers=0, envs_per_group=each)
     how = Plan(groups=SMALL["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
     agent = PPO(how.part("CartPole-v1"), seed=3, **{**SMALL, **overrides})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching.cluster, "connected", lambda *a, **k: launching.contextlib.nullcontext())
-        patch.setattr(launching.cluster, "require_resources", lambda *a: None)
-        patch.setattr(launching, "require_packages", lambda *a: None)
-        patch.setattr(launching, "_ray_transport", lambda *a: transport())
-        with attached(agent, how, config, [].append if said is None else said.append):
-            if load is not None:
-                agent.load_state_dict(load)
-            agent.learn(steps)
-            return agent.state_dict()
+    with attached_here(agent, how, config, transport, report=[].append if said is None else said.append):
+        if load is not None:
+            agent.load_state_dict(load)
+        agent.learn(steps)
+        return agent.state_dict()
 
 
 POLICIES = {
