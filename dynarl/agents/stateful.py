@@ -150,7 +150,7 @@ class Stateful:
         before = encode_action(agent.action_space, carried.action, start)
         feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields, action_mask)
         state = reset_rows(carried.state, start, self.initial_state())
-        step = carried.step if noise is None else agent._predictions
+        step = carried.step if noise is None else agent.predictions
         at = Rows(np.arange(rows), np.full(rows, step))
         acted = self.act(obs, noise, state, feedback, at, "evaluate" if noise is None else "predict")
         return acted.action, Carried(acted.state, acted.action, carried.step + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,23 +69,22 @@ class Transitions:
 class TransitionCollector(Reporting):
     """Lets an agent that learns from a replay act for another one: `Collector`'s verbs over the agent's own steps.
 
-    `act` makes one step in every environment, puts it into ``agent.replay`` and returns the info of episodes that
-    ended; `counter` names the agent's attribute that counts the steps of each environment, by which its noise is keyed.
+    The agent's `step_environments` makes one step in every environment, puts it into ``agent.replay`` and returns the
+    info of episodes that ended; its `vector_steps` counts them, by which its noise is keyed.
     """
 
-    def __init__(self, agent: Any, act: Callable[[], Mapping[str, Any]], *, counter: str, num_steps: int) -> None:
+    def __init__(self, agent: Any, *, num_steps: int) -> None:
         self.agent, self.num_steps = agent, num_steps
-        self._act, self._counter = act, counter
         self._transitions = Transitions(num_steps)
 
     @property
     def step(self) -> int:
         """How many steps each environment has made."""
-        return int(getattr(self.agent, self._counter))
+        return int(self.agent.vector_steps)
 
     @step.setter
     def step(self, step: int) -> None:
-        setattr(self.agent, self._counter, step)
+        self.agent.vector_steps = step
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses."""
@@ -95,7 +94,7 @@ class TransitionCollector(Reporting):
         agent.begin()
         for t in range(self.num_steps):
             starts[t] = agent.envs.episode_start
-            if info := self._act():
+            if info := agent.step_environments():
                 infos.append(info)
         agent.env_steps = env_steps  # those of all workers, which the learner counts
         fragment = self._transitions.take(infos)

@@ -73,11 +73,11 @@ def test_every_environment_explores_by_its_own_epsilon():
     worker = DQN("CartPole-v1", seed=0, config=learner.acting_config(2))
     worker.envs.env_ids = np.array([2, 3])
     worker.load_acting_state(learner.acting_state())
-    np.testing.assert_allclose(worker.epsilons, [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
-    np.testing.assert_allclose(learner.epsilons, [0.4 ** (1 + 7 * i / 3) for i in range(4)])
+    np.testing.assert_allclose(worker.exploration.epsilons, [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
+    np.testing.assert_allclose(learner.exploration.epsilons, [0.4 ** (1 + 7 * i / 3) for i in range(4)])
     learner.env_steps = 0
     worker.load_acting_state(learner.acting_state())
-    np.testing.assert_array_equal(worker.epsilons, [1, 1])
+    np.testing.assert_array_equal(worker.exploration.epsilons, [1, 1])
     assert worker.replay.size < learner.replay.size
 
 
