@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dynarl import nn, optim
 from dynarl.agents import dqn_details, schedules
+from dynarl.agents.along import Along
 from dynarl.agents.dqn_config import DQNConfig
 from dynarl.agents.encoders import features_for
 from dynarl.agents.experience import Experience
@@ -43,7 +44,6 @@ from dynarl.envs import Environments, make
 from dynarl.envs.protocol import Step
 from dynarl.envs.spaces import action_layout
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
-from dynarl.rollout.feedback import state_leaves
 from dynarl.seeding import derive_seed
 
 __all__ = ["DQN", "DQNConfig"]
@@ -143,16 +143,9 @@ class DQN(OffPolicyAgent):
         cfg = self.config
         program = Program(self.policy, returns="q", agent_masks=True)
         self.stateful = Stateful(self, program, sequence_length=cfg.sequence_length)
-        with_state = bool(state_leaves(self.stateful.initial_state()))
-        if with_state and (cfg.prioritized or cfg.n_step > 1):
-            what = "prioritized" if cfg.prioritized else f"n_step {cfg.n_step}"
-            raise ValueError(f"{what}: not with a policy that has a state, which learns from sequences drawn uniformly")
-        if with_state and cfg.batch_size < cfg.sequence_length:
-            raise ValueError(
-                f"batch_size: must be at least sequence_length {cfg.sequence_length}, got {cfg.batch_size}"
-            )
+        self.stateful.check_replay(cfg)
         self.experience = Experience(self.stateful, self.envs)
-        return QPrograms(self.stateful, self.experience, self.target, burn_in=cfg.burn_in)
+        return QPrograms(Along(self.stateful, self.experience, burn_in=cfg.burn_in), self.target)
 
     def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no q [A]; return the noise of epsilon-greedy actions."""
@@ -289,10 +282,8 @@ class DQN(OffPolicyAgent):
     def sample(self, batches: int = 1) -> Batch:
         """Draw one batch of the replay, or several as one."""
         cfg, size = self.config, batches * self.config.batch_size
-        if self.programs is not None and self.programs.length > 1:
-            batch = self.experience.sequences(
-                self.replay, cfg.batch_size // cfg.sequence_length, self.programs.length, self.rng
-            )
+        if self.programs is not None and self.programs.along.length > 1:
+            batch = self.programs.along.draw(self.replay, cfg.batch_size, self.rng)
             batch["weight"] = self.programs.weights(batch)
             return batch
         if isinstance(self.replay, PrioritizedReplay):

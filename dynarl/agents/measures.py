@@ -22,5 +22,5 @@ def ratio_measures(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_rang
 
 def means(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the mean of each number over the updates that report it."""
-    names = [name for name in found[0] if name != "stopped"] if found else []
+    names = {name: None for f in found for name in f if name != "stopped"}
     return {name: sum(f[name] for f in found if name in f) / sum(name in f for f in found) for name in names}

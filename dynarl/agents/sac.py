@@ -32,7 +32,7 @@ from dynarl.agents.sac_actions import Actions
 from dynarl.agents.sac_config import SACConfig
 from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
 from dynarl.agents.sac_networks import make_networks
-from dynarl.agents.sac_programs import ProgramActor, check_actor, feedback_size
+from dynarl.agents.sac_programs import ProgramActor, Seen, check_actor, feedback_size, state_size
 from dynarl.agents.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
@@ -232,9 +232,13 @@ class SAC(OffPolicyAgent):
         """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""
         cfg = self.config
         rng = np.random.Generator(np.random.Philox(key=self._update_key, counter=[0, 0, 0, self.grad_steps]))
-        batch = self.replay.sample(cfg.batch_size, rng)
+        along = self.actor.along if isinstance(self.actor, ProgramActor) else None
+        if along is None:
+            batch = self.replay.sample(cfg.batch_size, rng)
+        else:
+            batch = along.draw(self.replay, cfg.batch_size, rng)
         if not self.discrete:
-            batch["noise"] = rng.standard_normal((2, cfg.batch_size, self.actions.count), np.float32)
+            batch["noise"] = rng.standard_normal((2, len(batch.action), self.actions.count), np.float32)
         if self.device != "cpu":
             for name in {"action", "reward", "discount", "noise", "action_mask", "next_action_mask"} & batch.keys():
                 batch[name] = to_device(batch[name], self.device)
@@ -247,20 +251,23 @@ class SAC(OffPolicyAgent):
         [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions). Where the
         environment masks actions it has action_mask and next_action_mask [B, K].
         """
-        cfg = self.config
-        inputs = self.actor.inputs if isinstance(self.actor, ProgramActor) else self.network_input
-        obs, next_obs, alpha = inputs(batch.obs), inputs(batch.next_obs), self.alpha
+        cfg, alpha = self.config, self.alpha
+        seen = self.see(batch)
+        obs, next_obs, batch = seen[:3]
+        if not len(batch.action):  # all drawn sequences ended while they were burnt in
+            self.grad_steps += 1
+            return {}
 
         # Critics: y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s'))   (eq. 2, 3, 5)
         with no_grad():
-            next_action, next_log_prob = self.policy(next_obs, batch, 0)
+            next_action, next_log_prob = self.policy(seen, 0)
             next_value = self.soft_value(next_obs, next_action, next_log_prob, alpha)
         q = self.q_of(obs, batch.action)
         loss_of_critics = critic_loss(q, td_target=soft_td_target(batch.reward, batch.discount, next_value))
         step(self.critic_optimizer, loss_of_critics)
 
         # Actor: alpha log pi(a|s) - min_i Q_i(s, a), no gradient into the critics   (eq. 7, 9)
-        action, log_prob = self.policy(obs, batch, 1)
+        action, log_prob = self.policy(seen, 1)
         if action is None:
             loss_of_actor = discrete_policy_loss(log_prob, self.critics(obs, frozen=True), alpha=alpha)
         else:
@@ -290,16 +297,26 @@ class SAC(OffPolicyAgent):
         """The temperature, the weight of the entropy beside the reward."""
         return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
 
-    def policy(self, obs: Tensor, batch: Batch, which: int) -> tuple[Tensor | None, Tensor]:
+    def see(self, batch: Batch) -> Seen:
+        """Return what an update on a batch looks at."""
+        if isinstance(self.actor, ProgramActor):
+            return self.actor.see(batch, self.grad_steps)
+        return Seen(self.network_input(batch.obs), self.network_input(batch.next_obs), batch)
+
+    def policy(self, seen: Seen, which: int) -> tuple[Tensor | None, Tensor]:
         """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K]).
 
         `which` is 0 for the batch's next_obs, 1 for its obs.
         """
-        key = {"key": (("next", "update")[which], self.grad_steps)} if self.stateful is not None else {}
+        if seen.policies is not None:
+            said = seen.policies[which]
+        else:
+            key = {"key": (("next", "update")[which], self.grad_steps)} if self.stateful is not None else {}
+            masks = (seen.batch.get(("next_action_mask", "action_mask")[which]),) if self.discrete else ()
+            said = self.actor(self.actor_input(seen.obs if which else seen.next_obs), *masks, **key)
         if self.discrete:
-            mask = batch.get(("next_action_mask", "action_mask")[which])
-            return None, self.actor(self.actor_input(obs), mask, **key)
-        sampled: tuple[Tensor, Tensor] = self.actor(self.actor_input(obs), **key).sample(batch.noise[which])
+            return None, said
+        sampled: tuple[Tensor, Tensor] = said.sample(seen.batch.noise[which])
         return sampled
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
@@ -344,7 +361,7 @@ class SAC(OffPolicyAgent):
         with seeded(init):
             self.actor, self.critics = make_networks(
                 self.observation_space, self.actions.count, self.config, features, discrete=self.discrete,
-                more=0 if program is None else feedback_size(program, self.action_space),
+                more=0 if program is None else feedback_size(program, self.action_space) + state_size(program),
             )  # fmt: skip
         if program is not None:
             if program.has_state and self.critics.features is not None:
@@ -352,9 +369,12 @@ class SAC(OffPolicyAgent):
                     f"policy: beside feedback, observations must need no encoder, got {self.observation_space}; a "
                     "policy that takes the observation alone may see them"
                 )
-            self.stateful = Stateful(self, program, sequence_length=1)
+            self.stateful = Stateful(self, program, sequence_length=self.config.sequence_length)
+            self.stateful.check_replay(self.config)
             self.experience = Experience(self.stateful, self.envs)
-            self.actor = ProgramActor(self.stateful, self.experience, self.actions.count, discrete=self.discrete)
+            self.actor = ProgramActor(
+                self.stateful, self.experience, self.actions.count, discrete=self.discrete, burn_in=self.config.burn_in
+            )
         self.flatten_obs = self.critics.features is None
         self.target_critics = copy.deepcopy(self.critics)
         networks: tuple[nn.Module, ...] = (self.actor, self.critics, self.target_critics)
