@@ -8,6 +8,7 @@ from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, Runni
 from dynarl.envs.protocol import Environments, Step
 from dynarl.envs.questions import register_questions
 from dynarl.envs.spaces import action_layout, encode, flat_size
+from dynarl.envs.surprises import register_surprises
 from dynarl.envs.switching import register_switching
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.varying import register_varying
@@ -35,3 +36,4 @@ register_memory()
 register_varying()
 register_questions()
 register_switching()
+register_surprises()
