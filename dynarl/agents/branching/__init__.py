@@ -2,9 +2,22 @@
 
 from dynarl.agents.branching.adaptive_computation import AdaptiveComputation
 from dynarl.agents.branching.early_exit import EarlyExit
+from dynarl.agents.branching.forgetting import ForgetfulGRU
 from dynarl.agents.branching.mixture import Mixture
 from dynarl.agents.branching.options import Options
+from dynarl.agents.branching.pondering import PonderNet
+from dynarl.agents.branching.second_thoughts import SecondThoughts
 from dynarl.agents.branching.sets import SetEncoder
 from dynarl.agents.branching.tree import TreeEvaluator
 
-__all__ = ["AdaptiveComputation", "EarlyExit", "Mixture", "Options", "SetEncoder", "TreeEvaluator"]
+__all__ = [
+    "AdaptiveComputation",
+    "EarlyExit",
+    "ForgetfulGRU",
+    "Mixture",
+    "Options",
+    "PonderNet",
+    "SecondThoughts",
+    "SetEncoder",
+    "TreeEvaluator",
+]
