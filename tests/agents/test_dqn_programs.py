@@ -71,7 +71,7 @@ def played(env, steps):
     """An agent that acted without learning."""
     agent = DQN(env, policy=Q, seed=1, **QUICK)
     for _ in range(steps):
-        agent.step()
+        agent.step_environments()
     return agent
 
 

@@ -133,7 +133,7 @@ def test_dqn_keeps_to_masks_and_its_values_bootstrap_over_them_alone(flags):
     assert agent.evaluate(4).mean == pytest.approx(1.5)
     agent.evaluate(4, deterministic=False)
     obs = np.eye(3, dtype=np.float32)
-    q = agent.expected(agent.policy(agent.network_input(obs)).array)
+    q = agent.head.expected(agent.policy(agent.network_input(obs)).array)
     value = np.where(Walk.masks[:3], q, -np.inf).max(axis=1)
     np.testing.assert_allclose(value, walk_values(0.9), atol=0.12)
 
