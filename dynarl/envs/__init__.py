@@ -10,6 +10,7 @@ from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, Runni
 from dynarl.envs.protocol import Environments, Step
 from dynarl.envs.questions import register_questions
 from dynarl.envs.spaces import action_layout, encode, flat_size
+from dynarl.envs.surprises import register_surprises
 from dynarl.envs.switching import register_switching
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.varying import register_varying
@@ -39,3 +40,4 @@ register_questions()
 register_switching()
 register_corridors()
 register_errands()
+register_surprises()
