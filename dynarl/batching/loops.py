@@ -119,7 +119,6 @@ def _repeat(
                     going.append((entry[0], entry[1][1]))
                 else:
                     left.append(entry)
-            context.steps += run.operations - before
-            context.step()  # an endless loop stops
+            context.step(run.operations - before + 1)  # an endless loop stops
         active = [(v, part) for part, v in going] if len(going) < 2 else join(going, context.cohort, numbers=False)
     return left

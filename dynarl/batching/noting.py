@@ -59,7 +59,7 @@ class Recorder:
             raise Unwind
         path.steps += 1
         if path.steps > self.run.max_steps:
-            path.step()
+            path.stop_endless()
 
     def number(self, unit: Unit, fixed: list[Any]) -> int:
         """Return the number of calls of a unit that share the same other operands."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynarl.autograd import primitive, xp
+from dynarl.autograd import Tensor, primitive, xp
 from dynarl.autograd.backward import Part
-from dynarl.autograd.tape import call
+from dynarl.autograd.tape import Node, call, mode
 
-__all__ = ["join_rows", "take_rows"]
+__all__ = ["join_rows", "take_rows", "taken"]
 
 
 @primitive(linear=True)
@@ -16,6 +16,21 @@ def take_rows(x: Any, *, rows: Any) -> Any:
     """Return x[rows], rows being distinct."""
     shape = x.shape
     return _rows(x, rows), (lambda g: _put(g, rows, shape),)
+
+
+def taken(x: Any, rows: Any) -> Any:
+    """Return the Tensor x[rows], rows being distinct: `take_rows` where it is not to be checked."""
+    tensor = _new(Tensor)
+    array = x.array
+    tensor.array, tensor._leaf, tensor._node = array.take(rows, axis=0), None, None
+    edge = x._node
+    if edge is not None and mode.recording:
+        shape = array.shape
+        tensor._node = Node(take_rows, (x,), {"rows": rows}, [edge], (lambda g: _put(g, rows, shape),))
+    return tensor
+
+
+_new: Any = object.__new__
 
 
 @primitive(linear=True)

@@ -14,7 +14,8 @@ from dynarl.batching.lane import Lane
 from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import Raised, run_scope, state
 from dynarl.batching.trees import join, node_of
-from dynarl.nn import structure
+from dynarl.nn import Linear, Sequential, structure
+from dynarl.nn.containers import _is_plain
 
 __all__ = ["PLAIN", "call_scope", "given", "joined", "module_scopes", "per_sample"]
 
@@ -161,8 +162,14 @@ def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
 
 def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
     """Call a module of this package, which does not branch: one entry of the log stands for all it does."""
-    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
     context = state.context
+    if len(args) == 1 and args[0].__class__ is Lane and context is not None and context.position == len(context.log):
+        x, kind, cohort = args[0], module.__class__, context.cohort
+        if _is_plain(module, kind) and (kind is Linear or (kind is Sequential and module.is_affine())):
+            rows = x.tensor if x.cohort is cohort else x.at(cohort)
+            if rows.array.ndim > 1:
+                return context.result(module, module.forward(rows))
+    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
     if context is None or (context.cohort.size == 1 and context.position == len(context.log)):
         return function(*args, **kwargs)
     log, position, cohort = context.log, context.position, context.cohort

@@ -116,6 +116,7 @@ class Sequential(_Numbered):
 
     _plan: tuple[Step, ...] = ()
     _plan_version = -1
+    _fused = False  # all steps are fused linear layers
     _stack: tuple[list[Any], tuple[str | None, ...]] | None = None
 
     def __init__(self, *args: Any) -> None:
@@ -147,9 +148,16 @@ class Sequential(_Numbered):
             i += 1
         values = self.__dict__
         steps = values["_plan"] = tuple(plan)
-        values["_stack"] = _stack(steps)
+        values["_fused"] = bool(plan) and all(plain for _, plain, _ in plan)
+        values["_stack"] = _stack(steps, values["_fused"])
         values["_plan_version"] = structure.version
         return steps
+
+    def is_affine(self) -> bool:
+        """Tell whether this is a stack of linear layers and their activations, which maps any rows [..., in] alike."""
+        if self._plan_version != structure.version:
+            self._make_plan()
+        return self._fused
 
     def forward(self, input: Any) -> Any:
         plan = self._plan if self._plan_version == structure.version else self._make_plan()
@@ -167,9 +175,9 @@ class Sequential(_Numbered):
         return input
 
 
-def _stack(plan: tuple[Step, ...]) -> tuple[list[Any], tuple[str | None, ...]] | None:
+def _stack(plan: tuple[Step, ...], fused: bool) -> tuple[list[Any], tuple[str | None, ...]] | None:
     """Return (layers, activations) where the whole plan is fused linear layers, which then run as one operation."""
-    if len(plan) < 2 or not all(plain for _, plain, _ in plan):
+    if len(plan) < 2 or not fused:
         return None
     return [module for module, _, _ in plan], tuple(activation for _, _, activation in plan)
 
