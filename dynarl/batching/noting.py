@@ -13,7 +13,7 @@ from dynarl.batching.deferred import Call, Part, Unit, done, gather, lane_of, sl
 from dynarl.batching.lane import Lane
 from dynarl.batching.run import Context, Run, is_batch, run_scope, state
 from dynarl.batching.scope import fresh, function_of
-from dynarl.batching.together import Pending, Unwind, with_lanes
+from dynarl.batching.together import MOST, Pending, Unwind, with_lanes
 from dynarl.batching.trees import flatten, join, unflatten
 from dynarl.nn import Module
 
@@ -53,6 +53,7 @@ class Recorder:
         self.queue: deque[Path] = deque()
         self.numbers: dict[Any, int] = {}
         self.shared: dict[int, tuple[Any, Call]] = {}
+        self.usual: dict[Any, Unit] = {}
 
     def step(self, path: Path) -> None:
         if path.unwinding or self.pending.again is not None:  # the program caught what it must not
@@ -88,10 +89,18 @@ class Recorder:
         if path.position < len(path.log):
             return self.inline(path, key, function or function_of(key), args, kwargs)
         self.step(path)
+        unit = self.usual.get(key)
+        if unit is not None and function is None and not kwargs:
+            depth = _depth_of(args, unit, path.cohort)
+            if depth is not None:
+                call = Call(unit, unit.specs[0], path.cohort, (args, kwargs), key, args, depth + 1)
+                call.number = unit.number
+                return self._put_off(path, key, call)
         signature: list[Any] = [key, mode.recording]
         lanes: list[Any] = []
         fixed: list[Any] = []
         depth = None if kwargs or function is not None else _simple(args, path.cohort, signature, lanes)
+        simple = depth is not None
         if depth is None:
             depth = self._describe(path.cohort, function, args, kwargs, signature, lanes, fixed)
         if lanes:
@@ -102,13 +111,19 @@ class Recorder:
             if not unit.eager and not mode.anomaly:
                 call = Call(unit, unit.specs[0], path.cohort, (args, kwargs), function or key, lanes, depth + 1)
                 call.number = self.number(unit, fixed) if fixed else unit.number
+                if simple:
+                    unit.operands = tuple(signature[2:])
+                    self.usual[key] = unit
                 return self._put_off(path, key, call)
         return self.inline(path, key, function or function_of(key), args, kwargs)
 
     def _put_off(self, path: Path, key: Any, call: Call) -> Any:
-        self.pending.note(call)
-        unit, cohort = call.unit, path.cohort
-        result = lane_of(call, cohort)
+        calls, unit, cohort = self.pending.calls, call.unit, path.cohort
+        calls.append(call)
+        if len(calls) > MOST:
+            self.pending.flush()
+        result = _new(Lane)
+        result.tensor, result.cohort, result._at = call, cohort, None
         if unit.structure != "leaf":
             parts = [lane_of(Part(call, i, unit.specs[i]), cohort) for i in range(1, len(unit.specs))]
             result = unflatten(unit.structure, iter([result, *parts]))
@@ -220,6 +235,28 @@ def enter(lane: Any, cohort: Cohort, signature: list[Any], lanes: list[Any]) -> 
     call.used = True
     depth: int = call.depth
     return depth
+
+
+def _depth_of(args: tuple[Any, ...], unit: Unit, cohort: Cohort) -> int | None:
+    """Return the depth of the operands of a call that is one of a unit's as they usually are, None if it is not."""
+    operands = unit.operands
+    if len(args) != len(operands) or unit.eager or unit.recording != mode.recording or mode.anomaly:
+        return None
+    depth = -1
+    for a, spec in zip(args, operands):
+        if a.__class__ is not Lane or a.cohort is not cohort:
+            return None
+        call: Any = a.tensor
+        if call.__class__ is not Call or call.array is not spec:
+            return None
+        if call.results is None:
+            call.used = True
+            if call.depth > depth:
+                depth = call.depth
+    return depth
+
+
+_new: Any = object.__new__
 
 
 def _simple(args: tuple[Any, ...], cohort: Cohort, signature: list[Any], lanes: list[Any]) -> int | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd import Tensor
@@ -132,21 +131,19 @@ def _differs(a: Any, before: Any) -> bool:
     return any(x is not y and not (x.__class__ is str and x == y) for x, y in pairs)
 
 
-_open = 0
+class module_scopes:
+    """Let calls of Modules be join scopes inside a `with` block."""
 
+    _open = 0
 
-@contextlib.contextmanager
-def module_scopes() -> Iterator[None]:
-    """Let calls of Modules be join scopes inside."""
-    global _open
-    _open += 1
-    structure.scope = _call_module
-    set_lane_draws(FUNCTIONS)
-    try:
-        yield
-    finally:
-        _open -= 1
-        if not _open:
+    def __enter__(self) -> None:
+        module_scopes._open += 1
+        structure.scope = _call_module
+        set_lane_draws(FUNCTIONS)
+
+    def __exit__(self, *error: object) -> None:
+        module_scopes._open -= 1
+        if not module_scopes._open:
             structure.scope = None
             set_lane_draws(None)
 

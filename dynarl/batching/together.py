@@ -21,7 +21,7 @@ __all__ = ["Again", "Pending", "Unwind", "with_lanes"]
 
 _NUMBERS = frozenset((float, int, bool))
 _LAST = 1 << 60
-_MOST = 100_000
+MOST = 100_000
 _NONE: list[Any] = []
 
 
@@ -44,7 +44,7 @@ class Pending:
     def note(self, call: Call) -> None:
         """Put a call off; very many are run in between."""
         self.calls.append(call)
-        if len(self.calls) > _MOST:
+        if len(self.calls) > MOST:
             self.flush()
 
     def flush(self) -> None:
