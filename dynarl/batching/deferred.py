@@ -118,6 +118,15 @@ def done(tensor: Any, cohort: Cohort, start: int = 0, spec: Spec | None = None) 
 _NONE: list[Any] = []
 
 
+def deferred_lane(tensor: Any, spec: Spec, cohort: Cohort, start: int) -> Any:
+    """Return a lane of rows of a Tensor from `start` on."""
+    call = Call(None, spec, cohort, (), None, _NONE, -1)
+    call.results, call.start = (tensor,), start
+    lane = _new(Lane)
+    lane.tensor, lane.cohort, lane._at = call, cohort, None
+    return lane
+
+
 def slot_of(lane: Any) -> Any:
     """Return the call or part in a lane, giving it one if it holds a Tensor."""
     slot = lane.tensor
@@ -215,7 +224,11 @@ def _taken(entries: list[Any], total: int, spec: Spec) -> Any:
 
 
 def _is_range(rows: Any) -> bool:
-    return bool(rows[-1] - rows[0] == len(rows) - 1 and (rows[1:] > rows[:-1]).all())
+    return bool(rows[-1] - rows[0] == len(rows) - 1) and _is_ascending(rows)
+
+
+def _is_ascending(rows: Any) -> bool:
+    return bool(np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1)  # all() costs four times as much
 
 
 def _sliced(rows: Any) -> Any:
@@ -223,7 +236,7 @@ def _sliced(rows: Any) -> Any:
 
 
 def _distinct(rows: Any, count: int) -> bool:
-    if len(rows) == 1 or bool((rows[1:] > rows[:-1]).all()):
+    if len(rows) == 1 or _is_ascending(rows):
         return True
     if len(rows) > count:
         return False

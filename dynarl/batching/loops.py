@@ -10,8 +10,8 @@ from typing import Any
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import END, RaggedLane
-from dynarl.batching.run import Context, Raised, run_scope, state
-from dynarl.batching.scope import given, joined
+from dynarl.batching.run import OPEN, Context, Raised, run_scope, state
+from dynarl.batching.scope import fresh, given, joined
 from dynarl.batching.trees import join
 from dynarl.nn import Module
 
@@ -72,7 +72,31 @@ def _side_by_side(key: Any, step: Step, items: Any, values: tuple[Any, ...], con
     def iteration(item: Any, *values: Any) -> Any:
         return inline(context, key, step, (item, *values), {})
 
-    return inline(context, key, _plainly, (iteration, items, values), {})
+    def repeat(items: Any, values: tuple[Any, ...]) -> Any:
+        done, way, values = _iterations_before(key, items, values, context)
+        if way:
+            return way, values
+        return _plainly(iteration, items[done:] if done and items is not None else items, values)
+
+    return inline(context, key, repeat, (items, values), {})
+
+
+def _iterations_before(key: Any, items: Any, values: tuple[Any, ...], context: Any) -> Any:
+    """Go at once through the iterations at the beginning of what is logged; return how many, and the last one's result.
+
+    Items that ask for values or operations themselves have these between the iterations, which ends the search.
+    """
+    log, start, way = context.log, context.position, 0
+    position = start
+    if items is None or isinstance(items, (tuple, list, range)):
+        while not way and position < len(log) and log[position][0] is key and log[position][1] is not OPEN:
+            way = log[position][1][0]
+            position += 1
+    if position > start:
+        context.run.replayed += position - start
+        context.position = position
+        way, values = fresh(log[position - 1][1])
+    return position - start, way, values
 
 
 def _items(items: Any) -> Iterator[Callable[[], Any]]:

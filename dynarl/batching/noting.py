@@ -11,18 +11,17 @@ from dynarl.autograd.tape import mode
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Part, Unit, done, gather, lane_of, slot_of
 from dynarl.batching.lane import Lane
-from dynarl.batching.run import Context, Run, is_batch, run_scope, state
+from dynarl.batching.run import OPEN, Context, Run, is_batch, run_scope, state
 from dynarl.batching.scope import fresh, function_of
 from dynarl.batching.together import MOST, Pending, Unwind, with_lanes
 from dynarl.batching.trees import flatten, join, unflatten
 from dynarl.nn import Module
 
-__all__ = ["Path", "Recorder", "enter"]
+__all__ = ["Path", "Recorder", "depth_of", "enter"]
 
 _NUMBERS = frozenset((float, int, bool))
 _MOST_UNITS = 20_000
 _CHANGEABLE = (list, dict, set)
-_OPEN = object()  # in a log: a scope that has begun
 _numbers = itertools.count()
 
 
@@ -91,7 +90,7 @@ class Recorder:
         self.step(path)
         unit = self.usual.get(key)
         if unit is not None and function is None and not kwargs:
-            depth = _depth_of(args, unit, path.cohort)
+            depth = depth_of(args, unit, path.cohort)
             if depth is not None:
                 call = Call(unit, unit.specs[0], path.cohort, (args, kwargs), key, args, depth + 1)
                 call.number = unit.number
@@ -136,11 +135,11 @@ class Recorder:
         start = path.position
         if start < len(path.log):
             logged, value = path.log[start]
-            if logged is not key or value is not _OPEN:
+            if logged is not key or value is not OPEN:
                 return fresh(path.recall(key))
             path.position += 1
         else:
-            path.remember(key, _OPEN)
+            path.remember(key, OPEN)
         result = function(*args, **kwargs)
         if path.unwinding or self.pending.again is not None:
             raise Unwind
@@ -237,22 +236,23 @@ def enter(lane: Any, cohort: Cohort, signature: list[Any], lanes: list[Any]) -> 
     return depth
 
 
-def _depth_of(args: tuple[Any, ...], unit: Unit, cohort: Cohort) -> int | None:
+def depth_of(args: tuple[Any, ...], unit: Unit, cohort: Cohort) -> int | None:
     """Return the depth of the operands of a call that is one of a unit's as they usually are, None if it is not."""
     operands = unit.operands
     if len(args) != len(operands) or unit.eager or unit.recording != mode.recording or mode.anomaly:
         return None
     depth = -1
-    for a, spec in zip(args, operands):
-        if a.__class__ is not Lane or a.cohort is not cohort:
+    for a, operand in zip(args, operands):
+        if a.__class__ is Lane:
+            call: Any = a.tensor
+            if a.cohort is not cohort or call.__class__ is not Call or call.array is not operand:
+                return None
+            if call.results is None:
+                call.used = True
+                if call.depth > depth:
+                    depth = call.depth
+        elif a.__class__ is not operand:
             return None
-        call: Any = a.tensor
-        if call.__class__ is not Call or call.array is not spec:
-            return None
-        if call.results is None:
-            call.used = True
-            if call.depth > depth:
-                depth = call.depth
     return depth
 
 

@@ -10,7 +10,7 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.tape import OFF, mode, wrap
 from dynarl.batching.deferred import Call, Unit, apply_rule, done, frozen, is_small, lane_of, spec_of
 from dynarl.batching.lane import Lane
-from dynarl.batching.noting import Path, Recorder, enter
+from dynarl.batching.noting import Path, Recorder, depth_of, enter
 from dynarl.batching.rules import BY_ROW
 from dynarl.batching.run import _named, is_batch, whole_batch
 
@@ -23,8 +23,18 @@ def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: d
     """Note an operation and return the lane that will hold its result."""
     self.step(path)
     cohort = path.cohort
+    usual = self.usual.get(op)
+    if usual is not None and not static:
+        found = depth_of(args, usual, cohort)
+        if found is not None:
+            call = Call(
+                usual, usual.specs[0], cohort, args, static, [a for a in args if a.__class__ is Lane], found + 1
+            )
+            fixed = [] if usual.columns else [a for a in args if a.__class__ is not Lane]
+            call.number = self.number(usual, fixed) if fixed else usual.number
+            return _noted(self, path, op, call)
     signature: list[Any] = [op, mode.recording]
-    fixed: list[Any] = []
+    fixed = []
     numbers: list[Any] = []
     lanes: list[Any] = []
     depth = -1
@@ -47,6 +57,8 @@ def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: d
         unit = _learn(self, kind, op, args, static)
     if unit.eager or mode.anomaly:
         return _now(self, path, op, args, static)
+    if not static and not fixed and (by_row or len(lanes) == len(args)):
+        unit.operands, self.usual[op] = kind[2:], unit
     if not unit.columns:
         fixed += numbers
     call = Call(unit, unit.specs[0], cohort, args, static, lanes, depth + 1)

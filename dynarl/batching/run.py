@@ -22,6 +22,8 @@ from dynarl.batching.paths import Imposed, Recorder
 __all__ = ["Context", "Run", "concretize", "run_scope", "state"]
 
 VALUE = "a concrete value"
+OPEN = object()
+"""In a log: a scope that has begun, where its end is not logged yet."""
 _OTHER_PATH = (
     "paths were recorded; per-sample programs must depend on their arguments and parameters alone, not on "
     "training mode, schedules or other state"
