@@ -144,5 +144,8 @@ def _repeat(
                 else:
                     left.append(entry)
             context.step(run.operations - before + 1)  # an endless loop stops
-        active = [(v, part) for part, v in going] if len(going) < 2 else join(going, context.cohort, numbers=False)
+        if len(going) < 2:
+            active = [(v, part) for part, v in going]
+        else:
+            active = join(going, context.cohort, numbers=False, apart=run.keeps_paths())
     return left

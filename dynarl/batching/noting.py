@@ -193,8 +193,8 @@ class Recorder:
         unit = self.new_unit(signature, function, mode.recording)
         unit.eager = True
         run, cohort = self.run, path.cohort
-        drawn, marks = run.drawn, run.mark()
-        cohorts, splits = run.cohorts, {line: list(sizes) for line, sizes in run.splits.items()}
+        drawn, marks, counted = run.drawn, run.mark(), (run.cohorts, run.operations, run.row_operations)
+        splits = {line: list(sizes) for line, sizes in run.splits.items()}
         try:
             self.pending.flush()
             plain = with_lanes(args, lambda lane: Lane(gather([lane], [cohort], cohort.size), cohort))
@@ -209,7 +209,8 @@ class Recorder:
             leaves, known = [], [False]
         if not all(known) or not known or run.drawn != drawn:
             run.rewind(marks)
-            run.error, run.drawn, run.cohorts, run.splits = None, drawn, cohorts, splits
+            run.error, run.drawn, run.splits = None, drawn, splits
+            run.cohorts, run.operations, run.row_operations = counted
             return self.inline(path, key, function, args, kwargs)
         unit.eager, unit.structure = False, structure
         slots = [done(leaf.at(cohort), cohort) for leaf in leaves]

@@ -8,6 +8,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.tape import OFF, mode, wrap
+from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Unit, apply_rule, done, frozen, is_small, lane_of, spec_of
 from dynarl.batching.lane import Lane
 from dynarl.batching.noting import Path, Recorder, depth_of, enter
@@ -22,19 +23,16 @@ _NUMBERS = frozenset((float, int, bool))
 def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Note an operation and return the lane that will hold its result."""
     self.step(path)
+    call = None if static else _as_usual(self, op, args, static, path.cohort)
+    if call is not None:
+        return _noted(self, path, op, call)
+    return _described(self, path, op, args, static)
+
+
+def _described(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     cohort = path.cohort
-    usual = self.usual.get(op)
-    if usual is not None and not static:
-        found = depth_of(args, usual, cohort)
-        if found is not None:
-            call = Call(
-                usual, usual.specs[0], cohort, args, static, [a for a in args if a.__class__ is Lane], found + 1
-            )
-            fixed = [] if usual.columns else [a for a in args if a.__class__ is not Lane]
-            call.number = self.number(usual, fixed) if fixed else usual.number
-            return _noted(self, path, op, call)
     signature: list[Any] = [op, mode.recording]
-    fixed = []
+    fixed: list[Any] = []
     numbers: list[Any] = []
     lanes: list[Any] = []
     depth = -1
@@ -64,6 +62,18 @@ def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: d
     call = Call(unit, unit.specs[0], cohort, args, static, lanes, depth + 1)
     call.number = self.number(unit, fixed) if fixed else unit.number
     return _noted(self, path, op, call)
+
+
+def _as_usual(self: Recorder, op: Any, args: Any, static: Any, cohort: Cohort) -> Call | None:
+    """Return a call that is like the last one of its operation, None if it is not."""
+    unit = self.usual.get(op)
+    depth = None if unit is None else depth_of(args, unit, cohort)
+    if unit is None or depth is None:
+        return None
+    call = Call(unit, unit.specs[0], cohort, args, static, [a for a in args if a.__class__ is Lane], depth + 1)
+    fixed = [] if unit.columns else [a for a in args if a.__class__ is not Lane]
+    call.number = self.number(unit, fixed) if fixed else unit.number
+    return call
 
 
 def _noted(self: Recorder, path: Path, key: Any, call: Call) -> Any:
@@ -156,6 +166,7 @@ def _now(self: Recorder, path: Path, op: Any, args: Any, static: Any) -> Any:
     lanes = [a.__class__ is Lane for a in args]
     operands = [self.ready(a, path.cohort) if lane else a for a, lane in zip(args, lanes)]
     out = apply_rule(op, operands, lanes, path.cohort.size, static)
+    self.run.count(1, path.cohort.size)
     lane = lane_of(done(out, path.cohort), path.cohort)
     path.log.append((op, lane))
     path.position += 1

@@ -70,6 +70,10 @@ class Run:
         if self.recorder is not None:
             self.recorder.read(cohort.samples(), values)
 
+    def keeps_paths(self) -> bool:
+        """Tell whether decisions are written down, or are taken as they were."""
+        return self.imposed is not None or (self.recorder is not None and self.recorder.keep)
+
     def mark(self) -> list[Any]:
         """Return where random numbers and paths stand, for `rewind`."""
         return [None if part is None else part.mark() for part in (self.draws, self.recorder, self.imposed)]
@@ -96,6 +100,11 @@ class Run:
         self.kernels = self.calls = self.drawn = 0
         self.splits, self.error = {}, None
         self.rewind(marks)
+
+    def count(self, operations: int, rows: int) -> None:
+        """Count operations on so many rows each."""
+        self.operations += operations
+        self.row_operations += operations * rows
 
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
@@ -162,9 +171,7 @@ class Context:
 
     def count(self) -> None:
         """Add the operations since the last time to the run's."""
-        operations = self.steps - self.counted
-        self.run.operations += operations
-        self.run.row_operations += operations * self.cohort.size
+        self.run.count(self.steps - self.counted, self.cohort.size)
         self.counted = self.steps
 
     def narrow(self, groups: list[tuple[Any, Cohort]], key: Any) -> Any:

@@ -53,7 +53,9 @@ def joined(key: Any, results: list[tuple[Any, Any]], context: Any) -> Any:
         context.remember(key, result)
         return given(result)
     returned = [entry for entry in results if entry[1].__class__ is not Raised]
-    groups: list[tuple[Any, Any]] = join(returned, cohort, numbers=False) if returned else []
+    groups: list[tuple[Any, Any]] = []
+    if returned:
+        groups = join(returned, cohort, numbers=False, apart=context.run.keeps_paths())
     if len(returned) < len(results):
         groups += [(error, part) for part, error in results if error.__class__ is Raised]
         groups.sort(key=lambda entry: -entry[1].size)

@@ -85,8 +85,10 @@ class Pending:
         if calls[0].function.__class__ is str:
             samples, counts = (np.concatenate(parts) for parts in list(zip(*[call.args for call in calls]))[:2])
             results: tuple[Any, ...] = (self.run.draws.make(samples, counts, *calls[0].args[2:]),)
+            self.run.count(1, total)
         elif calls[0].function.__class__ is dict:
             results = (_operation(unit, calls, columns, cohorts, total),)
+            self.run.count(1, total)
         else:
             results = self._run_scope(unit, calls, columns, total)
         for result, spec in zip(results, unit.specs):

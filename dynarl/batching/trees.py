@@ -113,10 +113,13 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     return unflatten(structure, iter([function(leaf) for leaf in leaves]))
 
 
-def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) -> list[tuple[Any, Cohort]]:
+def join(
+    results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool, apart: bool = False
+) -> list[tuple[Any, Cohort]]:
     """Join the results of a cohort's parts row by row: [(tree, cohort)], one entry if all can be joined.
 
-    Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own.
+    Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own. A number
+    may join other parts' tensors, but not with `apart`: to ask a tensor is a decision, to ask a number is none.
     """
     trees = [tree for _, tree in results]
     if len(trees) == 1 and trees[0].__class__ is Lane and trees[0].cohort is cohort:
@@ -138,7 +141,9 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
                 f"{_shown(first)} for samples {flat[0][0].samples()[:4].tolist()}, {_shown(structure)} for samples "
                 f"{part.samples()[:4].tolist()}; return the same nesting of tuples, dicts and distributions everywhere"
             )
-        groups.setdefault(_key(structure, leaves, flat, numbers, likes), []).append((part, leaves, structure))
+        groups.setdefault(_key(structure, leaves, [] if apart else flat, numbers, likes), []).append(
+            (part, leaves, structure)
+        )
     joined = []
     for members in groups.values():
         whole = sum(part.size for part, _, _ in members) == cohort.size
