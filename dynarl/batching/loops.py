@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from dynarl.batching.cohort import Cohort
@@ -99,45 +98,39 @@ def _iterations_before(key: Any, items: Any, values: tuple[Any, ...], context: A
     return position - start, way, values
 
 
-def _items(items: Any) -> Iterator[Callable[[], Any]]:
-    """Yield for each iteration a function that returns its item, asking each sample whether it has one."""
+def _items(items: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield for each iteration (function that asks each sample for its item, None), or (None, item) for a known one."""
     if items is None:
         while True:
-            yield _nothing
+            yield None, None
     elif items.__class__ is RaggedLane:
-        yield from items.steps()
+        for ask in items.steps():
+            yield ask, None
     else:
         for item in items:
-            yield partial(_itself, item)
-        yield partial(_itself, END)
+            yield None, item
+        yield None, END
 
 
-def _nothing() -> None:
-    return None
-
-
-def _itself(item: Any) -> Any:
-    return item
-
-
-def _once(step: Step, item: Callable[[], Any], *values: Any) -> tuple[int, tuple[Any, ...]]:
-    return step(item(), *values)
+def _asking(step: Step, ask: Callable[[], Any], *values: Any) -> tuple[int, tuple[Any, ...]]:
+    return step(ask(), *values)
 
 
 def _repeat(
-    step: Step, items: Iterator[Callable[[], Any]], values: tuple[Any, ...], context: Context
+    step: Step, items: Iterator[tuple[Any, Any]], values: tuple[Any, ...], context: Context
 ) -> list[tuple[Cohort, Any]]:
     """Run the iterations; return (cohort, (way, values)) of each part that left."""
     run = context.run
     left: list[tuple[Cohort, Any]] = []
     active: list[tuple[Any, Cohort]] = [(values, context.cohort)]
-    for item in items:
+    for ask, item in items:
         if not active:
             break
         going: list[tuple[Cohort, Any]] = []
         for values, cohort in active:
             before = run.operations
-            results = run_scope(_once, (step, item, *values), {}, cohort, run, keep_errors=True)
+            program, args = (step, (item, *values)) if ask is None else (_asking, (step, ask, *values))
+            results = run_scope(program, args, {}, cohort, run, keep_errors=True)
             for entry in results:
                 if entry[1].__class__ is not Raised and not entry[1][0]:
                     going.append((entry[0], entry[1][1]))

@@ -20,7 +20,7 @@ _new: Callable[[Any], Any] = object.__new__
 
 def _operator(op: Any) -> Callable[[Any, Any], Any]:
     """Make the operator of an operation that promotes: floats of one rank, or a number beside floats."""
-    body, apply = op.body, state.apply
+    body, apply, by_rank = op.body, state.apply, state.rules[op].by_rank
 
     def method(x: Any, y: Any) -> Any:
         context = state.context
@@ -35,7 +35,9 @@ def _operator(op: Any) -> Callable[[Any, Any], Any]:
             if y.__class__ is Lane:
                 y_rows = y.tensor if y.cohort is cohort else y.at(cohort)
                 b, right = y_rows.array, y_rows._node
-                usual = b.dtype is dtype and b.ndim == ndim
+                usual = b.dtype is dtype
+                if usual and b.ndim != ndim:
+                    return context.result(op, by_rank(x_rows, y_rows))
             else:
                 y_rows = b = y
                 usual = dtype.kind == "f" and y.__class__ in _NUMBERS

@@ -81,7 +81,7 @@ def elementwise_rule(op: Any) -> Any:
             x, y = aligned(promoted(operands, lanes), lanes)
         return op(x, y, **static)
 
-    return Elementwise(rule)
+    return Elementwise(rule, by_rank)
 
 
 def where_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:

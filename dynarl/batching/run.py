@@ -213,12 +213,15 @@ def _some(samples: NDArray[Any]) -> str:
 
 
 class Elementwise:
-    """The rule of an operation of two operands that broadcast; `general` is for ranks or dtypes that differ."""
+    """The rule of an operation of two operands that broadcast.
 
-    __slots__ = ("general",)
+    `general` is for ranks or dtypes that differ, `by_rank` an operation for the rows of two lanes whose ranks do.
+    """
 
-    def __init__(self, general: Callable[..., Any]) -> None:
-        self.general = general
+    __slots__ = ("by_rank", "general")
+
+    def __init__(self, general: Callable[..., Any], by_rank: Callable[..., Any] | None = None) -> None:
+        self.general, self.by_rank = general, by_rank
 
 
 class Leading:
