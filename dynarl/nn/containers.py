@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Self, overload
 
 from dynarl.autograd import Tensor
@@ -35,7 +36,7 @@ class _Numbered(Module):
         return index % size
 
     def _name_of(self, index: int) -> str:
-        return list(self._modules)[self._index(index)]
+        return next(islice(self._kinds, self._index(index), None))
 
     def _refill(self, modules: list[Module]) -> None:
         for name in list(self._modules):
@@ -46,7 +47,8 @@ class _Numbered(Module):
         return len(self._kinds)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(list(self._modules.values()))
+        values = self.__dict__
+        return iter([values[name] for name in self._kinds])
 
     def __contains__(self, module: object) -> bool:
         return any(module is child for child in self)
