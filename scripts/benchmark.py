@@ -72,14 +72,14 @@ def ray_section(options: argparse.Namespace) -> Report:
     wanted = options.ray.split(",")
     if unknown := [name for name in wanted if name not in RAY_SECTIONS]:
         raise SystemExit(f"--ray: unknown sections {', '.join(unknown)}; there are {', '.join(RAY_SECTIONS)}")
-    report, seeds = Report(QUICK if options.quick else Effort()), 1 if options.quick else 3
+    report = Report(QUICK if options.quick else Effort())
     print(f"{description({})}; load {os.getloadavg()[0]:.1f}")
     if "workers" in wanted:
         workers.section(report, [int(number) for number in options.workers.split(",")], options.plot)
     if "faults" in wanted:
-        faults.section(report, seeds)
+        faults.section(report, 1 if options.quick else faults.SEEDS)
     if "rllib" in wanted:
-        rllib.section(report, options.rllib_python, seeds)
+        rllib.section(report, options.rllib_python, 1 if options.quick else 3)
     return finish(report, options)
 
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
+from dynarl.agents.given_obs import stored_rows
+from dynarl.agents.policies.ragged_input import ragged_input
+from dynarl.agents.sources import evaluation_source, id_of, number_of
 from dynarl.agents.stateful import Stateful
-from dynarl.autograd.device import to_host
+from dynarl.agents.threads import blas_threads
+from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.tape import wrap
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.masks import flat_mask
 from dynarl.envs.part import Part
 from dynarl.envs.ragged import example_rows
-from dynarl.envs.spaces import action_layout, env_action_map, observation_layout
+from dynarl.envs.spaces import action_layout, encode, env_action_map, observation_layout
 from dynarl.nn import Module
-from dynarl.ragged_rows import holds_rows, row_array
 from dynarl.rollout import play
 
 __all__ = ["Agent", "Evaluation", "Stop"]
@@ -69,11 +71,15 @@ class Agent:
     """Whether workers fill a replay, one fragment after the other, rather than a batch."""
     given: Mapping[str, Any] = {}
     """Arguments beside the config that another agent of this class needs to act alike."""
+    flatten_obs = True
+    """Whether the networks take observations as vectors."""
     num_threads: int | None = 1
     """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
     env_steps = 0
     grad_steps = 0
     iteration = 0
+    predictions = 0
+    """Calls that drew random numbers beside training, which key them."""
 
     def __init__(self, env: Any, *, seed: int, device: str, config: Any, overrides: Mapping[str, Any]) -> None:
         unknown = sorted(set(overrides) - {f.name for f in dataclasses.fields(self.config_class)})
@@ -88,10 +94,12 @@ class Agent:
         self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
         self.layout = observation_layout(self.observation_space)
+        space = self.layout.space
+        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
 
     def make_envs(self) -> Environments:
         """Make the environments to learn in."""
-        return make(self.made_of, _number_of(self.source, self.config.num_envs), seed=self.seed)
+        return make(self.made_of, number_of(self.source, self.config.num_envs), seed=self.seed)
 
     @property
     def env(self) -> Environments:
@@ -108,6 +116,17 @@ class Agent:
         Agents that take masks get `action_mask` [N, M] where the environment has one.
         """
         raise TypeError(f"{type(self).__name__}: choose must be defined")
+
+    def network_input(self, obs: NDArray[Any]) -> Any:
+        """Return stored observations [B, ...] as the networks' input: encoded, on their device.
+
+        They become vectors [B, F] of float32 where `flatten_obs` is true and keep their shape otherwise; rows of
+        varying size become what the networks for them take.
+        """
+        if self.layout.dtype == object:
+            return ragged_input(self.layout.space, obs, self.device)
+        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
+        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def any_obs(self, rows: int) -> NDArray[Any]:
         """Return valid stored observations [rows, ...]."""
@@ -177,12 +196,7 @@ class Agent:
         through. `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. Sampled
         actions draw from a stream of their own.
         """
-        layout = self.layout
-        if layout.dtype == object:
-            batch, single = _rows(self.observation_space, obs, layout)
-        else:
-            single = _is_single(self.observation_space, obs, layout)
-            batch = _stored(self.observation_space, obs, layout, single)
+        batch, single = stored_rows(self.observation_space, obs, self.layout)
         noise = None if deterministic else self._predict_noise(len(batch))
         masks = self._masks(action_mask, single)
         if self.stateful is None:
@@ -221,7 +235,7 @@ class Agent:
         are keyed by (seed, "evaluate"), the same at every call; statistics of normalisers stay frozen.
         """
         seed = self.seed if seed is None else seed
-        envs = make(_evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
+        envs = make(evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
         try:
             return self.play(envs, episodes, deterministic=deterministic)
         finally:
@@ -265,7 +279,7 @@ class Agent:
         """Return every implementation detail with its value and its source, and print them."""
         details = explain(self)
         if show:
-            print(table(details, f"{type(self).__name__} on {_id_of(self.source) or 'an environment of yours'}"))
+            print(table(details, f"{type(self).__name__} on {id_of(self.source) or 'an environment of yours'}"))
         return details
 
     def networks(self) -> dict[str, Module]:
@@ -296,7 +310,7 @@ class Agent:
 
     def acting_metrics(self) -> dict[str, Any]:
         """Return what acting has to report since the last call: numbers, and arrays [K] shown as histograms."""
-        return {}
+        return {} if self.stateful is None else self.stateful.compute.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as nested dicts of arrays and JSON scalars."""
@@ -308,7 +322,7 @@ class Agent:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
-        meta = {**identity.describe(self), "env_id": _id_of(self.source), "seed": self.seed}
+        meta = {**identity.describe(self), "env_id": id_of(self.source), "seed": self.seed}
         return checkpoint.save(path, self.state_dict(), meta=meta)
 
     @classmethod
@@ -332,89 +346,3 @@ class Agent:
         identity.check(saved.meta, agent)
         agent.load_state_dict(saved.state)
         return agent
-
-
-@contextlib.contextmanager
-def blas_threads(number: int | None) -> Iterator[None]:
-    """Limit BLAS to `number` threads inside: two on busy cores made a product of 256 x 256 fifty times slower."""
-    if number is None or os.environ.get("OPENBLAS_NUM_THREADS") == str(number):
-        yield
-        return
-    import threadpoolctl
-
-    with threadpoolctl.threadpool_limits(number, user_api="blas"):
-        yield
-
-
-_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
-
-
-def _number_of(env: Any, num_envs: int) -> int | None:
-    """Ready-made environments come in the number they are."""
-    return None if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)) else num_envs
-
-
-def _id_of(env: Any) -> str | None:
-    if isinstance(env, str):
-        return env
-    spec = getattr(env, "spec", None)
-    return None if spec is None else str(spec.id)
-
-
-def _evaluation_source(env: Any) -> Any:
-    """Return what new environments can be made of, so that evaluation never disturbs training."""
-    if isinstance(env, (gymnasium.Env, gymnasium.vector.VectorEnv)):
-        if env.spec is None:
-            raise ValueError(
-                f"evaluate: {type(env).__name__} has no spec to make another from; "
-                "give the agent an env id or a function that makes the environment"
-            )
-        spec = env.spec
-        if isinstance(env, gymnasium.Env):
-            return lambda: gymnasium.make(spec)
-        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
-        return lambda: gymnasium.make(spec.id, **kwargs)
-    return env
-
-
-def _is_single(space: Any, obs: Any, layout: Any) -> bool:
-    if layout.pack is not None:
-        space, part = _first_leaf(space, obs)
-        return isinstance(part, str) if isinstance(space, spaces.Text) else np.ndim(part) == len(space.shape or ())
-    shape = np.shape(obs)
-    if shape == layout.shape:
-        return True
-    if shape[1:] == layout.shape and len(shape) == len(layout.shape) + 1:
-        return False
-    raise ValueError(f"predict: obs must have shape {layout.shape} or [N, {layout.shape}], got {shape}")
-
-
-def _stored(space: Any, obs: Any, layout: Any, single: bool) -> NDArray[Any]:
-    if layout.pack is not None:
-        lead = () if single else (len(_first_leaf(space, obs)[1]),)
-        packed: NDArray[Any] = layout.pack(obs, lead)
-        return packed[None] if single else packed
-    array = np.asarray(obs, dtype=layout.dtype)
-    return array[None] if single else array
-
-
-def _rows(space: Any, obs: Any, layout: Any) -> tuple[NDArray[Any], bool]:
-    """Return observations of varying size as rows [N], and whether it was one alone."""
-    if isinstance(obs, np.ndarray) and obs.dtype == object and holds_rows(obs):
-        return obs, False
-    try:
-        return row_array([layout.pack(obs, ())]), True
-    except ValueError as error:
-        try:
-            batch: NDArray[Any] = layout.pack(obs, (len(_first_leaf(space, obs)[1]),))
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise ValueError(f"predict: obs must lie in its space, or be a batch of such: {error}") from None
-        return batch, False
-
-
-def _first_leaf(space: Any, obs: Any) -> tuple[Any, Any]:
-    """Return a part of a nested space that holds numbers or text, and what the observation has there."""
-    while isinstance(space, spaces.Dict | spaces.Tuple):
-        key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
-        space, obs = space[key], obs[key]
-    return space, obs

@@ -51,6 +51,19 @@ class Stateful:
         self.noise_kind, self.noise_size = self._check()
         self.noise_period = 1
 
+    def check_replay(self, config: Any) -> None:
+        """Refuse settings of agents that learn from a replay which a policy with a state cannot have."""
+        if not state_leaves(self.program.initial_state()):
+            return
+        prioritized = getattr(config, "prioritized", False)
+        if prioritized or config.n_step > 1:
+            what = "prioritized" if prioritized else f"n_step {config.n_step}"
+            raise ValueError(f"{what}: not with a policy that has a state, which learns from sequences drawn uniformly")
+        if config.batch_size < config.sequence_length:
+            raise ValueError(
+                f"batch_size: must be at least sequence_length {config.sequence_length}, got {config.batch_size}"
+            )
+
     def initial_state(self) -> Any:
         """Return the state of one environment before its first step, as arrays without batch axis."""
         with no_grad():
@@ -150,7 +163,7 @@ class Stateful:
         before = encode_action(agent.action_space, carried.action, start)
         feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields, action_mask)
         state = reset_rows(carried.state, start, self.initial_state())
-        step = carried.step if noise is None else agent._predictions
+        step = carried.step if noise is None else agent.predictions
         at = Rows(np.arange(rows), np.full(rows, step))
         acted = self.act(obs, noise, state, feedback, at, "evaluate" if noise is None else "predict")
         return acted.action, Carried(acted.state, acted.action, carried.step + 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dynarl.envs.masks import is_maskable
 from dynarl.envs.protocol import Environments
 from dynarl.envs.spaces import action_layout
-from dynarl.rollout.fragment import Fragment
+from dynarl.rollout.fragment import Final, Fragment
 from dynarl.rollout.noise import NoiseStream
 
 __all__ = ["ActingPolicy", "Collector", "Reporting"]
@@ -109,7 +109,7 @@ class Collector(Reporting):
         obs_, action_, reward_ = fragment["obs"], fragment["action"], fragment["reward"]
         terminated_, truncated_, valid_ = fragment["terminated"], fragment["truncated"], fragment["valid"]
         log_prob_, value_, start_ = fragment["log_prob"], fragment["value"], fragment["episode_start"]
-        finals: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
+        finals: list[Final] = []
         infos: list[Any] = []
         noise = self._noise_block()
         masks = self._mask_memory()
@@ -151,14 +151,9 @@ class Collector(Reporting):
 
     def _close(self, fragment: Fragment, finals: Any, infos: Any, policy_version: int) -> None:
         """Values of the states reached, and what stands beside the rows."""
-        if not fragment["valid"].all():
-            _cut_before_dummies(fragment)
-        last_obs = self.envs.obs
-        num_envs, empty = self.envs.num_envs, np.empty((0, 2), np.int64)
-        index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in finals]
-        fragment.final_index = np.concatenate([empty, *index])
-        fragment.final_obs = np.concatenate([last_obs[:0], *(obs for _, _, obs in finals)])
-        fragment.last_obs = last_obs.copy()
+        fragment.cut_before_dummies()
+        last_obs, num_envs = self.envs.obs, self.envs.num_envs
+        fragment.close(last_obs, finals, infos)
         rows, columns = fragment.final_index.T
         # Terminated wins where an episode was also truncated: nothing follows it.
         bootstrap = ~fragment["terminated"][rows, columns]
@@ -171,10 +166,6 @@ class Collector(Reporting):
         next_value[fragment["terminated"]] = 0.0
         fragment.env_ids = self.envs.env_ids
         fragment.first_step, fragment.policy_version = self.step, policy_version
-        none = np.empty(0)
-        fragment.episode_return = np.concatenate([none, *(info["episode_return"] for info in infos)])
-        lengths = [info["episode_length"] for info in infos]
-        fragment.episode_length = np.concatenate([none.astype(np.int64), *lengths])
 
     def _values(self, obs: NDArray[Any], bootstrap: NDArray[np.bool_]) -> NDArray[Any]:
         """Return V of ends of episodes (those of `bootstrap`) and of the cut."""
@@ -206,9 +197,3 @@ class Collector(Reporting):
     def _noise_block(self) -> list[NDArray[np.float32]] | None:
         """The noise of this fragment's steps, [N, K] each."""
         return None if self._noise is None else self._noise.block(self.step, self.num_steps)
-
-
-def _cut_before_dummies(fragment: Fragment) -> None:
-    """Call the steps truncated that lead to a dummy row without an end: there an environment failed."""
-    valid, ended = fragment["valid"], fragment["terminated"] | fragment["truncated"]
-    fragment["truncated"][:-1] |= ~valid[1:] & valid[:-1] & ~ended[:-1]

@@ -19,7 +19,8 @@ Python's `if`, `while`, `break`, recursion and exceptions may depend on anything
 
 A policy without ``initial_state`` is called as ``forward(obs) -> (distribution, value)``, or ``forward(obs,
 action_mask)`` where the environment masks actions. In place of (distribution, value), DQN's policies return q [A],
-SAC's the distribution alone: a Normal over [A] before it is squashed, or a Categorical.
+SAC's the distribution alone: a Normal over [A] before it is squashed, or a Categorical. Both learn states along
+sequences of their replay (`sequence_length`, `burn_in`); SAC's critics see the state beside the observation.
 
 PPO's programs may return one part more, ``{"loss": ..., "steps": ...}``: a loss of their own and numbers to log, see
 dynarl/agents/extra.py.

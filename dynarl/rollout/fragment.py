@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from dynarl.rollout.feedback import map_state, state_leaves
 
-__all__ = ["Batch", "Fragment"]
+__all__ = ["Batch", "Final", "Fragment"]
+
+Final = tuple[int, NDArray[np.int64], NDArray[Any]]
+"""A step t, the environments [K] whose episodes ended there, and their last observations [K, ...]."""
 
 
 class Batch(dict[str, Any]):
@@ -80,6 +83,22 @@ class Fragment(Batch):
         if array.shape[:2] != shape:
             raise ValueError(f"Fragment: {name} must be {list(shape)} and more, got {list(array.shape)}")
         super().__setitem__(name, array)
+
+    def close(self, last_obs: NDArray[Any], finals: Sequence[Final], infos: Sequence[Mapping[str, Any]]) -> None:
+        """Add what stands beside the rows: what is acted on next, last observations of episodes, and their infos."""
+        index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in finals]
+        self.final_index = np.concatenate([np.empty((0, 2), np.int64), *index])
+        self.final_obs = np.concatenate([last_obs[:0], *(obs for _, _, obs in finals)])
+        self.last_obs = last_obs.copy()
+        self.episode_return = np.concatenate([np.empty(0), *(info["episode_return"] for info in infos)])
+        self.episode_length = np.concatenate([np.empty(0, np.int64), *(info["episode_length"] for info in infos)])
+
+    def cut_before_dummies(self) -> None:
+        """Call the steps truncated that lead to a dummy row without an end: there an environment failed."""
+        valid = self["valid"]
+        if not valid.all():
+            ended = self["terminated"] | self["truncated"]
+            self["truncated"][:-1] |= ~valid[1:] & valid[:-1] & ~ended[:-1]
 
     def build_next_obs(self) -> NDArray[Any]:
         """Build the successors, [T, N, ...], before any reset, of ``obs``, ``last_obs`` and ``final_obs``."""

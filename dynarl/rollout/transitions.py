@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.rollout.collect import Reporting
-from dynarl.rollout.fragment import Fragment
+from dynarl.rollout.fragment import Final, Fragment
 
 __all__ = ["TransitionCollector", "Transitions"]
 
@@ -25,7 +25,8 @@ class Transitions:
         self._num_steps = num_steps
         self._fragment = Fragment()
         self._t = 0
-        self._finals: list[tuple[int, NDArray[np.int64], NDArray[Any]]] = []
+        self._finals: list[Final] = []
+        self._last_obs: Any = None
 
     def add(
         self,
@@ -54,16 +55,13 @@ class Transitions:
         ended = np.flatnonzero((terminated | truncated) & valid)
         if len(ended):
             self._finals.append((self._t, ended, next_obs[ended]))
-        self._fragment.last_obs = next_obs
+        self._last_obs = next_obs
         self._t += 1
 
-    def take(self) -> Fragment:
-        """Return the fragment, whose memory the next one reuses."""
+    def take(self, infos: Sequence[Mapping[str, Any]] = ()) -> Fragment:
+        """Return the fragment, whose memory the next one reuses, with the infos of episodes that ended."""
         fragment = self._fragment
-        fragment.last_obs = fragment.last_obs.copy()
-        index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in self._finals]
-        fragment.final_index = np.concatenate([np.empty((0, 2), np.int64), *index])
-        fragment.final_obs = np.concatenate([fragment.last_obs[:0], *(obs for _, _, obs in self._finals)])
+        fragment.close(self._last_obs, self._finals, infos)
         self._t, self._finals = 0, []
         return fragment
 
@@ -71,23 +69,22 @@ class Transitions:
 class TransitionCollector(Reporting):
     """Lets an agent that learns from a replay act for another one: `Collector`'s verbs over the agent's own steps.
 
-    `act` makes one step in every environment, puts it into ``agent.replay`` and returns the info of episodes that
-    ended; `counter` names the agent's attribute that counts the steps of each environment, by which its noise is keyed.
+    The agent's `step_environments` makes one step in every environment, puts it into ``agent.replay`` and returns the
+    info of episodes that ended; its `vector_steps` counts them, by which its noise is keyed.
     """
 
-    def __init__(self, agent: Any, act: Callable[[], Mapping[str, Any]], *, counter: str, num_steps: int) -> None:
+    def __init__(self, agent: Any, *, num_steps: int) -> None:
         self.agent, self.num_steps = agent, num_steps
-        self._act, self._counter = act, counter
         self._transitions = Transitions(num_steps)
 
     @property
     def step(self) -> int:
         """How many steps each environment has made."""
-        return int(getattr(self.agent, self._counter))
+        return int(self.agent.vector_steps)
 
     @step.setter
     def step(self, step: int) -> None:
-        setattr(self.agent, self._counter, step)
+        self.agent.vector_steps = step
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses."""
@@ -97,18 +94,13 @@ class TransitionCollector(Reporting):
         agent.begin()
         for t in range(self.num_steps):
             starts[t] = agent.envs.episode_start
-            if info := self._act():
+            if info := agent.step_environments():
                 infos.append(info)
         agent.env_steps = env_steps  # those of all workers, which the learner counts
-        fragment = self._transitions.take()
+        fragment = self._transitions.take(infos)
         fragment["episode_start"] = starts
-        valid = fragment["valid"]
-        if not valid.all():  # an environment failed where a dummy row follows no end
-            ended = fragment["terminated"] | fragment["truncated"]
-            fragment["truncated"][:-1] |= ~valid[1:] & valid[:-1] & ~ended[:-1]
+        fragment.cut_before_dummies()
         fragment.env_ids, fragment.first_step, fragment.policy_version = agent.envs.env_ids, first, policy_version
-        fragment.episode_return = np.concatenate([np.empty(0), *(info["episode_return"] for info in infos)])
-        fragment.episode_length = np.concatenate([np.empty(0, np.int64), *(info["episode_length"] for info in infos)])
         return fragment
 
     def state_dict(self) -> dict[str, Any]:

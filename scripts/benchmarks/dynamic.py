@@ -316,9 +316,13 @@ def branches_weights(rng: Any) -> Weights:
     return weights_of(rng, enc=(8, WIDTH), a=(WIDTH, WIDTH, 1.5), b=(WIDTH, WIDTH, 1.5), head=(WIDTH, ACTIONS))
 
 
-def branches_program(lib: Any, net: Any) -> Callable[..., Any]:
-    enc, a, head = tanh_layer(lib, net["enc"]), tanh_layer(lib, net["a"]), net["head"]
+def branch_layers(lib: Any, net: Any) -> tuple[Any, Any, Any, Any]:
     b = lib.nn.Sequential(net["b"], lib.nn.ReLU())
+    return tanh_layer(lib, net["enc"]), tanh_layer(lib, net["a"]), b, net["head"]
+
+
+def branches_program(lib: Any, net: Any) -> Callable[..., Any]:
+    enc, a, b, head = branch_layers(lib, net)
 
     class Branch(lib.nn.Module):  # type: ignore[misc]
         def forward(self, h: Any, i: int) -> Any:
@@ -338,8 +342,7 @@ def branches_program(lib: Any, net: Any) -> Callable[..., Any]:
 
 
 def branches_unmarked(lib: Any, net: Any) -> Callable[..., Any]:
-    enc, a, head = tanh_layer(lib, net["enc"]), tanh_layer(lib, net["a"]), net["head"]
-    b = lib.nn.Sequential(net["b"], lib.nn.ReLU())
+    enc, a, b, head = branch_layers(lib, net)
 
     def policy(obs: Any) -> Any:
         h = enc(obs)
@@ -354,8 +357,7 @@ def branches_unmarked(lib: Any, net: Any) -> Callable[..., Any]:
 
 
 def branches_hand(lib: Any, net: Any) -> Callable[..., Any]:
-    enc, a, head = tanh_layer(lib, net["enc"]), tanh_layer(lib, net["a"]), net["head"]
-    b = lib.nn.Sequential(net["b"], lib.nn.ReLU())
+    enc, a, b, head = branch_layers(lib, net)
 
     def policy(obs: Any) -> Any:
         h = enc(obs)

@@ -26,7 +26,8 @@ of 500; 3 seeds took 1.4 times the undisturbed steps then, which may be the reas
 SOLVED = 475.0
 INTERVAL = 3.0
 LATENCY = 0.0005
-SEEDS = 3
+SEEDS = 8
+"""Seeds differ by 15 to 30 %, so that 3 of them could not settle 20 %."""
 EPISODES, EVALUATIONS, EVAL_EVERY = 50, 3, 4  # of one evaluation, evaluations that count, iterations between them
 ENV_ID = "SlowCartPole-v1"
 SETTINGS: dict[str, Any] = {

@@ -53,7 +53,7 @@ ANSWERS = {
 
 def values(agent, obs):
     agent.policy.set_noise(None)
-    return agent.expected(agent.policy(agent.network_input(np.array(obs, np.float32))).array)
+    return agent.head.expected(agent.policy(agent.network_input(np.array(obs, np.float32))).array)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -140,8 +140,8 @@ def test_noisy_agent_explores_by_noise_alone():
     assert (agent.choose(obs, None) == before).all()
     outputs = []
     for step in range(3):
-        agent._steps = step
-        agent.act(obs)
+        agent.vector_steps = step
+        agent.explore(obs)
         outputs.append(agent.policy(agent.network_input(obs)).array)
     assert not np.array_equal(outputs[0], outputs[1])
     action, state = agent.predict(np.int64(1), "kept", deterministic=False)
@@ -172,7 +172,7 @@ def test_double_q_learning_lets_the_online_network_choose():
         for network, bias in ((agent.policy, chooser), (agent.target, valuer)):
             weight, b = network.parameters()
             weight.array[...], b.array[...] = 0.0, bias[0]
-        agent.step()
+        agent.step_environments()
         batch = agent.replay.gather(np.array([0]), np.ones(1, np.float32))
         batch["reward"], batch["discount"] = np.ones(1, np.float32), np.full(1, 0.5, np.float32)
         assert agent.td_target(batch) == pytest.approx(expected)
@@ -248,7 +248,7 @@ def test_training_is_indifferent_to_evaluation():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_updates_together_are_updates_one_by_one(variant, monkeypatch):
-    monkeypatch.setattr("dynarl.agents.dqn._TOGETHER", 96)  # three batches at a time
+    monkeypatch.setattr("dynarl.agents.dqn.dqn._TOGETHER", 96)  # three batches at a time
     agents = [DQN("CartPole-v1", **{**QUICK, **VARIANTS[variant]}).learn(128) for _ in range(2)]
     metrics = agents[0].updates(5)
     for _ in range(5):
@@ -267,7 +267,7 @@ def test_dummy_rows_are_neither_counted_nor_stored():
     make = [lambda: Chain((1.0, 1.0, 1.0), "truncated", show_state=False)] * 2
     agent = DQN(NextStep(make), **QUICK)
     agent.learn(120)
-    assert agent.env_steps < agent._steps * 2
+    assert agent.env_steps < agent.vector_steps * 2
     assert len(agent.replay) == agent.env_steps
     kept = agent.replay.sample(300, np.random.default_rng(0))
     np.testing.assert_array_equal(kept.reward, 1.0)  # a dummy row pays 0

@@ -133,7 +133,7 @@ def test_dqn_keeps_to_masks_and_its_values_bootstrap_over_them_alone(flags):
     assert agent.evaluate(4).mean == pytest.approx(1.5)
     agent.evaluate(4, deterministic=False)
     obs = np.eye(3, dtype=np.float32)
-    q = agent.expected(agent.policy(agent.network_input(obs)).array)
+    q = agent.head.expected(agent.policy(agent.network_input(obs)).array)
     value = np.where(Walk.masks[:3], q, -np.inf).max(axis=1)
     np.testing.assert_allclose(value, walk_values(0.9), atol=0.12)
 
@@ -186,7 +186,7 @@ def test_discrete_sac_under_masks():
     agent.learn(60)
     batch = agent.sample()
     obs = agent.network_input(batch.obs)
-    log_prob = agent.policy(obs, batch, 1)[1]
+    log_prob = agent.policy(agent.see(batch), 1)[1]
     prob = np.exp(log_prob.array)
     assert (prob[~batch.action_mask] == 0).all()
     np.testing.assert_allclose(prob.sum(axis=1), 1.0, rtol=1e-5)

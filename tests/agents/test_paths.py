@@ -184,9 +184,9 @@ def test_the_gradient_follows_the_path_that_was_taken(record_paths, branch, sequ
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.random.default_rng(0).normal(size=fragment.value.shape).astype(np.float32)
-    batch = agent.sequences.batch(fragment)
+    batch = agent.data.batch(fragment)
     agent.policy.program.sign.data.array[...] = -0.01
-    for minibatch in agent._minibatches(batch, np.random.default_rng(0)):
+    for minibatch in agent.data.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
         agent.policy.zero_grad()
         losses, log_prob, _ = agent.losses(minibatch, 0.2)
         losses["policy_loss"].backward()

@@ -98,9 +98,9 @@ def ratios(agent):
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.ones_like(fragment.value)
-    batch, found = agent.sequences.batch(fragment), []
-    for minibatch in agent._minibatches(batch, np.random.default_rng(0)):
-        log_prob, value, *_ = agent.sequences.evaluate(minibatch, with_entropy=True)
+    batch, found = agent.data.batch(fragment), []
+    for minibatch in agent.data.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
+        log_prob, value, *_ = agent.data.evaluate(minibatch, with_entropy=True)
         np.testing.assert_allclose(value.detach().numpy(), minibatch.value, rtol=1e-4, atol=1e-5)
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
     found = np.concatenate(found)

@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
-from dynarl.agents.recurrent import RecurrentActorCritic
+from dynarl.agents.policies.recurrent import RecurrentActorCritic
 from dynarl.agents.stateful import Carried
 from dynarl.autograd import Parameter
 from dynarl.distributions import Categorical
@@ -56,11 +56,11 @@ def first_ratios(agent):
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.ones_like(fragment.value)
-    batch = agent.sequences.batch(fragment)
+    batch = agent.data.batch(fragment)
     found = []
     for env in ([0, 2], [1, 3]):
-        minibatch = agent.sequences.minibatch(batch, np.array(env))
-        log_prob, value, entropy, _ = agent.sequences.evaluate(minibatch, with_entropy=True)
+        minibatch = agent.data.minibatch(batch, np.array(env))
+        log_prob, value, entropy, _ = agent.data.evaluate(minibatch, with_entropy=True)
         assert len(log_prob) == len(minibatch.log_prob) == fragment.valid[:, env].sum()
         assert entropy.shape == ()
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
@@ -91,9 +91,9 @@ def test_fused_sequence_is_the_loop_of_steps(recurrent):
     agent.policy = agent.stateful.program.policy = agent.stateful.program.module = policy
     for name in ("advantages", "returns"):
         fragment[name] = np.random.default_rng(0).normal(size=fragment.value.shape).astype(np.float32)
-    batch = agent.sequences.batch(fragment)
+    batch = agent.data.batch(fragment)
     batch["input"] = batch.input.astype(np.float64)
-    minibatch = agent.sequences.minibatch(batch, np.array([3, 1]))
+    minibatch = agent.data.minibatch(batch, np.array([3, 1]))
     assert fragment.episode_start[1:].any()
     minibatch["state"] = tuple(tuple(part.astype(np.float64) for part in one) for one in minibatch.state)
     results = []

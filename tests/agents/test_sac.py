@@ -114,11 +114,12 @@ def test_the_actors_gradient_does_not_reach_the_critics():
     """After an update the critics hold the gradient of their own loss alone."""
     agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(100)
     batch = agent.sample()
-    obs, next_obs, alpha = agent.network_input(batch.obs), agent.network_input(batch.next_obs), agent.alpha
+    seen = agent.see(batch)
     with dynarl.no_grad():
-        target = batch.reward + batch.discount * agent.soft_value(next_obs, *agent.policy(next_obs, batch, 0), alpha)
+        next_value = agent.soft_value(seen.next_obs, *agent.policy(seen, 0), agent.alpha)
+        target = batch.reward + batch.discount * next_value
     agent.critic_optimizer.zero_grad()
-    ((agent.q_of(obs, batch.action) - dynarl.tensor(target)) ** 2).mean(-1).sum().mul(0.5).backward()
+    ((agent.q_of(seen.obs, batch.action) - dynarl.tensor(target)) ** 2).mean(-1).sum().mul(0.5).backward()
     expected = [p.grad.numpy().copy() for p in agent.critics.parameters()]
     agent.update(batch)
     for p, g in zip(agent.critics.parameters(), expected):

@@ -70,6 +70,22 @@ class Told(Plain):
         return self.distribution(head), ()
 
 
+class Remembers(Plain):
+    """Also remembers: a GRU's state, and how many steps it made."""
+
+    def __init__(self, observation_space, action_space):
+        super().__init__(observation_space, action_space)
+        self.cell = nn.GRUCell(observation_space.shape[0], 16)
+
+    def initial_state(self):
+        return {"h": dynarl.zeros(16), "steps": 0}
+
+    def forward(self, obs, state, feedback):
+        h = self.cell(obs, state["h"])
+        after = {"h": h, "steps": state["steps"] + 1}
+        return self.distribution(self.head(h * 2 if state["steps"] % 2 else h)), after
+
+
 class Box(Rule):
     """`Rule` with an action of 2 x 2 numbers, and info, but no masks."""
 
@@ -121,7 +137,7 @@ def test_feedback_in_acting_and_learning_is_that_of_one_environment_after_the_ot
     np.testing.assert_array_equal(told.info["level"].numpy(), feedback.info["level"])
 
 
-@pytest.mark.parametrize(("env", "policy"), [(Rule, Told), ("Pendulum-v1", Plain)])
+@pytest.mark.parametrize(("env", "policy"), [(Rule, Told), ("Pendulum-v1", Plain), (Rule, Remembers)])
 def test_resume_to_the_byte(env, policy, tmp_path):
     straight = SAC(env, policy=policy, seed=4, **QUICK).learn(128).learn(64)
     SAC(env, policy=policy, seed=4, **QUICK).learn(128).save(tmp_path / "half")
@@ -139,12 +155,75 @@ def test_actions_are_scaled_for_the_environment():
     np.testing.assert_allclose(mode, 2 * state.action[0], rtol=1e-4)
 
 
-class Remembers(Plain):
-    def initial_state(self):
-        return 0
+def parameters(said):
+    return np.concatenate([said.mean.numpy(), said.log_std.numpy()], 1) if hasattr(said, "log_std") else said.numpy()
 
-    def forward(self, obs, state, feedback):
-        return super().forward(obs), state + 1
+
+@pytest.mark.parametrize("env", [Box, Rule])
+def test_what_is_said_along_a_sequence_is_what_was_said_in_acting(env):
+    """With the parameters of acting, the state computed again is the stored one: at every step and in the successor."""
+    agent = SAC(env, policy=Remembers, seed=1, **QUICK, sequence_length=4)
+    for _ in range(80):
+        agent.step_environments()
+    batch = agent.sample()
+    rows = np.flatnonzero(batch.kept)
+    assert len(batch.action) == 16 and batch.kept.any()
+    with dynarl.no_grad():
+        seen = agent.see(batch)
+    assert len(seen.batch.action) == len(rows) == len(seen.obs)
+    masks = batch.get("next_action_mask"), batch.get("action_mask")
+    for said, inputs, stored, mask in zip(seen.policies, (seen.next_obs, seen.obs), (batch.next_obs, batch.obs), masks):
+        obs, state, feedback = agent.experience.records.unpack(stored, mask)
+        (distribution,), _ = agent.stateful.call(obs, state, feedback)
+        wanted = parameters(agent.actor.parameters_of(distribution, feedback.action_mask))[rows]
+        np.testing.assert_allclose(parameters(said), wanted, rtol=1e-4, atol=1e-5)
+        shown = inputs.numpy()  # by the critics: observation, feedback, state
+        np.testing.assert_allclose(shown[:, : obs.shape[1]], obs[rows])
+        np.testing.assert_allclose(shown[:, -17:-1], state["h"][rows], rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(shown[:, -1], state["steps"][rows])
+
+
+def test_burnt_in_rows_are_not_learned_from_and_the_state_gets_gradients():
+    agent = SAC("Pendulum-v1", policy=Remembers, seed=1, **QUICK, sequence_length=4, burn_in=3)
+    for _ in range(60):
+        agent.step_environments()
+    batch = agent.sample()
+    seen = agent.see(batch)
+    assert len(batch.action) == 4 * 7 and 0 < len(seen.obs) == batch.kept[4 * 3 :].sum()
+    seen.policies[1].mean.sum().backward()
+    assert abs(agent.actor.program.program.cell.weight_hh.grad.numpy()).max() > 0
+
+
+class RecallSign(gymnasium.Env):
+    """A sign is shown at the start of 4 steps; the last action must name it: [0, 1] or a number of that sign."""
+
+    def __init__(self, discrete=True):
+        self.discrete, self.observation_space = discrete, spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = spaces.Discrete(2) if discrete else spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.sign, self.t = int(self.np_random.integers(2)), 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.t += 1
+        over = self.t == 4
+        right = action == self.sign if self.discrete else (action[0] > 0) == bool(self.sign)
+        return self._obs(), float(over and right), over, False, {}
+
+    def _obs(self):
+        return np.array([2 * self.sign - 1 if self.t == 0 else 0, self.t == 3], np.float32)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_memory_is_learned_through_the_state(discrete):
+    agent = SAC(
+        lambda: RecallSign(discrete), policy=Remembers, seed=0, num_envs=8, batch_size=128, sequence_length=4,
+        learning_starts=200, train_freq=8, learning_rate=6e-3, gamma=0.9, buffer_size=5000, hidden_sizes=(32,),
+        alpha=0.02,
+    ).learn(4_000)  # fmt: skip
+    assert agent.evaluate(50).mean >= 0.95
 
 
 class Pixels(gymnasium.Env):
@@ -157,7 +236,8 @@ class Pixels(gymnasium.Env):
 @pytest.mark.parametrize(
     ("env", "policy", "options", "error", "message"),
     [
-        ("Pendulum-v1", Remembers, {}, ValueError, "Remembers .* has a state, but SAC learns from single transitions"),
+        ("Pendulum-v1", Remembers, {"n_step": 2}, ValueError, "n_step 2: not with a policy that has a state"),
+        ("Pendulum-v1", Remembers, {}, ValueError, "batch_size: must be at least sequence_length 32, got 16"),
         ("Pendulum-v1", Plain, {"use_sde": True}, ValueError, "policy: use_sde belongs to the ready-made actor"),
         ("Pendulum-v1", lambda: nn.Linear(3, 2), {}, TypeError, r"got Tensor where a Normal of shape \(1,\) is needed"),
         ("CartPole-v1", lambda: nn.Linear(4, 2), {}, TypeError, "got Tensor where a Categorical over 2 actions is"),
@@ -166,4 +246,4 @@ class Pixels(gymnasium.Env):
 )  # fmt: skip
 def test_refused(env, policy, options, error, message):
     with pytest.raises(error, match=message):
-        SAC(env, policy=policy, **{**QUICK, **options})
+        SAC(env, policy=policy, **{**QUICK, "sequence_length": 32, **options})

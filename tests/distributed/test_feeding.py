@@ -73,16 +73,18 @@ def test_every_environment_explores_by_its_own_epsilon():
     worker = DQN("CartPole-v1", seed=0, config=learner.acting_config(2))
     worker.envs.env_ids = np.array([2, 3])
     worker.load_acting_state(learner.acting_state())
-    np.testing.assert_allclose(worker.epsilons, [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
-    np.testing.assert_allclose(learner.epsilons, [0.4 ** (1 + 7 * i / 3) for i in range(4)])
+    np.testing.assert_allclose(worker.exploration.epsilons, [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
+    np.testing.assert_allclose(learner.exploration.epsilons, [0.4 ** (1 + 7 * i / 3) for i in range(4)])
     learner.env_steps = 0
     worker.load_acting_state(learner.acting_state())
-    np.testing.assert_array_equal(worker.epsilons, [1, 1])
+    np.testing.assert_array_equal(worker.exploration.epsilons, [1, 1])
     assert worker.replay.size < learner.replay.size
 
 
-def test_programs_with_a_state_learn_from_workers():
+@pytest.mark.parametrize("agent_cls", [DQN, SAC])
+def test_programs_with_a_state_learn_from_workers(agent_cls):
     from dynarl import nn
+    from dynarl.distributions import Categorical
 
     class Memory(nn.Module):
         def __init__(self):
@@ -94,12 +96,13 @@ def test_programs_with_a_state_learn_from_workers():
 
         def forward(self, obs, state, feedback):
             state = self.cell(obs, state)
-            return self.head(state), state
+            head = self.head(state)
+            return Categorical(logits=head) if agent_cls is SAC else head, state
 
     agents = []
     for workers in (1, 2):
         how = Plan(groups=2, envs_per_group=1, num_workers=workers)
-        agent = DQN(
+        agent = agent_cls(
             how.part("CartPole-v1"), policy=Memory, seed=1, num_envs=2, learning_starts=32, batch_size=8,
             sequence_length=4, buffer_size=500, fragment_steps=8,
         )  # fmt: skip

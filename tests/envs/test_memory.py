@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dynarl.envs import make
 from dynarl.envs.memory import RepeatPrevious, TMaze
+from tests.envs.exactness import assert_exact_state
 
 
 def play(env, policy, seed):
@@ -49,16 +49,8 @@ def test_cartpole_shows_positions_only():
 
 @pytest.mark.parametrize("name", ["CartPoleNoVelocity", "TMaze", "RepeatPrevious"])
 def test_exact_state(name):
-    one, other = (make(f"dynarl/{name}-v0", 2, seed=1) for _ in range(2))
-    assert one.exact_state
-    one.reset()
     actions = np.random.default_rng(0).integers(0, 2, (30, 2))
-    for action in actions[:15]:
-        one.step(action)
-    other.load_state_dict(one.state_dict())
-    for action in actions[15:]:
-        for a, b in zip(one.step(action)[:4], other.step(action)[:4]):
-            np.testing.assert_array_equal(a, b)
+    assert_exact_state(f"dynarl/{name}-v0", actions, cut=15)
 
 
 def test_refusals():

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from dynarl.envs import check, make
+from dynarl.envs import check
 from dynarl.envs.questions import Dispatch, Expression, HeaviestKind, PointerChase, Questions, SometimesHard
+from tests.envs.exactness import assert_exact_state
 
 NAMES = ("PointerChase", "SometimesHard", "Dispatch", "HeaviestKind", "Expression")
 
@@ -99,15 +100,7 @@ def test_checks(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_state(name):
-    one, other = (make(f"dynarl/{name}-v0", 2, seed=1) for _ in range(2))
-    assert one.exact_state
-    one.reset()
-    for _ in range(10):
-        one.step(np.zeros(2, np.int64))
-    other.load_state_dict(one.state_dict())
-    for _ in range(20):
-        for a, b in zip(one.step(np.zeros(2, np.int64))[:4], other.step(np.zeros(2, np.int64))[:4]):
-            np.testing.assert_array_equal(a, b)
+    assert_exact_state(f"dynarl/{name}-v0", np.zeros((30, 2), np.int64), cut=10)
 
 
 @pytest.mark.parametrize(

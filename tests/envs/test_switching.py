@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from dynarl.envs import check, make
+from dynarl.envs import check
 from dynarl.envs.switching import FeedbackSwitch
+from tests.envs.exactness import assert_exact_state
 
 NAME = "dynarl/FeedbackSwitch-v0"
 
@@ -48,15 +49,7 @@ def test_checks():
 
 
 def test_exact_state():
-    one, other = (make(NAME, 2, seed=1) for _ in range(2))
-    assert one.exact_state
-    one.reset()
-    for _ in range(60):
-        one.step(np.zeros(2, np.int64))
-    other.load_state_dict(one.state_dict())
-    for _ in range(60):
-        for a, b in zip(one.step(np.zeros(2, np.int64))[:4], other.step(np.zeros(2, np.int64))[:4]):
-            np.testing.assert_array_equal(a, b)
+    assert_exact_state(NAME, np.zeros((120, 2), np.int64), cut=60)
 
 
 def test_refusals():

@@ -11,9 +11,8 @@ for each iteration:
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,19 +21,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
-from dynarl.agents.encoders import features_for
 from dynarl.agents.extra import Extra
-from dynarl.agents.lagged import lagged_advantages, once_each
-from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
+from dynarl.agents.measures import means, ratio_measures
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
-from dynarl.agents.ppo_config import PPOConfig
+from dynarl.agents.policies.encoders import features_for
+from dynarl.agents.policies.recurrent import RecurrentActorCritic
+from dynarl.agents.ppo import details
+from dynarl.agents.ppo.config import PPOConfig
+from dynarl.agents.ppo.lagged import lagged_advantages, once_each
+from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
+from dynarl.agents.ppo.returns import explained_variance, gae
+from dynarl.agents.ppo.rows import TransitionRows
+from dynarl.agents.ppo.sequences import Sequences
 from dynarl.agents.programs import PolicyLike, Program, make_policy, merging, set_merging
-from dynarl.agents.ragged_input import ragged_input
-from dynarl.agents.recurrent import RecurrentActorCritic
-from dynarl.agents.returns import explained_variance, gae
-from dynarl.agents.sequences import Sequences
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful, check_actor_critic
 from dynarl.autograd import backward, no_grad, philox, tensor
@@ -42,7 +42,7 @@ from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer, RewardNormalizer
-from dynarl.envs.spaces import action_layout, encode
+from dynarl.envs.spaces import action_layout
 from dynarl.rollout import Batch, Collector, Fragment, StatefulCollector
 from dynarl.seeding import derive_seed
 
@@ -64,8 +64,8 @@ class PPO(Agent):
     config: PPOConfig
     takes_masks = True
     acting_networks = ("policy",)
-    sources = ppo_details.SOURCES
-    facts = ppo_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,
@@ -107,8 +107,6 @@ class PPO(Agent):
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and given is None
-        space = self.layout.space
-        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
         self.action_shape, self.action_dtype = action_layout(self.action_space)
         self.obs_normalizer = ObservationNormalizer(self.layout.shape) if cfg.normalize_obs else None
         self.reward_normalizer = RewardNormalizer(self.envs.num_envs, gamma=cfg.gamma) if cfg.normalize_reward else None
@@ -116,7 +114,7 @@ class PPO(Agent):
         weights = {"policy_loss": 1.0, "value_loss": cfg.vf_coef, "extra_loss": 1.0, "entropy": -cfg.ent_coef}
         self._loss_weights = {name: tensor(weight, device=device) for name, weight in weights.items()}
         self.stateful = self._stateful(program)
-        self.sequences = None if self.stateful is None else Sequences(self.stateful)
+        self.data = TransitionRows(self) if self.stateful is None else Sequences(self.stateful)
         self.noise_kind, self.noise_size = self._noise_needed()
         self.noise_period = 1
         if cfg.use_sde:
@@ -131,7 +129,6 @@ class PPO(Agent):
                     f"{self.stateful.sequence_length}, got {cfg.batch_size}; a smaller sequence_length needs less"
                 )
             self.collector = StatefulCollector(self.envs, self.stateful, num_steps=cfg.num_steps, seed=seed)
-        self._predictions = 0
         self.collector.refuse_masks()
 
     def _own_policy(self, features: FeaturesFactory | None) -> nn.Module:
@@ -172,12 +169,7 @@ class PPO(Agent):
 
     def network_input(self, obs: NDArray[Any]) -> Any:
         """Return stored observations [B, ...] as the policy's input: normalised, encoded, on its device."""
-        if self.layout.dtype == object:
-            return ragged_input(self.layout.space, obs, self.device)
-        if self.obs_normalizer is not None:
-            obs = self.obs_normalizer(obs)
-        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
-        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
+        return super().network_input(obs if self.obs_normalizer is None else self.obs_normalizer(obs))
 
     def kept_input(self, obs: NDArray[Any]) -> Any:
         """Return what learning keeps of stored observations [B, ...] for all epochs: rows are put together later."""
@@ -192,7 +184,7 @@ class PPO(Agent):
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return (action [N, ...], log_prob [N], value [N]) for stored observations and noise [N, K]."""
         with no_grad():
-            distribution, value = self.policy(self.network_input(obs), *self._mask_input(action_mask))
+            distribution, value = self.policy(self.network_input(obs), *self.mask_input(action_mask))
             action = distribution.sample_from(noise if self.device == "cpu" else to_device(noise, self.device))
             log_prob = distribution.log_prob(action)
         return self.stored_action(action), to_host(log_prob.array), to_host(value.array)
@@ -209,11 +201,11 @@ class PPO(Agent):
     ) -> NDArray[Any]:
         """Return actions for stored observations: the distribution's mode without noise, else a sample."""
         with no_grad():
-            distribution, _ = self.policy(self.network_input(obs), *self._mask_input(action_mask))
+            distribution, _ = self.policy(self.network_input(obs), *self.mask_input(action_mask))
             action = distribution.mode if noise is None else distribution.sample_from(to_device(noise, self.device))
         return self.stored_action(action)
 
-    def _mask_input(self, action_mask: Any) -> tuple[Any, ...]:
+    def mask_input(self, action_mask: Any) -> tuple[Any, ...]:
         """Return what the policy is called with besides the observation: the mask [B, M] where there is one."""
         return () if action_mask is None else (wrap(to_device(action_mask, self.device)),)
 
@@ -270,7 +262,7 @@ class PPO(Agent):
             )  # fmt: skip
         else:
             weighed = lagged_advantages(self, fragment, reward)
-        batch = self._batch(fragment)
+        batch = self.data.batch(fragment)
 
         # Epochs of minibatches; what is reported are the means over the last epoch
         rng = np.random.Generator(np.random.Philox(key=derive_seed(self.seed, "minibatch", self.iteration, bits=64)))
@@ -278,19 +270,19 @@ class PPO(Agent):
         for epoch in range(cfg.num_epochs):
             measured = epoch == cfg.num_epochs - 1
             found = []
-            for minibatch in self._minibatches(batch, rng):
+            for minibatch in self.data.minibatches(batch, rng, cfg.batch_size):
                 found.append(self.step(minibatch, clip_range, measured=measured))
                 if found[-1].get("stopped"):
                     break
             if self._kl_reached(found):
                 break
-        metrics = _means(found)
+        metrics = means(found)
         self._steer_learning_rate(metrics)
         self._update_normalizers(fragment)
         metrics["train/explained_variance"] = explained_variance(
             fragment.value[fragment.valid], fragment.returns[fragment.valid]
         )
-        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
+        metrics |= self.acting_metrics()
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = clip_range
         return metrics | weighed
@@ -301,7 +293,7 @@ class PPO(Agent):
         losses, log_prob, extra = self.losses(minibatch, clip_range, with_entropy=measured or cfg.ent_coef != 0)
         metrics: dict[str, float] = {}
         if measured or cfg.kl_stop_minibatch or cfg.kl_stop_epoch or cfg.kl_adaptive_lr:
-            metrics = _ratio_metrics(log_prob.array, minibatch.log_prob, clip_range)
+            metrics = ratio_measures(log_prob.array, minibatch.log_prob, clip_range)
             if cfg.kl_stop_minibatch is not None and metrics["train/approx_kl"] > 1.5 * cfg.kl_stop_minibatch:
                 return {**metrics, "stopped": True}
         self.optimizer.zero_grad()
@@ -320,16 +312,8 @@ class PPO(Agent):
     ) -> tuple[dict[str, Any], Any, Extra]:
         """Return the losses of a minibatch [B], its new log-probabilities [B], and the policy's extra."""
         cfg = self.config
-        entropy: Any = None
-        extra: Extra = {}
-        if self.sequences is not None:
-            log_prob, value, entropy, extra = self.sequences.evaluate(minibatch, with_entropy=with_entropy)
-        else:
-            distribution, value = self.policy(
-                self.learning_input(minibatch.input), *self._mask_input(minibatch.get("action_mask"))
-            )
-            log_prob = distribution.log_prob(wrap(minibatch.action))
-        advantages = _normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
+        log_prob, value, entropy, extra = self.data.evaluate(minibatch, with_entropy=with_entropy)
+        advantages = normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
             log_prob, old_log_prob=minibatch.log_prob, advantages=advantages, clip_range=clip_range
         )
@@ -343,22 +327,8 @@ class PPO(Agent):
         if "loss" in extra and extra["loss"].requires_grad:  # on the paths that were taken it may be a constant
             losses["extra_loss"] = extra["loss"].mean()
         if with_entropy:
-            losses["entropy"] = distribution.entropy().mean() if entropy is None else entropy
+            losses["entropy"] = entropy
         return losses, log_prob, extra
-
-    def _batch(self, fragment: Fragment) -> Batch:
-        """Return what a gradient step reads, [B, ...] on the policy's device."""
-        if self.sequences is not None:
-            return self.sequences.batch(fragment)
-        rows = fragment.flatten()
-        names = ["action", "log_prob", "advantages", "returns", "value"]
-        names += ["action_mask"] if "action_mask" in rows else []
-        batch = Batch({name: to_device(rows[name], self.device) for name in names})
-        batch["input"] = self.kept_input(rows.obs)
-        if self.action_shape:  # as the distribution samples them: one row of numbers each
-            batch["action"] = batch.action.reshape(len(batch.action), -1)
-        batch["action"] = self.learned_action(batch.action)
-        return batch
 
     def learned_action(self, action: Any) -> Any:
         """Return stored actions in the dtype that the distribution's log_prob takes."""
@@ -374,22 +344,6 @@ class PPO(Agent):
             envs = None if fragment.lag is None else fragment.env_ids[columns]
             self.reward_normalizer.update(**named, first_start=first[columns], envs=envs)
         return self.reward_normalizer(fragment.reward)
-
-    def _minibatches(self, batch: Batch, rng: np.random.Generator) -> Iterator[Batch]:
-        if self.sequences is not None:
-            steps, sequences = batch.valid.shape
-            order, count = rng.permutation(sequences), max(1, steps * sequences // self.config.batch_size)
-            for which in np.array_split(order, min(count, sequences)):
-                yield self.sequences.minibatch(batch, which)
-            return
-        rows = len(batch.log_prob)
-        count = max(1, rows // self.config.batch_size)
-        if count == 1:
-            yield batch
-            return
-        for index in np.array_split(rng.permutation(rows), count):
-            at = to_device(index, self.device)
-            yield Batch({n: a.take(index if a.dtype == object else at, axis=0) for n, a in batch.items()})
 
     def _kl_reached(self, found: list[dict[str, float]]) -> bool:
         if found[-1].get("stopped"):
@@ -429,8 +383,8 @@ class PPO(Agent):
         return kind, size
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
-        keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.noise_size)
-        self._predictions += 1
+        keys = (self.seed, "predict", np.arange(rows), self.predictions, 1, self.noise_size)
+        self.predictions += 1
         uniform = self.noise_kind == "uniform"
         return (philox.uniform(*keys, open=True) if uniform else philox.normal(*keys))[0]
 
@@ -456,10 +410,6 @@ class PPO(Agent):
             mean, var = arrays["obs_normalizer.mean"], arrays["obs_normalizer.var"]
             self.obs_normalizer.load_state_dict({"mean": mean, "var": var, "count": 0.0})
 
-    def acting_metrics(self) -> dict[str, Any]:
-        """Return how much computation a policy written for one environment took."""
-        return {} if self.stateful is None else self.stateful.compute.metrics()
-
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -472,7 +422,7 @@ class PPO(Agent):
             "env_steps": self.env_steps,
             "grad_steps": self.grad_steps,
             "iteration": self.iteration,
-            "predictions": self._predictions,
+            "predictions": self.predictions,
             "merging": merging([self.policy]),
         }
         if self.obs_normalizer is not None:
@@ -496,30 +446,5 @@ class PPO(Agent):
             if self.reward_normalizer is not None:
                 self.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])
         self.env_steps, self.grad_steps = int(state["env_steps"]), int(state["grad_steps"])
-        self.iteration, self._predictions = int(state["iteration"]), int(state["predictions"])
+        self.iteration, self.predictions = int(state["iteration"]), int(state["predictions"])
         set_merging([self.policy], state.get("merging", ()))
-
-
-def _normalized(advantages: NDArray[Any]) -> NDArray[Any]:
-    """Return advantages [B] with mean 0 and standard deviation 1 (ddof 1, as PyTorch's)."""
-    count = len(advantages)
-    if count < 2:
-        return advantages
-    centred = advantages - advantages.sum() / count
-    deviation = math.sqrt(float(centred.dot(centred)) / (count - 1))
-    return centred / (deviation + 1e-8)
-
-
-def _ratio_metrics(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:
-    """Return the approximate KL, mean(ratio - 1 - log ratio) (Schulman's k3), and how often the ratio was clipped."""
-    log_ratio = log_prob - old_log_prob
-    ratio = np.exp(log_ratio)
-    return {
-        "train/approx_kl": float((ratio - 1.0 - log_ratio).mean()),
-        "train/clip_fraction": float((abs(ratio - 1.0) > clip_range).mean()),
-    }
-
-
-def _means(found: list[dict[str, float]]) -> dict[str, Any]:
-    names = [name for name in found[0] if name != "stopped"]
-    return {name: sum(f[name] for f in found if name in f) / sum(name in f for f in found) for name in names}

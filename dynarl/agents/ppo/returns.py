@@ -7,7 +7,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["discounted_returns", "explained_variance", "gae"]
+__all__ = ["discounted_returns", "explained_variance", "gae", "td_errors"]
+
+
+def td_errors(
+    reward: NDArray[Any],
+    value: NDArray[Any],
+    next_value: NDArray[Any],
+    terminated: NDArray[np.bool_],
+    truncated: NDArray[np.bool_],
+    *,
+    gamma: float,
+    gae_lambda: float,
+    valid: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return each step's TD error and how much of the next step's it takes over, [T, N] as for `gae`.
+
+    The latter is gamma lambda, 0 where an episode ended; both are 0 where `valid` is False.
+    """
+    # delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
+    delta = np.where(terminated, np.float32(0), next_value)
+    delta *= np.float32(gamma)
+    delta += reward
+    delta -= value
+    decay = np.where(terminated | truncated, np.float32(0), np.float32(gamma * gae_lambda))
+    if valid is not None and not valid.all():
+        delta[~valid] = 0.0
+        decay[~valid] = 0.0
+    return delta, decay
 
 
 def gae(
@@ -28,15 +55,9 @@ def gae(
     recursion. Rows where `valid` is False (dummies of a vector environment's reset) get advantage 0 and
     pass nothing on. Returns (advantages, returns), each [T, N] float32.
     """
-    # delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
-    delta = np.where(terminated, np.float32(0), next_value)
-    delta *= np.float32(gamma)
-    delta += reward
-    delta -= value
-    decay = np.where(terminated | truncated, np.float32(0), np.float32(gamma * gae_lambda))
-    if valid is not None and not valid.all():
-        delta[~valid] = 0.0
-        decay[~valid] = 0.0
+    delta, decay = td_errors(
+        reward, value, next_value, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda, valid=valid
+    )
     # A_t = delta_t + gamma lambda (1 - ended_t) A_{t+1}, in place from the end
     advantages: NDArray[np.float32] = delta.astype(np.float32, copy=False)
     for t in range(len(advantages) - 2, -1, -1):

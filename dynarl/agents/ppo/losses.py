@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from numpy.typing import NDArray
 
 from dynarl.autograd import primitive, xp
 
-__all__ = ["clipped_surrogate", "value_loss"]
+__all__ = ["clipped_surrogate", "clipped_value_loss", "normalized", "value_loss"]
 
 
 @primitive
@@ -50,3 +53,13 @@ def clipped_value_loss(value: Any, *, returns: Any, old_value: Any, clip_range: 
         return slope * (g * (2.0 / count))
 
     return np_.maximum(plain, limited).sum() * (1.0 / count), (vjp,)
+
+
+def normalized(advantages: NDArray[Any]) -> NDArray[Any]:
+    """Return advantages [B] with mean 0 and standard deviation 1 (ddof 1, as PyTorch's)."""
+    count = len(advantages)
+    if count < 2:
+        return advantages
+    centred = advantages - advantages.sum() / count
+    deviation = math.sqrt(float(centred.dot(centred)) / (count - 1))
+    return centred / (deviation + 1e-8)

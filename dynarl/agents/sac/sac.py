@@ -15,26 +15,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import sac_details
-from dynarl.agents.agent import Agent
-from dynarl.agents.experience import Experience
-from dynarl.agents.feed import Feed
+from dynarl.agents.measures import means
+from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.programs import PolicyLike, Program, make_policy
-from dynarl.agents.ragged_input import ragged_input
-from dynarl.agents.sac_config import SACConfig
-from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
-from dynarl.agents.sac_networks import make_networks
-from dynarl.agents.sac_programs import ProgramActor, check_actor, feedback_size
-from dynarl.agents.squashed import CategoricalActor, SquashedActor, drawn
+from dynarl.agents.sac import details
+from dynarl.agents.sac.actions import Actions
+from dynarl.agents.sac.config import SACConfig
+from dynarl.agents.sac.losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
+from dynarl.agents.sac.networks import make_networks
+from dynarl.agents.sac.programs import ProgramActor, Seen, check_actor, feedback_size, state_size
+from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
@@ -43,16 +42,14 @@ from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.indexing import gather
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
-from dynarl.envs.masks import draw_allowed
-from dynarl.envs.spaces import encode
+from dynarl.envs.protocol import Step
 from dynarl.rollout import Batch, NoiseStream, ReplayBuffer
-from dynarl.rollout.transitions import TransitionCollector
 from dynarl.seeding import derive_seed
 
 __all__ = ["SAC", "SACConfig"]
 
 
-class SAC(Agent):
+class SAC(OffPolicyAgent):
     """SAC for bounded Box and for Discrete actions.
 
     >>> agent = SAC("Pendulum-v1", seed=0, learning_rate=1e-3).learn(20_000)
@@ -71,11 +68,9 @@ class SAC(Agent):
     algorithm = "sac"
     config_class = SACConfig
     config: SACConfig
-    takes_masks = True
     acting_networks: tuple[str, ...] = ("actor",)
-    learns_from_replay = True
-    sources = sac_details.SOURCES
-    facts = sac_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,
@@ -92,52 +87,41 @@ class SAC(Agent):
         self.given = {"features": features, "policy": policy}
         cfg, envs = self.config, self.envs
         self.acting_networks = ("actor", "critics") if cfg.share_encoder else ("actor",)
-        self.discrete = isinstance(self.action_space, spaces.Discrete)
-        self._check_actions()
+        self.actions = Actions(self.action_space, cfg)
+        self.discrete, self.action_shape, self.action_dtype = (
+            self.actions.discrete,
+            self.actions.shape,
+            self.actions.dtype,
+        )
         self._make_networks(features, policy)
 
         self.actor_optimizer = optim.Adam(self.actor.parameters(), lr=cfg.learning_rate)
         self.critic_optimizer = optim.Adam(self.critics.parameters(), lr=cfg.learning_rate)
         self.log_alpha = Parameter(tensor(math.log(cfg.alpha_init if cfg.alpha is None else cfg.alpha), device=device))
         self.alpha_optimizer = optim.Adam([self.log_alpha], lr=cfg.learning_rate) if cfg.alpha is None else None
-        self.target_entropy = self._target_entropy()
+        self.target_entropy = self.actions.target_entropy
 
         layout = self.layout
         stored = layout.shape, np.dtype(np.float32) if layout.dtype.kind == "f" else layout.dtype
         if self.stateful is not None and self.stateful.program.has_state:
             stored = self.experience.records.layout
-        action = ((), np.int64) if self.discrete else ((self.actions,), np.float32)
-        self.replay = ReplayBuffer(cfg.buffer_size, envs.num_envs, stored, action, n_step=cfg.n_step, gamma=cfg.gamma)
+        layouts = stored, (self.action_shape, self.action_dtype)
+        self.replay = ReplayBuffer(cfg.buffer_size, envs.num_envs, *layouts, n_step=cfg.n_step, gamma=cfg.gamma)
         kind = "uniform" if self.discrete else "normal"
         period = 1
         if cfg.use_sde:
             period = cfg.sde_sample_freq if cfg.sde_sample_freq > 0 else cfg.train_freq
         self._noise = NoiseStream(seed, "action", envs.env_ids, kind=kind, size=self.actor.noise_size, period=period)
         self._warmup = NoiseStream(
-            seed, "warmup", envs.env_ids, kind="uniform", size=1 if self.discrete else self.actions
+            seed, "warmup", envs.env_ids, kind="uniform", size=1 if self.discrete else self.actions.count
         )
         self._update_key = derive_seed(seed, "update", bits=64)
-        self._step = self._owed = self._predictions = 0
-        self.started = False
-        self.feed = Feed(self) if self.has_workers else None
-        self.collector: Any = TransitionCollector(
-            self, self.step_environments, counter="_step", num_steps=cfg.fragment_steps
-        )
+        self._owed = 0  # gradient steps, times train_freq
+        self._make_collectors()
         if not self.discrete and not self.has_workers:
             self.begin()  # a mask in the info of their reset is refused now, not when learning begins
 
     # -- acting ---------------------------------------------------------------------------------------------------
-
-    def network_input(self, obs: NDArray[Any]) -> Tensor:
-        """Return stored observations [B, ...] as the networks' input: encoded, float32 [B, F], on their device.
-
-        With networks for features the observations keep their shape.
-        """
-        if self.layout.dtype == object:
-            inputs: Tensor = ragged_input(self.layout.space, obs, self.device)
-            return inputs
-        encoded = encode(self.layout.space, obs, flatten=self.critics.features is None)
-        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
 
     def act(
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: NDArray[np.bool_] | None = None
@@ -169,9 +153,7 @@ class SAC(Agent):
 
     def env_action(self, action: NDArray[Any]) -> NDArray[Any]:
         """Scale the policy's actions from [-1, 1] to the environment's bounds."""
-        if self.discrete:
-            return action
-        return (self._low + (action + 1.0) * self._half_range).reshape(len(action), *self._action_shape)
+        return self.actions.scaled(action)
 
     def decide(
         self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Any = None
@@ -190,32 +172,40 @@ class SAC(Agent):
 
     def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no distribution over the actions; return its noise."""
-        return check_actor(program, outputs, self.actions, discrete=self.discrete)
+        return check_actor(program, outputs, self.actions.count, discrete=self.discrete)
 
-    def _explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+    def explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Return actions to learn from: uniform over the action space at first, then the policy's."""
         if self.env_steps >= self.config.learning_starts:
-            return self.act(obs, self._noise.at(self._step), action_mask)
+            return self.act(obs, self._noise.at(self.vector_steps), action_mask)
         return self._uniform_actions(action_mask)
 
+    def explore_program(self) -> Step:
+        """Act once with the user's actor in every environment and store what happened."""
+        starting = self.env_steps < self.config.learning_starts
+        instead = self._uniform_actions(self.envs.action_mask) if starting else None
+        noise = self._noise.at(self.vector_steps)
+        return self.experience.step(self.replay, noise, self.vector_steps, instead=instead, env_action=self.env_action)
+
     def _uniform_actions(self, action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
-        uniform = self._warmup.at(self._step)
-        if action_mask is not None:
-            return draw_allowed(uniform[:, 0], action_mask)
-        if self.discrete:
-            return (uniform[:, 0] * self.actions).astype(np.int64)
-        return uniform * 2.0 - 1.0
+        return self.actions.drawn(self._warmup.at(self.vector_steps), action_mask)
 
     # -- learning -------------------------------------------------------------------------------------------------
 
     def collect_and_update(self, progress: float) -> dict[str, Any]:
-        """Make train_freq steps in every environment, then the gradient steps that these transitions pay for."""
+        """Make train_freq steps in every environment, then the gradient steps that these transitions pay for.
+
+        Each transition owes gradient_steps / train_freq updates from `learning_starts` on, however many environments
+        it came from.
+        """
         if self.feed is not None:
             return self._learn_from_workers(self.feed)
         cfg = self.config
         returns, lengths = [np.empty(0)], [np.empty(0, np.int64)]
         for _ in range(cfg.train_freq):
-            info = self.step_environments()
+            before, info = self.env_steps, self.step_environments()
+            if self.env_steps > cfg.learning_starts:
+                self._owed += (self.env_steps - before) * cfg.gradient_steps
             if info:
                 returns.append(info["episode_return"])
                 lengths.append(info["episode_length"])
@@ -225,59 +215,30 @@ class SAC(Agent):
                 self._owed -= cfg.train_freq
                 found.append(self.update(self.sample()))
         self.iteration += 1
-        metrics = _means(found)
-        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
+        metrics = means(found)
+        metrics |= self.acting_metrics()
         metrics["episode/return"], metrics["episode/length"] = np.concatenate(returns), np.concatenate(lengths)
         return metrics
 
     def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
         """Store a fragment that a worker collected and make the gradient steps that it pays for."""
         fragment, due = feed.take()
-        metrics = _means([self.update(self.sample()) for _ in range(due)])
+        metrics = means([self.update(self.sample()) for _ in range(due)])
         self.iteration += 1
-        self._step = self.collector.step
+        self.vector_steps = self.collector.step
         return metrics | feed.metrics(fragment)
-
-    def step_environments(self) -> Mapping[str, NDArray[Any]]:
-        """Act once in every environment, store what happened, and return the episodes that ended.
-
-        Each stored transition owes gradient_steps / train_freq updates from `learning_starts` on, however
-        many environments it came from.
-        """
-        envs = self.envs
-        self.begin()
-        obs, mask = envs.obs, envs.action_mask
-        if self.stateful is None:
-            action = self._explore(obs, mask)
-            step = envs.step(self.env_action(action))
-            masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
-            self.replay.add(
-                obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks
-            )
-        else:
-            instead = self._uniform_actions(mask) if self.env_steps < self.config.learning_starts else None
-            noise = self._noise.at(self._step)
-            step = self.experience.step(self.replay, noise, self._step, instead=instead, env_action=self.env_action)
-        valid = int(np.count_nonzero(step.valid))
-        self.env_steps += valid
-        self._step += 1
-        if self.env_steps > self.config.learning_starts:
-            self._owed += valid * self.config.gradient_steps
-        return step.info
-
-    def begin(self) -> None:
-        """Reset the environments unless that was done."""
-        if not self.started:
-            self.envs.reset()
-            self.started = True
 
     def sample(self) -> Batch:
         """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""
         cfg = self.config
         rng = np.random.Generator(np.random.Philox(key=self._update_key, counter=[0, 0, 0, self.grad_steps]))
-        batch = self.replay.sample(cfg.batch_size, rng)
+        along = self.actor.along if isinstance(self.actor, ProgramActor) else None
+        if along is None:
+            batch = self.replay.sample(cfg.batch_size, rng)
+        else:
+            batch = along.draw(self.replay, cfg.batch_size, rng)
         if not self.discrete:
-            batch["noise"] = rng.standard_normal((2, cfg.batch_size, self.actions), np.float32)
+            batch["noise"] = rng.standard_normal((2, len(batch.action), self.actions.count), np.float32)
         if self.device != "cpu":
             for name in {"action", "reward", "discount", "noise", "action_mask", "next_action_mask"} & batch.keys():
                 batch[name] = to_device(batch[name], self.device)
@@ -290,20 +251,23 @@ class SAC(Agent):
         [2, B, A], standard normal, for the actions in next_obs and in obs (not for Discrete actions). Where the
         environment masks actions it has action_mask and next_action_mask [B, K].
         """
-        cfg = self.config
-        inputs = self.actor.inputs if isinstance(self.actor, ProgramActor) else self.network_input
-        obs, next_obs, alpha = inputs(batch.obs), inputs(batch.next_obs), self.alpha
+        cfg, alpha = self.config, self.alpha
+        seen = self.see(batch)
+        obs, next_obs, batch = seen[:3]
+        if not len(batch.action):  # all drawn sequences ended while they were burnt in
+            self.grad_steps += 1
+            return {}
 
         # Critics: y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha log pi(a'|s'))   (eq. 2, 3, 5)
         with no_grad():
-            next_action, next_log_prob = self.policy(next_obs, batch, 0)
+            next_action, next_log_prob = self.policy(seen, 0)
             next_value = self.soft_value(next_obs, next_action, next_log_prob, alpha)
         q = self.q_of(obs, batch.action)
         loss_of_critics = critic_loss(q, td_target=soft_td_target(batch.reward, batch.discount, next_value))
         step(self.critic_optimizer, loss_of_critics)
 
         # Actor: alpha log pi(a|s) - min_i Q_i(s, a), no gradient into the critics   (eq. 7, 9)
-        action, log_prob = self.policy(obs, batch, 1)
+        action, log_prob = self.policy(seen, 1)
         if action is None:
             loss_of_actor = discrete_policy_loss(log_prob, self.critics(obs, frozen=True), alpha=alpha)
         else:
@@ -333,16 +297,26 @@ class SAC(Agent):
         """The temperature, the weight of the entropy beside the reward."""
         return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
 
-    def policy(self, obs: Tensor, batch: Batch, which: int) -> tuple[Tensor | None, Tensor]:
+    def see(self, batch: Batch) -> Seen:
+        """Return what an update on a batch looks at."""
+        if isinstance(self.actor, ProgramActor):
+            return self.actor.see(batch, self.grad_steps)
+        return Seen(self.network_input(batch.obs), self.network_input(batch.next_obs), batch)
+
+    def policy(self, seen: Seen, which: int) -> tuple[Tensor | None, Tensor]:
         """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K]).
 
         `which` is 0 for the batch's next_obs, 1 for its obs.
         """
-        key = {"key": (("next", "update")[which], self.grad_steps)} if self.stateful is not None else {}
+        if seen.policies is not None:
+            said = seen.policies[which]
+        else:
+            key = {"key": (("next", "update")[which], self.grad_steps)} if self.stateful is not None else {}
+            masks = (seen.batch.get(("next_action_mask", "action_mask")[which]),) if self.discrete else ()
+            said = self.actor(self.actor_input(seen.obs if which else seen.next_obs), *masks, **key)
         if self.discrete:
-            mask = batch.get(("next_action_mask", "action_mask")[which])
-            return None, self.actor(self.actor_input(obs), mask, **key)
-        sampled: tuple[Tensor, Tensor] = self.actor(self.actor_input(obs), **key).sample(batch.noise[which])
+            return None, said
+        sampled: tuple[Tensor, Tensor] = said.sample(seen.batch.noise[which])
         return sampled
 
     def soft_value(self, obs: Tensor, action: Tensor | None, log_prob: Tensor, alpha: float) -> NDArray[Any]:
@@ -373,27 +347,6 @@ class SAC(Agent):
 
     # -- construction ---------------------------------------------------------------------------------------------
 
-    def _check_actions(self) -> None:
-        space, cfg = self.action_space, self.config
-        if not isinstance(space, (spaces.Box, spaces.Discrete)):
-            raise ValueError(
-                f"SAC: supported action spaces are bounded Box and Discrete, got {space}; PPO takes others"
-            )
-        if isinstance(space, spaces.Discrete):
-            if cfg.use_sde:
-                raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {space}")
-            self.actions = int(space.n)
-            return
-        if not space.is_bounded("both"):
-            raise ValueError(
-                f"SAC: a Box of actions must be bounded, got {space}; "
-                "gymnasium.wrappers.RescaleAction or ClipAction with bounds of your choice makes it so"
-            )
-        self._action_shape = space.shape
-        self.actions = math.prod(space.shape)
-        self._low = space.low.astype(np.float32).reshape(-1)
-        self._half_range = (space.high.astype(np.float32).reshape(-1) - self._low) * np.float32(0.5)
-
     def target_entropy_of(self, batch: Batch) -> float:
         """Return the entropy that the temperature keeps; under masks a share of that of the allowed actions."""
         if "action_mask" not in batch or self.config.target_entropy is not None:
@@ -401,20 +354,14 @@ class SAC(Agent):
         allowed = batch.action_mask.sum(axis=-1)
         return self.config.target_entropy_scale * float(xp(allowed).log(allowed).mean())
 
-    def _target_entropy(self) -> float:
-        cfg = self.config
-        if cfg.target_entropy is not None:
-            return cfg.target_entropy
-        return cfg.target_entropy_scale * math.log(self.actions) if self.discrete else -float(self.actions)
-
     def _make_networks(self, features: FeaturesFactory | None, policy: PolicyLike | None) -> None:
         self.actor: CategoricalActor | SquashedActor | ProgramActor
         init = derive_seed(self.seed, "init", bits=63)
         program = None if policy is None else self._program(policy, init)
         with seeded(init):
             self.actor, self.critics = make_networks(
-                self.observation_space, self.actions, self.config, features, discrete=self.discrete,
-                more=0 if program is None else feedback_size(program, self.action_space),
+                self.observation_space, self.actions.count, self.config, features, discrete=self.discrete,
+                more=0 if program is None else feedback_size(program, self.action_space) + state_size(program),
             )  # fmt: skip
         if program is not None:
             if program.has_state and self.critics.features is not None:
@@ -422,9 +369,13 @@ class SAC(Agent):
                     f"policy: beside feedback, observations must need no encoder, got {self.observation_space}; a "
                     "policy that takes the observation alone may see them"
                 )
-            self.stateful = Stateful(self, program, sequence_length=1)
+            self.stateful = Stateful(self, program, sequence_length=self.config.sequence_length)
+            self.stateful.check_replay(self.config)
             self.experience = Experience(self.stateful, self.envs)
-            self.actor = ProgramActor(self.stateful, self.experience, self.actions, discrete=self.discrete)
+            self.actor = ProgramActor(
+                self.stateful, self.experience, self.actions.count, discrete=self.discrete, burn_in=self.config.burn_in
+            )
+        self.flatten_obs = self.critics.features is None
         self.target_critics = copy.deepcopy(self.critics)
         networks: tuple[nn.Module, ...] = (self.actor, self.critics, self.target_critics)
         for network in networks:
@@ -440,22 +391,15 @@ class SAC(Agent):
                 raise ValueError(f"policy: {name} belongs to the ready-made actor; leave it off")
         module = make_policy(policy, (self.layout.space, self.action_space), init, {})
         self.policy_name = type(getattr(module, "program", module)).__name__
-        self.action_shape: tuple[int, ...] = () if self.discrete else (self.actions,)
-        self.action_dtype: Any = np.int64 if self.discrete else np.float32
         module.to(self.device)
         return Program(module, returns="distribution", agent_masks=True)
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
-        keys = (self.seed, "predict", np.arange(rows), self._predictions, 1, self.actor.noise_size)
-        self._predictions += 1
+        keys = (self.seed, "predict", np.arange(rows), self.predictions, 1, self.actor.noise_size)
+        self.predictions += 1
         return (philox.uniform(*keys, open=True) if self.discrete else philox.normal(*keys))[0]
 
     # -- acting for another agent ---------------------------------------------------------------------------------
-
-    def acting_config(self, num_envs: int) -> SACConfig:
-        """Return the config of an agent that only acts, in `num_envs` of the environments."""
-        least = max(self.config.batch_size, num_envs * self.config.n_step)
-        return replace(self.config, num_envs=num_envs, buffer_size=least)
 
     def acting_state(self) -> dict[str, NDArray[Any]]:
         """Return the actor and how many steps were made in all."""
@@ -466,22 +410,14 @@ class SAC(Agent):
         super().load_acting_state(arrays)
         self.env_steps = int(arrays["env_steps"][0])
 
-    def acting_metrics(self) -> dict[str, Any]:
-        """Return how much computation a policy written for one environment took."""
-        return {} if self.stateful is None else self.stateful.compute.metrics()
-
     def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Return (shape, dtype) of what fragments hold: actions in [-1, 1], and of programs with a state records."""
-        action: tuple[tuple[int, ...], Any] = ((), np.int64) if self.discrete else ((self.actions,), np.float32)
-        layout = {**super().stored_layout(), "action": action}
-        has_state = self.stateful is not None and self.stateful.program.has_state
-        return {**layout, "obs": self.experience.records.layout} if has_state else layout
+        """Return (shape, dtype) of what fragments hold: actions are those of the policy, in [-1, 1]."""
+        return {**super().stored_layout(), "action": (self.action_shape, self.action_dtype)}
 
     # -- state ----------------------------------------------------------------------------------------------------
 
     _networks = ("actor", "critics", "target_critics")
     _optimizers = ("actor_optimizer", "critic_optimizer", "alpha_optimizer")
-    _counters = ("env_steps", "grad_steps", "iteration", "_step", "_owed", "_predictions")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes: networks, optimisers, temperature, replay, counters, environments."""
@@ -489,11 +425,8 @@ class SAC(Agent):
             **{name: to_plain(getattr(self, name).state_dict()) for name in self._networks},
             **{name: to_plain(o.state_dict()) for name in self._optimizers if (o := getattr(self, name)) is not None},
             "log_alpha": np.array(to_host(self.log_alpha.array)),
-            "replay": self.replay.state_dict(),
-            "envs": self.envs.state_dict() if self.started else {},
-            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
-            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
-            **{name.lstrip("_"): getattr(self, name) for name in self._counters},
+            "owed": self._owed,
+            **self.experience_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -505,24 +438,8 @@ class SAC(Agent):
                 getattr(self, name).load_state_dict(from_plain(state[name]))
         if self.config.alpha is None:
             self.log_alpha.array[...] = to_device(np.asarray(state["log_alpha"]), self.device)
-        self.replay.load_state_dict(state["replay"])
-        for name in self._counters:
-            setattr(self, name, int(state[name.lstrip("_")]))
-        if self.stateful is not None:
-            self.experience.load_state_dict(state["experience"])
-        self._load_environments(state)
-
-    def _load_environments(self, state: Mapping[str, Any]) -> None:
-        if self.feed is not None:
-            self.feed.load_state_dict(state.get("feed"), steps=self._step)
-            return
-        if "feed" in state:
-            self.replay.cut()  # episodes that workers had begun
-        self.started = bool(state["envs"])
-        if self.started:
-            self.envs.load_state_dict(state["envs"])
-            if not self.envs.exact_state:
-                self.replay.cut()
+        self._owed = int(state["owed"])
+        self.load_experience_state(state)
 
 
 def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
@@ -530,7 +447,3 @@ def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-
-
-def _means(found: list[dict[str, float]]) -> dict[str, Any]:
-    return {name: sum(f[name] for f in found) / len(found) for name in found[0]} if found else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -47,6 +48,13 @@ class Sequences:
         batch["paths"] = None if fragment.paths is None else self._cut(fragment.paths)
         return batch
 
+    def minibatches(self, batch: Batch, rng: np.random.Generator, batch_size: int) -> Iterator[Batch]:
+        """Split a batch at random into minibatches of whole sequences with about `batch_size` transitions."""
+        steps, sequences = batch.valid.shape
+        order, count = rng.permutation(sequences), max(1, steps * sequences // batch_size)
+        for which in np.array_split(order, min(count, sequences)):
+            yield self.minibatch(batch, which)
+
     def minibatch(self, batch: Batch, which: NDArray[np.int64]) -> Batch:
         """Return some sequences: rows that count flat [B], the rest [L, n, ...]."""
         valid = batch.valid[:, which]
@@ -80,6 +88,14 @@ class Sequences:
             entropy = None if entropy is None else entropy[minibatch.rows]
             extra = {name: column[minibatch.rows] for name, column in extra.items()}
         return log_prob, value, None if entropy is None else entropy.mean(), extra
+
+    def evaluate_all(self, fragment: Fragment) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+        """Return where the valid rows lie in [T * N], and log_prob and value of each."""
+        batch, valid = self.batch(fragment), fragment["valid"]
+        index = self._cut(np.arange(valid.size).reshape(valid.shape))[batch.valid]
+        every = self.minibatch(batch, np.arange(batch.valid.shape[1]))
+        log_prob, value, *_ = self.evaluate(every, with_entropy=False)
+        return index, to_host(log_prob.array), to_host(value.array).reshape(-1)
 
     def _steps(
         self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.experience import Experience
+from dynarl.agents.off_policy.along import Along
+from dynarl.agents.off_policy.experience import Experience
 from dynarl.agents.policies import FORBIDDEN
 from dynarl.agents.programs import Program
-from dynarl.agents.squashed import Gaussian
+from dynarl.agents.sac.squashed import Gaussian
 from dynarl.agents.stateful import Stateful
-from dynarl.autograd import Tensor
+from dynarl.autograd import Tensor, float32, no_grad
 from dynarl.autograd.ops.activation import log_softmax
 from dynarl.autograd.ops.elementwise import log, where
 from dynarl.autograd.ops.shape import cat
@@ -21,42 +23,70 @@ from dynarl.batching import Draws
 from dynarl.distributions import Categorical, Independent, Normal
 from dynarl.envs.spaces import action_layout
 from dynarl.nn import Module
-from dynarl.rollout import Feedback
+from dynarl.rollout import Batch, Feedback
 from dynarl.rollout.feedback import encode_action, state_leaves
 
-__all__ = ["ProgramActor", "check_actor", "feedback_size"]
+__all__ = ["ProgramActor", "Seen", "check_actor", "feedback_size", "state_size"]
+
+
+class Seen(NamedTuple):
+    """What an update looks at: inputs of the critics for obs and next_obs, and the rows of the batch they belong to.
+
+    `policies` are what the actor says of next_obs and of obs where that takes a whole sequence, else None.
+    """
+
+    obs: Tensor
+    next_obs: Tensor
+    batch: Batch
+    policies: tuple[Any, Any] | None = None
 
 
 class ProgramActor(Module):
     """Calls a program as SAC calls its own actors, with what `inputs` returned.
 
     The program returns a Normal of [A] before it is squashed into [-1, 1], or a Categorical. The critics see its
-    feedback beside the observation, as further features.
+    feedback and its state beside the observation, as further features through which no gradient reaches it.
     """
 
-    def __init__(self, stateful: Stateful, experience: Experience, actions: int, *, discrete: bool) -> None:
+    def __init__(
+        self, stateful: Stateful, experience: Experience, actions: int, *, discrete: bool, burn_in: int
+    ) -> None:
         super().__init__()
-        if state_leaves(stateful.initial_state()):
-            raise ValueError(
-                f"policy: {stateful.program.where} has a state, but SAC learns from single transitions, so no gradient "
-                "would reach what it remembers; initial_state() must return (), PPO and DQN learn through states"
-            )
         self.program = stateful.program.policy
         self.discrete, self.noise_size = discrete, 1 if discrete else actions
         self.stateful, self.experience = stateful, experience
         self.told = feedback_size(stateful.program, stateful.agent.action_space)
+        self.along: Along | None = None
+        if state_leaves(stateful.initial_state()):
+            self.along = Along(stateful, experience, burn_in=burn_in)
+
+    def see(self, batch: Batch, grad_steps: int) -> Seen:
+        """Return what an update on a batch looks at; of sequences, the rows to learn from."""
+        if self.along is None:
+            return Seen(self.inputs(batch.obs), self.inputs(batch.next_obs), batch)
+        met = self.along.met(batch)
+        found = self.along.run(self.stateful.program, met, grad_steps, "update")
+        rows = np.flatnonzero(self.along.counted(batch))
+        said = [self.parameters_of(out, m.feedback.action_mask) for m, (out, _) in zip(met, found)]
+        with no_grad():
+            seen = [self._features(m.obs, m.feedback, state) for m, (_, state) in zip(met, found)]
+            obs, next_obs, next_policy = cat(seen[:-1])[rows], cat(seen[1:])[rows], _joined(said[1:], rows)
+        kept = {name: column[:, rows] if name == "noise" else column[rows] for name, column in batch.items()}
+        return Seen(obs, next_obs, Batch(kept), (next_policy, _joined(said[:-1], rows)))
 
     def inputs(self, obs: NDArray[Any]) -> Tensor:
         """Return stored observations [B, ...] as tensors, and where the program has feedback, that beside them."""
         stateful = self.stateful
         obs, _, feedback = self.experience.records.unpack(obs, None)
         encoded: Tensor = stateful.agent.network_input(obs)
-        if not stateful.program.has_state:
-            return encoded
-        columns = [feedback.reward, feedback.episode_start, *feedback.info.values()]
-        told = np.concatenate((feedback.action, np.stack(columns, axis=1)), axis=1, dtype=np.float32)
-        both: Tensor = cat([encoded, stateful.tensor(told)], -1)
-        return both
+        return encoded if not stateful.program.has_state else self._features(encoded, feedback.map(stateful.tensor), ())
+
+    def _features(self, obs: Tensor, feedback: Feedback, state: Any) -> Tensor:
+        columns = [obs, feedback.action, feedback.reward, feedback.episode_start, *feedback.info.values()]
+        columns += state_leaves(state)
+        rows = len(obs)
+        features: Tensor = cat([column.detach().reshape(rows, -1).to(float32) for column in columns], -1)
+        return features
 
     def forward(self, inputs: Tensor, mask: Any = None, *, key: tuple[str, int] = ("update", 0)) -> Any:
         """Return the Gaussian over [B, A], or log-probabilities [B, K]; `key` (purpose, step) is that of its draws."""
@@ -91,6 +121,18 @@ class ProgramActor(Module):
         rest = inputs[:, at + action :]
         info = {name: rest[:, 2 + i] for i, name in enumerate(names)}
         return inputs[:, :at], Feedback(inputs[:, at : at + action], rest[:, 0], rest[:, 1] > 0.5, info, mask)
+
+
+def _joined(said: list[Any], rows: NDArray[np.int64]) -> Any:
+    """Return what an actor said at several steps, [B / L] each, as rows of one batch [B]."""
+    if isinstance(said[0], Gaussian):
+        return Gaussian(cat([g.mean for g in said])[rows], cat([g.log_std for g in said])[rows])
+    return cat(said)[rows]
+
+
+def state_size(program: Program) -> int:
+    """Return how many numbers a program's state has."""
+    return sum(math.prod(getattr(leaf, "shape", ())) for leaf in state_leaves(program.initial_state()))
 
 
 def feedback_size(program: Program, action_space: Any) -> int:

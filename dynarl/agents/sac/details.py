@@ -39,6 +39,8 @@ SOURCES = {
     "sde_sample_freq": "gSDE, section 4: the noise is drawn anew every n steps",
     "log_std_init": "Stable-Baselines3: -3",
     "sde_clip_mean": "Stable-Baselines3: 2",
+    "sequence_length": "R2D2, Kapturowski et al., ICLR 2019: stored states; there 80 steps",
+    "burn_in": "R2D2, section 3: there 40 steps, or 0",
 }
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynarl.agents import checks
-from dynarl.agents.critics import FUSED
-from dynarl.agents.encoders import ENCODERS
+from dynarl.agents.policies.encoders import ENCODERS
+from dynarl.agents.sac.critics import FUSED
 
 __all__ = ["SACConfig"]
 
@@ -75,18 +75,24 @@ class SACConfig:
     """Initial log standard deviation of the entries of gSDE's noise matrix."""
     sde_clip_mean: float = 2.0
     """Limit on the mean before tanh under gSDE."""
+    sequence_length: int = 16
+    """Steps that are learned from together, for policies with a state: gradients flow through it along them. A batch
+    then holds batch_size / sequence_length sequences."""
+    burn_in: int = 0
+    """Steps before each sequence that only bring the state up to the parameters of now."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense together or alone."""
         checks.least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", config=self)
-        checks.least_one("fragment_steps", config=self)
+        checks.least_one("fragment_steps", "sequence_length", config=self)
         checks.least_one("target_update_interval", "num_critics", config=self)
         checks.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
         checks.fraction("gamma", "tau", config=self)
         checks.one_of("activation", FUSED, config=self)
         checks.one_of("encoder", ENCODERS, config=self)
-        if self.learning_starts < 0:
-            raise ValueError(f"learning_starts: must be at least 0, got {self.learning_starts}")
+        for name in ("learning_starts", "burn_in"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size: a replay of {self.buffer_size} transitions is smaller than batch_size {self.batch_size}"

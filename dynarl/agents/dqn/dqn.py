@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,44 +21,42 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import dqn_details, schedules
-from dynarl.agents.agent import Agent
-from dynarl.agents.dqn_config import DQNConfig
-from dynarl.agents.encoders import features_for
-from dynarl.agents.experience import Experience
-from dynarl.agents.feed import Feed
+from dynarl.agents import schedules
+from dynarl.agents.dqn import details
+from dynarl.agents.dqn.config import DQNConfig
+from dynarl.agents.dqn.exploration import Exploration
+from dynarl.agents.dqn.heads import allowed, head_for
+from dynarl.agents.dqn.networks import QNetwork
+from dynarl.agents.dqn.programs import QPrograms, check_q
+from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.along import Along
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.policies.encoders import features_for
 from dynarl.agents.programs import PolicyLike, Program, make_policy
-from dynarl.agents.q_networks import QNetwork
-from dynarl.agents.q_programs import QPrograms, check_q
-from dynarl.agents.ragged_input import ragged_input
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
-from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import no_grad, philox
-from dynarl.autograd.device import to_device, to_host, xp
+from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.flat import flatten
 from dynarl.autograd.random import seeded
-from dynarl.autograd.tape import wrap
 from dynarl.envs import Environments, make
-from dynarl.envs.masks import draw_allowed
-from dynarl.envs.spaces import action_layout, encode
+from dynarl.envs.protocol import Step
+from dynarl.envs.spaces import action_layout
 from dynarl.rollout import Batch, PrioritizedReplay, ReplayBuffer
-from dynarl.rollout.feedback import state_leaves
-from dynarl.rollout.transitions import TransitionCollector
 from dynarl.seeding import derive_seed
 
 __all__ = ["DQN", "DQNConfig"]
 
-# An iteration makes at least so many environment steps. Random numbers for acting are drawn so many steps ahead.
+# An iteration makes at least so many environment steps.
 _ITERATION_STEPS = 64
-_AHEAD = 512
 # So many transitions at most are drawn, and go through the target network, at a time.
 _TOGETHER = 1024
 Mask = NDArray[np.bool_] | None
 
 
-class DQN(Agent):
+class DQN(OffPolicyAgent):
     """Value-based agent for Discrete actions. See `DQNConfig` for its settings.
 
     `features` puts a network of the user's before the Q-network, as in `ActorCritic`. `policy` is a Q-function in place
@@ -68,11 +65,9 @@ class DQN(Agent):
 
     algorithm = "dqn"
     config_class = DQNConfig
-    takes_masks = True
     acting_networks = ("policy",)
-    learns_from_replay = True
-    sources = dqn_details.SOURCES
-    facts = dqn_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,
@@ -103,21 +98,13 @@ class DQN(Agent):
         self._parameters, self._target_parameters = list(self.policy.parameters()), list(self.target.parameters())
         flatten(self._target_parameters)
         self.optimizer = optim.Adam(self._parameters, lr=cfg.learning_rate, eps=cfg.adam_eps)
-        space = self.layout.space
-        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
         self.programs = None if policy is None else self._programs()
         self.replay = self._make_replay()
         self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
-        self._support = to_device(np.linspace(cfg.v_min, cfg.v_max, cfg.num_atoms, dtype=np.float32), device)
-        self._steps = 0  # of all environments together
-        self._predictions = 0
-        self.started = False
-        self._exploration: tuple[float, int] | None = None  # epsilon and number of environments, as a learner says
-        self._explores_by: Any = None  # epsilon [N] or one for all, while acting
-        self.feed = Feed(self) if self.has_workers else None
-        self.collector: Any = TransitionCollector(self, self.step, counter="_steps", num_steps=cfg.fragment_steps)
-        self._ahead: tuple[int, Any] = (-_AHEAD, None)
-        self._noise_ahead: tuple[int, Any] = (-_ITERATION_STEPS, None)
+        self.head = head_for(cfg, device)
+        self.exploration = Exploration(self)
+        self._explores_by: Any = None  # epsilon [N] or one for all, while a program acts
+        self._make_collectors()
 
     def _own_policy(self, features: FeaturesFactory | None) -> nn.Module:
         cfg = self.config
@@ -157,16 +144,9 @@ class DQN(Agent):
         cfg = self.config
         program = Program(self.policy, returns="q", agent_masks=True)
         self.stateful = Stateful(self, program, sequence_length=cfg.sequence_length)
-        with_state = bool(state_leaves(self.stateful.initial_state()))
-        if with_state and (cfg.prioritized or cfg.n_step > 1):
-            what = "prioritized" if cfg.prioritized else f"n_step {cfg.n_step}"
-            raise ValueError(f"{what}: not with a policy that has a state, which learns from sequences drawn uniformly")
-        if with_state and cfg.batch_size < cfg.sequence_length:
-            raise ValueError(
-                f"batch_size: must be at least sequence_length {cfg.sequence_length}, got {cfg.batch_size}"
-            )
+        self.stateful.check_replay(cfg)
         self.experience = Experience(self.stateful, self.envs)
-        return QPrograms(self.stateful, self.experience, self.target, burn_in=cfg.burn_in)
+        return QPrograms(Along(self.stateful, self.experience, burn_in=cfg.burn_in), self.target)
 
     def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no q [A]; return the noise of epsilon-greedy actions."""
@@ -177,11 +157,12 @@ class DQN(Agent):
     ) -> tuple[NDArray[np.int64], None, None]:
         """Return the actions [N] of what a policy returned: greedy ones, or with `noise` epsilon-greedy ones."""
         mask = None if action_mask is None else to_device(action_mask, self.device)
-        greedy = to_host(_allowed(outputs[0].array, mask).argmax(axis=1))
+        greedy = to_host(allowed(outputs[0].array, mask).argmax(axis=1))
         if noise is None:
             return greedy, None, None
         epsilon = self.epsilon if self._explores_by is None else self._explores_by
-        return np.where(noise[:, 0] < epsilon, self._random(noise, action_mask), greedy), None, None
+        random = self.exploration.random_actions(noise, action_mask)
+        return np.where(noise[:, 0] < epsilon, random, greedy), None, None
 
     def make_envs(self) -> Environments:
         """Make the environments; one alone is four times as fast as itself than as a vector of one."""
@@ -202,18 +183,18 @@ class DQN(Agent):
         else:
             output, next_q, chooser = self.programs.values(batch, self.grad_steps)
             td_target = self._bootstrapped(batch, next_q, chooser if self.config.double else next_q)
-        loss = self.loss(output, action, td_target, weight)
+        loss = self.head.loss(output, action=action, td_target=td_target, weight=weight)
         self.optimizer.zero_grad()
         loss.backward()
         grad_norm = optim.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.grad_steps += 1
         if isinstance(self.replay, PrioritizedReplay):
-            td_error = self.td_error(output.array, action, td_target)
+            td_error = self.head.td_error(output.array, action, td_target)
             self.replay.update_priorities(batch.index, to_host(td_error))
         if not measured:
             return {}
-        value = self.expected(output.array)
+        value = self.head.expected(output.array)
         return {
             "train/loss": loss.item(),
             "train/q_mean": float(value.max(axis=1).mean()),
@@ -230,47 +211,9 @@ class DQN(Agent):
         return self._bootstrapped(batch, next_q, chooser)
 
     def _bootstrapped(self, batch: Batch, next_q: Any, chooser: Any) -> Any:
-        cfg = self.config
         reward, discount = to_device(batch.reward, self.device), to_device(batch.discount, self.device)
         mask = to_device(batch.next_action_mask, self.device) if "next_action_mask" in batch else None
-        if cfg.distributional == "none" and not cfg.double:
-            return reward + discount * _allowed(next_q, mask).max(axis=1)  # Nature 518, Algorithm 1
-        greedy = _allowed(self.expected(chooser), mask).argmax(axis=1)
-        chosen = next_q[xp(next_q).arange(len(next_q)), greedy]
-        if cfg.distributional == "none":
-            return reward + discount * chosen
-        if cfg.distributional == "qr":
-            return reward[:, None] + discount[:, None] * chosen  # arXiv:1710.10044 eq. 13
-        return categorical_projection(
-            reward, discount, _softmax(chosen), v_min=cfg.v_min, v_max=cfg.v_max, num_atoms=cfg.num_atoms
-        )
-
-    def loss(self, output: Any, action: Any, td_target: Any, weight: Any) -> Any:
-        """Return the weighted mean loss of the network's output for the actions taken."""
-        if self.config.distributional == "c51":
-            return categorical_td_loss(output, action=action, target=td_target, weight=weight)
-        if self.config.distributional == "qr":
-            return quantile_td_loss(output, action=action, target=td_target, weight=weight)
-        return huber_td_loss(output, action=action, td_target=td_target, weight=weight)
-
-    def td_error(self, output: Any, action: Any, td_target: Any) -> Any:
-        """Return what priorities are made of, [B]: Q - y, or with C51 the KL divergence as in Rainbow."""
-        np_ = xp(output)
-        chosen = output[np_.arange(len(output)), action]
-        if self.config.distributional == "none":
-            return chosen - td_target
-        if self.config.distributional == "qr":
-            return chosen.mean(axis=1) - td_target.mean(axis=1)
-        ratio = np_.log(td_target + 1e-8) - np_.log(_softmax(chosen) + 1e-8)
-        return (td_target * ratio).sum(axis=1)
-
-    def expected(self, output: Any) -> Any:
-        """Return Q [B, A] of a network output as a raw array: itself, or the mean of each distribution."""
-        if self.config.distributional == "none":
-            return output
-        if self.config.distributional == "qr":
-            return output.mean(axis=2)
-        return _softmax(output) @ self._support
+        return self.head.target(reward, discount, next_q, chooser, mask)
 
     def update_target(self, times: int = 1) -> None:
         """Move the target network towards the online one, `times` times with weight tau."""
@@ -288,7 +231,7 @@ class DQN(Agent):
         ended: list[Mapping[str, Any]] = []
         while self.env_steps < stop:
             before = self.env_steps
-            info = self.step()
+            info = self.step_environments()
             if info:
                 ended.append(info)
             copies = self.env_steps // cfg.target_update_interval - before // cfg.target_update_interval
@@ -298,7 +241,7 @@ class DQN(Agent):
                 updates = (self.env_steps // cfg.train_freq - before // cfg.train_freq) * cfg.gradient_steps
                 metrics = self.updates(updates, measured=self.env_steps >= stop)
         self.iteration += 1
-        metrics |= {} if self.stateful is None else self.stateful.compute.metrics()
+        metrics |= self.acting_metrics()
         metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, cfg.learning_rate
         metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
         metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
@@ -313,7 +256,7 @@ class DQN(Agent):
             self.update_target(copies)
         metrics: dict[str, Any] = self.updates(due) if due else {}
         self.iteration += 1
-        self._steps = self.collector.step
+        self.vector_steps = self.collector.step
         metrics["train/epsilon"], metrics["train/learning_rate"] = self.epsilon, self.config.learning_rate
         return metrics | feed.metrics(fragment)
 
@@ -340,10 +283,8 @@ class DQN(Agent):
     def sample(self, batches: int = 1) -> Batch:
         """Draw one batch of the replay, or several as one."""
         cfg, size = self.config, batches * self.config.batch_size
-        if self.programs is not None and self.programs.length > 1:
-            batch = self.experience.sequences(
-                self.replay, cfg.batch_size // cfg.sequence_length, self.programs.length, self.rng
-            )
+        if self.programs is not None and self.programs.along.length > 1:
+            batch = self.programs.along.draw(self.replay, cfg.batch_size, self.rng)
             batch["weight"] = self.programs.weights(batch)
             return batch
         if isinstance(self.replay, PrioritizedReplay):
@@ -356,85 +297,39 @@ class DQN(Agent):
     @property
     def epsilon(self) -> float:
         """The share of random actions now: all before learning starts, none with noisy networks after."""
-        cfg = self.config
-        if self.env_steps < cfg.learning_starts:
-            return 1.0
-        if cfg.noisy:
-            return 0.0
-        return schedules.linear(cfg.epsilon_initial, cfg.epsilon_final, cfg.epsilon_steps, self.env_steps)
+        return self.exploration.epsilon
 
-    @property
-    def epsilons(self) -> Any:
-        """Epsilon of each environment [N], or one number for all."""
-        epsilon, number = self._exploration or (self.epsilon, self.envs.num_envs)
-        alpha = self.config.epsilon_alpha
-        return schedules.spread(epsilon, alpha, self.envs.env_ids, number) if alpha else epsilon
-
-    def begin(self) -> None:
-        """Reset the environments unless that was done."""
-        if not self.started:
-            self.envs.reset()
-            self.started = True
-
-    def step(self) -> Mapping[str, Any]:
-        """Act once in every environment, store what happened, and return the info of episodes that ended."""
-        envs = self.envs
-        self.begin()
-        if self.stateful is not None:
-            self._explores_by = self.epsilons
-            result = self.experience.step(self.replay, self._uniform(), self._steps)
-            self._explores_by = None
-            self._steps += 1
-            self.env_steps += int(np.count_nonzero(result.valid))
-            return result.info
-        obs, mask = envs.obs, envs.action_mask
-        action = self.act(obs, mask)
-        next_obs, reward, terminated, truncated, valid, info = envs.step(action)
-        masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
-        self.replay.add(obs, action, reward, terminated, truncated, next_obs, valid, **masks)
-        self._steps += 1
-        self.env_steps += int(np.count_nonzero(valid))
-        return info
-
-    def act(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
+    def explore(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
         """Return exploring actions [N]; their randomness is keyed by environment and step."""
+        exploration = self.exploration
         if self.config.noisy:
-            self._draw_acting_noise()
-        return self.epsilon_greedy(obs, self._uniform(), self.epsilons, action_mask)
+            self.policy.set_noise(exploration.noise(self.vector_steps), self.device)
+        return self.epsilon_greedy(obs, exploration.uniform(self.vector_steps), exploration.epsilons, action_mask)
 
-    def _uniform(self) -> NDArray[np.float32]:
-        """Return the numbers [N, 2] that this step explores by."""
-        first, block = self._ahead
-        if not first <= self._steps < first + _AHEAD:
-            first = self._steps
-            block = philox.uniform(self.seed, "action", self.envs.env_ids, first, _AHEAD, 2)
-            self._ahead = first, block
-        numbers: NDArray[np.float32] = block[self._steps - first]
-        return numbers
-
-    def _random(self, uniform: NDArray[np.float32], action_mask: Mask) -> NDArray[np.int64]:
-        """Return random actions [N] among those allowed."""
-        if action_mask is not None:
-            return draw_allowed(uniform[:, 1], action_mask)
-        return (uniform[:, 1].astype(np.float64) * self.num_actions).astype(np.int64)
+    def explore_program(self) -> Step:
+        """Act once with the user's Q-function in every environment and store what happened."""
+        self._explores_by = self.exploration.epsilons
+        step = self.experience.step(self.replay, self.exploration.uniform(self.vector_steps), self.vector_steps)
+        self._explores_by = None
+        return step
 
     def epsilon_greedy(
         self, obs: NDArray[Any], uniform: NDArray[np.float32], epsilon: Any, action_mask: Mask = None
     ) -> NDArray[np.int64]:
         """Return actions [N] for observations [N, ...] and uniform numbers [N, 2]; `epsilon` is a number or [N]."""
-        explore = uniform[:, 0] < epsilon
-        count = np.count_nonzero(explore)
+        explores = uniform[:, 0] < epsilon
+        count = np.count_nonzero(explores)
         if count == 0:
             return self.greedy(obs, action_mask)
-        random = self._random(uniform, action_mask)
-        return random if count == len(explore) else np.where(explore, random, self.greedy(obs, action_mask))
+        random = self.exploration.random_actions(uniform, action_mask)
+        return random if count == len(explores) else np.where(explores, random, self.greedy(obs, action_mask))
 
     def greedy(self, obs: NDArray[Any], action_mask: Mask = None) -> NDArray[np.int64]:
         """Return argmax_a Q [N] of stored observations [N, ...], over the actions that masks [N, A] allow."""
         with no_grad():
             output = self.policy(self.network_input(obs)).array
         mask = None if action_mask is None else to_device(action_mask, self.device)
-        return to_host(_allowed(self.expected(output), mask).argmax(axis=1))
+        return to_host(self.head.greedy(output, mask))
 
     def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None, action_mask: Mask = None) -> NDArray[Any]:
         """Return greedy actions, of the mean weights if noisy; with `noise`, exploring ones as in training."""
@@ -443,41 +338,19 @@ class DQN(Agent):
             return self.greedy(obs, action_mask)
         return self.epsilon_greedy(obs, noise, self.epsilon, action_mask)
 
-    def network_input(self, obs: NDArray[Any]) -> Any:
-        """Return stored observations [B, ...] as the networks' input, encoded and on their device."""
-        if self.layout.dtype == object:
-            return ragged_input(self.layout.space, obs, self.device)
-        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
-        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
-
     def _draw_noise(self) -> None:
         """New noise for both networks before an update (arXiv:1706.10295 section 3.1)."""
         for network in (self.policy, self.target):
             network.set_noise(self.rng.standard_normal(network.noise_size, np.float32), self.device)
 
-    def _draw_acting_noise(self) -> None:
-        first, block = self._noise_ahead
-        if not first <= self._steps < first + _ITERATION_STEPS:
-            first = self._steps
-            block = philox.normal(
-                self.seed, "noisy", self.envs.env_ids[:1], first, _ITERATION_STEPS, self.policy.noise_size
-            )
-            self._noise_ahead = first, block
-        self.policy.set_noise(block[self._steps - first, 0], self.device)
-
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
-        self._predictions += 1
+        self.predictions += 1
         if self.config.noisy:
             size = self.policy.noise_size
-            return philox.normal(self.seed, "predict", [0], self._predictions, 1, size)[0]
-        return philox.uniform(self.seed, "predict", np.arange(rows), self._predictions, 1, 2)[0]
+            return philox.normal(self.seed, "predict", [0], self.predictions, 1, size)[0]
+        return philox.uniform(self.seed, "predict", np.arange(rows), self.predictions, 1, 2)[0]
 
     # -- acting for another agent ---------------------------------------------------------------------------------
-
-    def acting_config(self, num_envs: int) -> DQNConfig:
-        """Return the config of an agent that only acts, in `num_envs` of the environments."""
-        least = max(self.config.batch_size, num_envs * self.config.n_step)
-        return replace(self.config, num_envs=num_envs, buffer_size=least)
 
     def acting_state(self) -> dict[str, NDArray[Any]]:
         """Return the Q-network, how many steps were made in all, epsilon, and how many environments there are."""
@@ -488,16 +361,7 @@ class DQN(Agent):
         """Copy in what `acting_state` of another agent returned."""
         super().load_acting_state(arrays)
         env_steps, epsilon, num_envs = arrays["numbers"].tolist()
-        self.env_steps, self._exploration = int(env_steps), (epsilon, int(num_envs))
-
-    def acting_metrics(self) -> dict[str, Any]:
-        """Return how much computation a policy written for one environment took."""
-        return {} if self.stateful is None else self.stateful.compute.metrics()
-
-    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Return (shape, dtype) of what fragments hold: with a policy that has a state, records of bytes."""
-        layout = super().stored_layout()
-        return layout if self.programs is None else {**layout, "obs": self.experience.records.layout}
+        self.env_steps, self.exploration.told = int(env_steps), (epsilon, int(num_envs))
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -516,17 +380,8 @@ class DQN(Agent):
             "policy": to_plain(self.policy.state_dict()),
             "target": to_plain(self.target.state_dict()),
             "optimizer": to_plain(self.optimizer.state_dict()),
-            "replay": self.replay.state_dict(),
             "rng": self.rng.bit_generator.state,
-            "envs": self.envs.state_dict() if self.started else {},
-            "started": self.started,
-            "steps": self._steps,
-            "env_steps": self.env_steps,
-            "grad_steps": self.grad_steps,
-            "iteration": self.iteration,
-            "predictions": self._predictions,
-            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
-            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
+            **self.experience_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -534,30 +389,5 @@ class DQN(Agent):
         self.policy.load_state_dict(state["policy"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(from_plain(state["optimizer"]))
-        self.replay.load_state_dict(state["replay"])
         self.rng.bit_generator.state = state["rng"]
-        self.started = bool(state["started"]) and not self.has_workers
-        if self.started:
-            self.envs.load_state_dict(state["envs"])
-            if not self.envs.exact_state:  # new episodes: what is open in the replay does not go on
-                self.replay.cut()
-        self._steps, self.env_steps = int(state["steps"]), int(state["env_steps"])
-        self.grad_steps, self.iteration = int(state["grad_steps"]), int(state["iteration"])
-        self._predictions = int(state["predictions"])
-        if self.stateful is not None:
-            self.experience.load_state_dict(state["experience"])
-        if self.feed is not None:
-            self.feed.load_state_dict(state.get("feed"), steps=self._steps)
-        elif "feed" in state:
-            self.replay.cut()  # episodes that workers had begun
-
-
-def _allowed(q: Any, mask: Any) -> Any:
-    """Return Q [B, A] with -inf where a mask [B, A] forbids the action."""
-    return q if mask is None else xp(q).where(mask, q, -np.inf)
-
-
-def _softmax(x: Any) -> Any:
-    """Return the softmax over the last axis of a raw array."""
-    e = xp(x).exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+        self.load_experience_state(state)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.ppo.returns import td_errors
+
 __all__ = ["VTrace", "vtrace"]
 
 
@@ -51,15 +53,9 @@ def vtrace(
     # limited before exp, which overflows
     rho = np.exp(np.minimum(log_rho, np.float32(math.log(rho_bar)) if rho_bar < math.inf else np.float32(80.0)))
     c = np.exp(np.minimum(log_rho, np.float32(math.log(c_bar)) if c_bar < math.inf else np.float32(80.0)))
-    # delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
-    delta = np.where(terminated, np.float32(0), next_value)
-    delta *= np.float32(gamma)
-    delta += reward
-    delta -= value
-    decay = np.where(terminated | truncated, np.float32(0), np.float32(gamma * gae_lambda))
-    if valid is not None and not valid.all():
-        delta[~valid] = 0.0
-        decay[~valid] = 0.0
+    delta, decay = td_errors(
+        reward, value, next_value, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda, valid=valid
+    )
     # v_t - V(s_t) = rho_t delta_t + gamma lambda c_t (1 - ended_t) (v_{t+1} - V(s_{t+1})), from the end
     correction = rho * delta
     advantages = np.array(delta, np.float32)

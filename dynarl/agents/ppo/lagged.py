@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.vtrace import vtrace
+from dynarl.agents.ppo.vtrace import vtrace
 from dynarl.autograd import no_grad
-from dynarl.autograd.device import to_device, to_host
-from dynarl.autograd.tape import wrap
 from dynarl.rollout import Fragment
 
 __all__ = ["lagged_advantages", "once_each"]
-
-# Rows that go through the policy at a time.
-_TOGETHER = 8192
 
 
 def lagged_advantages(agent: Any, fragment: Fragment, reward: NDArray[Any]) -> dict[str, float]:
@@ -50,26 +45,10 @@ def lagged_advantages(agent: Any, fragment: Fragment, reward: NDArray[Any]) -> d
 def _now(agent: Any, fragment: Fragment) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return log_prob and value [T, N] of the policy as it is now; dummy rows keep what they have."""
     log_prob, value = fragment["log_prob"].copy(), fragment["value"].copy()
-    valid, batch = fragment["valid"], agent._batch(fragment)
-    where = np.arange(valid.size).reshape(valid.shape)
     with no_grad():
-        if agent.sequences is not None:
-            where = agent.sequences._cut(where)
-            every = agent.sequences.minibatch(batch, np.arange(where.shape[1]))
-            index = where[agent.sequences._cut(valid)]
-            outputs = [agent.sequences.evaluate(every, with_entropy=False)[:2]]
-        else:
-            index = where[valid]
-            outputs = [_evaluate(agent, batch, slice(i, i + _TOGETHER)) for i in range(0, len(index), _TOGETHER)]
-    log_prob.reshape(-1)[index] = np.concatenate([to_host(found[0].array) for found in outputs])
-    value.reshape(-1)[index] = np.concatenate([to_host(found[1].array).reshape(-1) for found in outputs])
+        index, *found = agent.data.evaluate_all(fragment)
+    log_prob.reshape(-1)[index], value.reshape(-1)[index] = found
     return log_prob, value
-
-
-def _evaluate(agent: Any, batch: Any, rows: slice) -> tuple[Any, Any]:
-    mask = batch["action_mask"][rows] if "action_mask" in batch else None
-    distribution, value = agent.policy(agent.learning_input(batch.input[rows]), *agent._mask_input(mask))
-    return distribution.log_prob(wrap(to_device(batch.action[rows], agent.device))), value
 
 
 def _values_of_ends(agent: Any, fragment: Fragment, next_value: NDArray[Any]) -> None:

@@ -1,0 +1,116 @@
+"""What agents that learn from a replay share: filling it, themselves or by workers, and acting for another agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynarl.agents.agent import Agent
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
+from dynarl.envs.protocol import Step
+from dynarl.rollout.transitions import TransitionCollector
+
+__all__ = ["OffPolicyAgent"]
+
+
+class OffPolicyAgent(Agent):
+    """An agent with a `replay`. A subclass has `explore`, and `explore_program` for policies with feedback."""
+
+    learns_from_replay = True
+    takes_masks = True
+    replay: Any
+    experience: Experience
+    """What acts with a program and stores what it was told; there where `stateful` is."""
+    vector_steps = 0
+    """Steps of all environments together, by which random numbers are keyed."""
+    started = False
+
+    def _make_collectors(self) -> None:
+        self.feed = Feed(self) if self.has_workers else None
+        self.collector: Any = TransitionCollector(self, num_steps=self.config.fragment_steps)
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """Return actions [N, ...] to learn from, as the replay stores them."""
+        raise TypeError(f"{type(self).__name__}: explore must be defined")
+
+    def explore_program(self) -> Step:
+        """Act once with a program in every environment and store what happened."""
+        raise TypeError(f"{type(self).__name__}: explore_program must be defined")
+
+    def begin(self) -> None:
+        """Reset the environments unless that was done."""
+        if not self.started:
+            self.envs.reset()
+            self.started = True
+
+    def step_environments(self) -> Mapping[str, Any]:
+        """Act once in every environment, store what happened, and return the info of episodes that ended."""
+        self.begin()
+        if self.stateful is None:
+            envs = self.envs
+            obs, mask = envs.obs, envs.action_mask
+            action = self.explore(obs, mask)
+            step = envs.step(self.env_action(action))
+            masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
+            self.replay.add(
+                obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks
+            )
+        else:
+            step = self.explore_program()
+        self.vector_steps += 1
+        self.env_steps += int(np.count_nonzero(step.valid))
+        return step.info
+
+    # -- acting for another agent ---------------------------------------------------------------------------------
+
+    def acting_config(self, num_envs: int) -> Any:
+        """Return the config of an agent that only acts, in `num_envs` of the environments."""
+        least = max(self.config.batch_size, num_envs * self.config.n_step)
+        return replace(self.config, num_envs=num_envs, buffer_size=least)
+
+    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Return (shape, dtype) of what fragments hold: of policies with a state, observations are records of bytes."""
+        layout = super().stored_layout()
+        return layout if self.stateful is None else {**layout, "obs": self.experience.records.layout}
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def experience_state(self) -> dict[str, Any]:
+        """Return what changes beside networks and optimisers: replay, environments and counters."""
+        return {
+            "replay": self.replay.state_dict(),
+            "envs": self.envs.state_dict() if self.started else {},
+            "started": self.started,
+            "vector_steps": self.vector_steps,
+            "env_steps": self.env_steps,
+            "grad_steps": self.grad_steps,
+            "iteration": self.iteration,
+            "predictions": self.predictions,
+            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
+            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
+        }
+
+    def load_experience_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `experience_state`; environments that cannot be restored begin new episodes."""
+        self.replay.load_state_dict(state["replay"])
+        for name in ("vector_steps", "env_steps", "grad_steps", "iteration", "predictions"):
+            setattr(self, name, int(state[name]))
+        if self.stateful is not None:
+            self.experience.load_state_dict(state["experience"])
+        if self.feed is not None:
+            self.feed.load_state_dict(state.get("feed"), steps=self.vector_steps)
+            return
+        if "feed" in state:
+            self.replay.cut()  # episodes that workers had begun
+        self.started = bool(state["started"])
+        if self.started:
+            self.envs.load_state_dict(state["envs"])
+            if not self.envs.exact_state:  # new episodes: what is open in the replay does not go on
+                self.replay.cut()
