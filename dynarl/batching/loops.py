@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
 from typing import Any
 
+from dynarl.autograd import Tensor
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import END, RaggedLane
@@ -14,7 +16,7 @@ from dynarl.batching.scope import fresh, given, joined
 from dynarl.batching.trees import join
 from dynarl.nn import Module
 
-__all__ = ["CHANGEABLE", "run_loop"]
+__all__ = ["changeable", "run_loop"]
 
 Step = Callable[..., tuple[int, tuple[Any, ...]]]
 
@@ -38,15 +40,21 @@ def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tu
     return joined(key, _repeat(step, _items(items), values, context), context)
 
 
-CHANGEABLE = (list, dict, set, bytearray, deque, Iterator)
-"""What a path of the program may change for the others, unless each makes its own by replay."""
+def changeable(value: Any) -> bool:
+    """Tell whether a path of the program may change a value for the others, unless each makes its own by replay."""
+    kind = value.__class__
+    return kind not in _FIXED and (isinstance(value, _CHANGEABLE) or hasattr(kind, "__next__"))
+
+
+_CHANGEABLE = (list, dict, set, bytearray, deque)
+_FIXED = frozenset((Lane, Tensor, int, float, bool, str, type(None), FunctionType, MethodType))
 _LASTING = (type(None), range, Lane, RaggedLane, Module)
 
 
 def _shared(items: Any) -> bool:
     """Tell whether going over the items again gives the same."""
     if isinstance(items, (tuple, list)):
-        return not any([isinstance(item, CHANGEABLE) for item in items])
+        return not any([changeable(item) for item in items])
     return isinstance(items, _LASTING)
 
 

@@ -23,13 +23,14 @@ _NUMBERS = frozenset((float, int, bool))
 def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Note an operation and return the lane that will hold its result."""
     self.step(path)
-    call = None if static else _as_usual(self, op, args, static, path.cohort)
+    key = op if not static else (op, *[(name, frozen(value)) for name, value in static.items()])
+    call = _as_usual(self, key, args, static, path.cohort)
     if call is not None:
         return _noted(self, path, op, call)
-    return _described(self, path, op, args, static)
+    return _described(self, path, key, op, args, static)
 
 
-def _described(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
+def _described(self: Recorder, path: Path, key: Any, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     cohort = path.cohort
     signature: list[Any] = [op, mode.recording]
     fixed: list[Any] = []
@@ -47,16 +48,16 @@ def _described(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], stati
                 _enter_shared(a, by_row, signature, fixed, numbers)
                 continue
         depth = max(depth, enter(a, cohort, signature, lanes))
-    for name, value in static.items():
-        signature.append((name, frozen(value)))
+    if static:
+        signature += key[1:]
     kind = tuple(signature)
     unit = self.units.get(kind)
     if unit is None:
         unit = _learn(self, kind, op, args, static)
     if unit.eager or mode.anomaly:
         return _now(self, path, op, args, static)
-    if not static and not fixed and (by_row or len(lanes) == len(args)):
-        unit.operands, self.usual[op] = kind[2:], unit
+    if not fixed and (by_row or len(lanes) == len(args)):
+        unit.operands, self.usual[key] = kind[2 : 2 + len(args)], unit
     if not unit.columns:
         fixed += numbers
     call = Call(unit, unit.specs[0], cohort, args, static, lanes, depth + 1)
@@ -64,9 +65,9 @@ def _described(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], stati
     return _noted(self, path, op, call)
 
 
-def _as_usual(self: Recorder, op: Any, args: Any, static: Any, cohort: Cohort) -> Call | None:
+def _as_usual(self: Recorder, key: Any, args: Any, static: Any, cohort: Cohort) -> Call | None:
     """Return a call that is like the last one of its operation, None if it is not."""
-    unit = self.usual.get(op)
+    unit = self.usual.get(key)
     depth = None if unit is None else depth_of(args, unit, cohort)
     if unit is None or depth is None:
         return None
