@@ -474,16 +474,14 @@ def _promoting(body: Callable[..., Any]) -> Any:
             return several(x, y, *rest, **static)
         a, b = x, y
         left = right = None
+        if x.__class__ is lane_type or y.__class__ is lane_type:
+            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         if x.__class__ is _tensor or isinstance(x, _tensor):
             a, left = x.array, x._node
-        elif x.__class__ is lane_type:
-            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             a = _operand(x)
         if y.__class__ is _tensor or isinstance(y, _tensor):
             b, right = y.array, y._node
-        elif y.__class__ is lane_type:
-            return lane_apply(op, (x, y), static)  # type: ignore[misc]
         else:
             b = _operand(y)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.memory import line_of
+from dynarl.autograd.memory import collection_put_off, line_of
 from dynarl.autograd.tape import wrap
 from dynarl.batching import function_rules as function_rules
 from dynarl.batching.cohort import Cohort, PerSampleError
@@ -76,13 +76,14 @@ class Batched:
         if self._generators is None:
             self._generators = generators_of(self.program)
         run.generators = self._generators
-        run.batches = [x.array for x in leaves if not isinstance(x, (Ragged, Each))]
-        results = self._results(leaves, structure, run)
+        run.batches = [x.array for x in leaves if x.__class__ not in _OBJECTS]
+        with collection_put_off():
+            results = self._results(leaves, structure, run)
         if run.error is not None:
             raise run.error
         run.check_finished()
         ((tree, _),) = join(results, run.root, numbers=True)
-        return map_leaves(lambda leaf: leaf.tensor if leaf.__class__ is Lane else leaf, tree)
+        return _tensors(tree)
 
     def _results(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
         bound = max(_FEWEST_PATHS, run.root.size // 4)
@@ -168,7 +169,7 @@ def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:
     leaves: list[Any] = []
 
     def visit(part: Any) -> Any:
-        if isinstance(part, (Tensor, Ragged, Each)):
+        if part.__class__ is Tensor or isinstance(part, (Tensor, Ragged, Each)):
             leaves.append(part)
             return "leaf"
         if isinstance(part, np.ndarray):
@@ -197,19 +198,32 @@ class _Rebuilt:
         return self.kind(*parts)
 
 
+def _tensors(tree: Any) -> Any:
+    """Return a tree with the Tensors of all samples in place of lanes."""
+    kind = tree.__class__
+    if kind is Lane:
+        return tree.tensor
+    if kind is tuple:
+        return tuple([_tensors(part) for part in tree])
+    return map_leaves(_tensors, tree) if kind not in _LEAVES else tree
+
+
+_LEAVES = frozenset((Tensor, bool, int, float))
+
+
 def _identities(leaves: list[Any]) -> set[int]:
-    tensors = [x for x in leaves if not isinstance(x, (Ragged, Each))]
-    return {id(x) for x in tensors} | {id(x.array) for x in tensors}
+    return {id(y) for x in leaves if x.__class__ not in _OBJECTS for y in (x, x.array)}
+
+
+_OBJECTS = (Ragged, Each)
 
 
 def _batch_size(leaves: list[Any]) -> int:
-    sizes = {len(x) if isinstance(x, (Ragged, Each)) else x.shape[0] if x.ndim else None for x in leaves}
+    sizes = {len(x) if x.__class__ in _OBJECTS else x.array.shape[0] if x.array.ndim else None for x in leaves}
     if not leaves:
         raise ValueError("batched: at least one argument must be a tensor, an array, a Ragged or an Each of N samples")
     if len(sizes) != 1 or None in sizes:
-        shapes = [
-            f"{type(x).__name__} of {len(x)}" if isinstance(x, (Ragged, Each)) else tuple(x.shape) for x in leaves
-        ]
+        shapes = [f"{type(x).__name__} of {len(x)}" if x.__class__ in _OBJECTS else tuple(x.shape) for x in leaves]
         raise ValueError(f"batched: all arguments must have the same leading axis of N samples, got {shapes}")
     (size,) = sizes
     if not size:
@@ -223,9 +237,10 @@ def _entries(
     """Return (args, kwargs, cohort) for each part of the batch that starts together: one, but for different objects."""
     root = run.root
     hidden = [
-        x if isinstance(x, Each) else x.per_sample(root) if isinstance(x, Ragged) else Lane(x, root) for x in leaves
+        Lane(x, root) if x.__class__ not in _OBJECTS else x.per_sample(root) if isinstance(x, Ragged) else x
+        for x in leaves
     ]
-    objects = [x for x in leaves if isinstance(x, Each)]
+    objects = [x for x in leaves if x.__class__ is Each]
     if not objects and parts is None:
         return [(*unflatten(structure, iter(hidden)), root)]
     sources = {id(x): x.sources() for x in objects}
@@ -237,7 +252,7 @@ def _entries(
     for rows in parts:
         cohort = root if len(rows) == root.size else root.part(rows)
         given = [
-            x.of_cohort(cohort, rows, sources[id(x)], deferred=deferred) if isinstance(x, Each) else x for x in hidden
+            x.of_cohort(cohort, rows, sources[id(x)], deferred=deferred) if x.__class__ is Each else x for x in hidden
         ]
         entries.append((*unflatten(structure, iter(given)), cohort))
     return entries

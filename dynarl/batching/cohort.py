@@ -65,8 +65,7 @@ def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:
         (yes,), (no,) = values.nonzero(), (~values).nonzero()
         groups: list[tuple[Any, NDArray[np.int64]]] = [(True, yes), (False, no)]
         return groups if 2 * count >= len(values) else groups[::-1]
-    first = values[0]
-    if (values == first).all():
+    if np.count_nonzero(values == values[0]) == len(values):
         return None
     order = values.argsort(kind="stable")
     ordered = values[order]

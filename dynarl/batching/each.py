@@ -13,7 +13,7 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort
-from dynarl.batching.deferred import done, lane_of, spec_of
+from dynarl.batching.deferred import Spec, deferred_lane, spec_of
 from dynarl.batching.lane import Lane
 
 __all__ = ["Each"]
@@ -65,22 +65,24 @@ class Each:
     def __len__(self) -> int:
         return len(self.objects)
 
-    def sources(self) -> dict[Any, Tensor]:
-        """Return the stacked arrays; kept where no gradient flows through them."""
+    def sources(self) -> dict[Any, tuple[Tensor, Spec]]:
+        """Return the stacked arrays, and what one row of each is; kept where no gradient flows through them."""
         made = {}
         for kind, parts in self._parts.items():
             source = self._sources.get(kind)
             if source is None:
                 if all([part.__class__ is np.ndarray for part in parts]):
-                    source = self._sources[kind] = wrap(np.array(parts))
+                    shape = len(parts), *kind[0]
+                    rows = np.concatenate(parts).reshape(shape) if len(shape) > 1 else np.array(parts)
+                    source = self._sources[kind] = wrap(rows)
                 else:
                     source = stack([part if isinstance(part, Tensor) else wrap(part) for part in parts])
                     if source._node is None:
                         self._sources[kind] = source
-            made[kind] = source
+            made[kind] = source, spec_of(source)
         return made
 
-    def of_cohort(self, cohort: Cohort, rows: Any, sources: dict[Any, Tensor], *, deferred: bool) -> Any:
+    def of_cohort(self, cohort: Cohort, rows: Any, sources: dict[Any, tuple[Tensor, Spec]], *, deferred: bool) -> Any:
         """Return the object of a cohort of samples `rows` whose objects are alike, its arrays as lanes."""
         first = int(rows[0])
         places = self._places[self.group[first]]
@@ -89,28 +91,33 @@ class Each:
         positions = self.position[rows] if n > 1 else None
         if positions is None or bool((positions[1:] - positions[:-1] == 1).all()):
             if deferred:
-                specs = {kind: spec_of(source) for kind, source in sources.items()}
-                lanes = [lane_of(done(sources[k], cohort, start + at, specs[k]), cohort) for k, start in places]
+                lanes = [deferred_lane(*sources[k], cohort, start + at) for k, start in places]
             else:
-                lanes = [Lane(sources[k][start + at : start + at + n], cohort) for k, start in places]
+                lanes = [Lane(sources[k][0][start + at : start + at + n], cohort) for k, start in places]
         else:
-            lanes = [Lane(sources[k][start + positions], cohort) for k, start in places]
+            lanes = [Lane(sources[k][0][start + positions], cohort) for k, start in places]
         return _rebuilt(self.objects[first], iter(lanes))
 
 
 def _take_apart(item: Any, key: list[Any], leaves: list[Any]) -> None:
     kind = item.__class__
     if kind is tuple or kind is list:
-        key.append((kind, len(item)))
+        key.append(kind)
+        key.append(len(item))
         for part in item:
-            _take_apart(part, key, leaves)
+            if part.__class__ is np.ndarray:
+                leaves.append(part)
+                key.append(part.shape)
+                key.append(part.dtype)
+            else:
+                _take_apart(part, key, leaves)
     elif kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
         leaves.append(item)
-        key.append((tuple(item.shape), item.dtype))
+        key += (tuple(item.shape), item.dtype)
     elif kind in _PLAIN:
-        key.append((kind, item))
+        key += (kind, item)
     elif isinstance(item, dict):
-        key.append((kind, tuple(item)))
+        key += (kind, tuple(item))
         for part in item.values():
             _take_apart(part, key, leaves)
     elif dataclasses.is_dataclass(item) or isinstance(item, tuple):
@@ -128,7 +135,8 @@ def _fields(item: Any) -> Any:
 def _rebuilt(item: Any, lanes: Iterator[Any]) -> Any:
     kind = item.__class__
     if kind is tuple or kind is list:
-        return kind([_rebuilt(part, lanes) for part in item])
+        parts = [next(lanes) if part.__class__ is np.ndarray else _rebuilt(part, lanes) for part in item]
+        return parts if kind is list else tuple(parts)
     if kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
         return next(lanes)
     if kind in _PLAIN:

@@ -47,16 +47,18 @@ def comparing(function: Any) -> Any:
 def on_axis(function: Any) -> Any:
     """Make the rule of a function (input, dim, ...) that goes along an axis."""
 
+    on_tensors = function.__wrapped__
+
     def compute(*operands: Any, **static: Any) -> Any:
-        return function(*operands, **static)
+        return on_tensors(*operands, **static)
 
     compute.__name__ = function.__name__
 
     def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
         (x,), dim = operands, static.pop("dim")
         if dim is None:
-            return compute(x.reshape(n, -1), dim=1, **static)
-        return compute(x, dim=shifted(dim, x.ndim - 1), **static)
+            return on_tensors(x if x.ndim == 2 else x.reshape(n, -1), dim=1, **static)
+        return on_tensors(x, dim=shifted(dim, x.ndim - 1), **static)
 
     state.rules[compute] = rule
 

@@ -30,7 +30,7 @@ def gather_rows(*sources: Any, plan: tuple[tuple[Any, Any, bool], ...], count: i
                 part = g if len(plan) == 1 else call(_getitem, g, index=places)
                 found.append(call(_spread, part, index=rows, shape=shape))
             else:
-                part = g if len(plan) == 1 else g[places]
+                part = g if len(plan) == 1 else g[places] if places.__class__ is slice else g.take(places, axis=0)
                 found.append(Part(part, rows, shape) if distinct else _summed(part, rows, shape))
         return found
 
@@ -52,4 +52,4 @@ def _summed(g: Any, rows: Any, shape: tuple[int, ...]) -> Part:
     order = np_.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np_.flatnonzero(np_.concatenate([np_.ones(1, bool), ordered[1:] != ordered[:-1]]))
-    return Part(np_.add.reduceat(g[order], first, axis=0), ordered[first], shape)
+    return Part(np_.add.reduceat(g.take(order, axis=0), first, axis=0), ordered[first], shape)

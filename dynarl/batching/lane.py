@@ -16,7 +16,7 @@ from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import inplace
 from dynarl.autograd.ops.indexing import getitem
 from dynarl.batching.cohort import Cohort, PerSampleError
-from dynarl.batching.rows import take_rows
+from dynarl.batching.rows import taken
 from dynarl.batching.run import concretize, state
 
 __all__ = ["Lane"]
@@ -44,7 +44,7 @@ class Lane:
         if tensor is None:
             if self._at is None:
                 self._at = {}
-            tensor = self._at[cohort] = take_rows(self.tensor, rows=cohort.rows_in(self.cohort))
+            tensor = self._at[cohort] = taken(self.tensor, cohort.rows_in(self.cohort))
         return tensor
 
     def held(self, cohort: Cohort) -> Tensor | None:

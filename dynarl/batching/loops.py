@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
+from dynarl.autograd import Tensor
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.lane import Lane
 from dynarl.batching.ragged import END, RaggedLane
-from dynarl.batching.run import Context, Raised, run_scope, state
-from dynarl.batching.scope import given, joined
+from dynarl.batching.run import OPEN, Context, Raised, run_scope, state
+from dynarl.batching.scope import fresh, given, joined
 from dynarl.batching.trees import join
 from dynarl.nn import Module
 
-__all__ = ["CHANGEABLE", "run_loop"]
+__all__ = ["changeable", "run_loop"]
 
 Step = Callable[..., tuple[int, tuple[Any, ...]]]
 
@@ -39,15 +40,21 @@ def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tu
     return joined(key, _repeat(step, _items(items), values, context), context)
 
 
-CHANGEABLE = (list, dict, set, bytearray, deque, Iterator)
-"""What a path of the program may change for the others, unless each makes its own by replay."""
+def changeable(value: Any) -> bool:
+    """Tell whether a path of the program may change a value for the others, unless each makes its own by replay."""
+    kind = value.__class__
+    return kind not in _FIXED and (isinstance(value, _CHANGEABLE) or hasattr(kind, "__next__"))
+
+
+_CHANGEABLE = (list, dict, set, bytearray, deque)
+_FIXED = frozenset((Lane, Tensor, int, float, bool, str, type(None), FunctionType, MethodType))
 _LASTING = (type(None), range, Lane, RaggedLane, Module)
 
 
 def _shared(items: Any) -> bool:
     """Tell whether going over the items again gives the same."""
     if isinstance(items, (tuple, list)):
-        return not any([isinstance(item, CHANGEABLE) for item in items])
+        return not any([changeable(item) for item in items])
     return isinstance(items, _LASTING)
 
 
@@ -72,54 +79,74 @@ def _side_by_side(key: Any, step: Step, items: Any, values: tuple[Any, ...], con
     def iteration(item: Any, *values: Any) -> Any:
         return inline(context, key, step, (item, *values), {})
 
-    return inline(context, key, _plainly, (iteration, items, values), {})
+    def repeat(items: Any, values: tuple[Any, ...]) -> Any:
+        done, way, values = _iterations_before(key, items, values, context)
+        if way:
+            return way, values
+        return _plainly(iteration, items[done:] if done and items is not None else items, values)
+
+    return inline(context, key, repeat, (items, values), {})
 
 
-def _items(items: Any) -> Iterator[Callable[[], Any]]:
-    """Yield for each iteration a function that returns its item, asking each sample whether it has one."""
+def _iterations_before(key: Any, items: Any, values: tuple[Any, ...], context: Any) -> Any:
+    """Go at once through the iterations at the beginning of what is logged; return how many, and the last one's result.
+
+    Items that ask for values or operations themselves have these between the iterations, which ends the search.
+    """
+    log, start, way = context.log, context.position, 0
+    position = start
+    if items is None or isinstance(items, (tuple, list, range)):
+        while not way and position < len(log) and log[position][0] is key and log[position][1] is not OPEN:
+            way = log[position][1][0]
+            position += 1
+    if position > start:
+        context.run.replayed += position - start
+        context.position = position
+        way, values = fresh(log[position - 1][1])
+    return position - start, way, values
+
+
+def _items(items: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield for each iteration (function that asks each sample for its item, None), or (None, item) for a known one."""
     if items is None:
         while True:
-            yield _nothing
+            yield None, None
     elif items.__class__ is RaggedLane:
-        yield from items.steps()
+        for ask in items.steps():
+            yield ask, None
     else:
         for item in items:
-            yield partial(_itself, item)
-        yield partial(_itself, END)
+            yield None, item
+        yield None, END
 
 
-def _nothing() -> None:
-    return None
-
-
-def _itself(item: Any) -> Any:
-    return item
-
-
-def _once(step: Step, item: Callable[[], Any], *values: Any) -> tuple[int, tuple[Any, ...]]:
-    return step(item(), *values)
+def _asking(step: Step, ask: Callable[[], Any], *values: Any) -> tuple[int, tuple[Any, ...]]:
+    return step(ask(), *values)
 
 
 def _repeat(
-    step: Step, items: Iterator[Callable[[], Any]], values: tuple[Any, ...], context: Context
+    step: Step, items: Iterator[tuple[Any, Any]], values: tuple[Any, ...], context: Context
 ) -> list[tuple[Cohort, Any]]:
     """Run the iterations; return (cohort, (way, values)) of each part that left."""
     run = context.run
     left: list[tuple[Cohort, Any]] = []
     active: list[tuple[Any, Cohort]] = [(values, context.cohort)]
-    for item in items:
+    for ask, item in items:
         if not active:
             break
         going: list[tuple[Cohort, Any]] = []
         for values, cohort in active:
             before = run.operations
-            results = run_scope(_once, (step, item, *values), {}, cohort, run, keep_errors=True)
+            program, args = (step, (item, *values)) if ask is None else (_asking, (step, ask, *values))
+            results = run_scope(program, args, {}, cohort, run, keep_errors=True)
             for entry in results:
                 if entry[1].__class__ is not Raised and not entry[1][0]:
                     going.append((entry[0], entry[1][1]))
                 else:
                     left.append(entry)
-            context.steps += run.operations - before
-            context.step()  # an endless loop stops
-        active = [(v, part) for part, v in going] if len(going) < 2 else join(going, context.cohort, numbers=False)
+            context.step(run.operations - before + 1)  # an endless loop stops
+        if len(going) < 2:
+            active = [(v, part) for part, v in going]
+        else:
+            active = join(going, context.cohort, numbers=False, apart=run.keeps_paths())
     return left

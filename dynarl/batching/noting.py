@@ -11,18 +11,17 @@ from dynarl.autograd.tape import mode
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Part, Unit, done, gather, lane_of, slot_of
 from dynarl.batching.lane import Lane
-from dynarl.batching.run import Context, Run, is_batch, run_scope, state
+from dynarl.batching.run import OPEN, Context, Run, is_batch, run_scope, state
 from dynarl.batching.scope import fresh, function_of
-from dynarl.batching.together import Pending, Unwind, with_lanes
+from dynarl.batching.together import MOST, Pending, Unwind, with_lanes
 from dynarl.batching.trees import flatten, join, unflatten
 from dynarl.nn import Module
 
-__all__ = ["Path", "Recorder", "enter"]
+__all__ = ["Path", "Recorder", "depth_of", "enter"]
 
 _NUMBERS = frozenset((float, int, bool))
 _MOST_UNITS = 20_000
 _CHANGEABLE = (list, dict, set)
-_OPEN = object()  # in a log: a scope that has begun
 _numbers = itertools.count()
 
 
@@ -53,13 +52,14 @@ class Recorder:
         self.queue: deque[Path] = deque()
         self.numbers: dict[Any, int] = {}
         self.shared: dict[int, tuple[Any, Call]] = {}
+        self.usual: dict[Any, Unit] = {}
 
     def step(self, path: Path) -> None:
         if path.unwinding or self.pending.again is not None:  # the program caught what it must not
             raise Unwind
         path.steps += 1
         if path.steps > self.run.max_steps:
-            path.step()
+            path.stop_endless()
 
     def number(self, unit: Unit, fixed: list[Any]) -> int:
         """Return the number of calls of a unit that share the same other operands."""
@@ -88,10 +88,18 @@ class Recorder:
         if path.position < len(path.log):
             return self.inline(path, key, function or function_of(key), args, kwargs)
         self.step(path)
+        unit = self.usual.get(key)
+        if unit is not None and function is None and not kwargs:
+            depth = depth_of(args, unit, path.cohort)
+            if depth is not None:
+                call = Call(unit, unit.specs[0], path.cohort, (args, kwargs), key, args, depth + 1)
+                call.number = unit.number
+                return self._put_off(path, key, call)
         signature: list[Any] = [key, mode.recording]
         lanes: list[Any] = []
         fixed: list[Any] = []
         depth = None if kwargs or function is not None else _simple(args, path.cohort, signature, lanes)
+        simple = depth is not None
         if depth is None:
             depth = self._describe(path.cohort, function, args, kwargs, signature, lanes, fixed)
         if lanes:
@@ -102,13 +110,19 @@ class Recorder:
             if not unit.eager and not mode.anomaly:
                 call = Call(unit, unit.specs[0], path.cohort, (args, kwargs), function or key, lanes, depth + 1)
                 call.number = self.number(unit, fixed) if fixed else unit.number
+                if simple:
+                    unit.operands = tuple(signature[2:])
+                    self.usual[key] = unit
                 return self._put_off(path, key, call)
         return self.inline(path, key, function or function_of(key), args, kwargs)
 
     def _put_off(self, path: Path, key: Any, call: Call) -> Any:
-        self.pending.note(call)
-        unit, cohort = call.unit, path.cohort
-        result = lane_of(call, cohort)
+        calls, unit, cohort = self.pending.calls, call.unit, path.cohort
+        calls.append(call)
+        if len(calls) > MOST:
+            self.pending.flush()
+        result = _new(Lane)
+        result.tensor, result.cohort, result._at = call, cohort, None
         if unit.structure != "leaf":
             parts = [lane_of(Part(call, i, unit.specs[i]), cohort) for i in range(1, len(unit.specs))]
             result = unflatten(unit.structure, iter([result, *parts]))
@@ -121,11 +135,11 @@ class Recorder:
         start = path.position
         if start < len(path.log):
             logged, value = path.log[start]
-            if logged is not key or value is not _OPEN:
+            if logged is not key or value is not OPEN:
                 return fresh(path.recall(key))
             path.position += 1
         else:
-            path.remember(key, _OPEN)
+            path.remember(key, OPEN)
         result = function(*args, **kwargs)
         if path.unwinding or self.pending.again is not None:
             raise Unwind
@@ -179,8 +193,8 @@ class Recorder:
         unit = self.new_unit(signature, function, mode.recording)
         unit.eager = True
         run, cohort = self.run, path.cohort
-        drawn, marks = run.drawn, run.mark()
-        cohorts, splits = run.cohorts, {line: list(sizes) for line, sizes in run.splits.items()}
+        drawn, marks, counted = run.drawn, run.mark(), (run.cohorts, run.operations, run.row_operations)
+        splits = {line: list(sizes) for line, sizes in run.splits.items()}
         try:
             self.pending.flush()
             plain = with_lanes(args, lambda lane: Lane(gather([lane], [cohort], cohort.size), cohort))
@@ -195,7 +209,8 @@ class Recorder:
             leaves, known = [], [False]
         if not all(known) or not known or run.drawn != drawn:
             run.rewind(marks)
-            run.error, run.drawn, run.cohorts, run.splits = None, drawn, cohorts, splits
+            run.error, run.drawn, run.splits = None, drawn, splits
+            run.cohorts, run.operations, run.row_operations = counted
             return self.inline(path, key, function, args, kwargs)
         unit.eager, unit.structure = False, structure
         slots = [done(leaf.at(cohort), cohort) for leaf in leaves]
@@ -220,6 +235,29 @@ def enter(lane: Any, cohort: Cohort, signature: list[Any], lanes: list[Any]) -> 
     call.used = True
     depth: int = call.depth
     return depth
+
+
+def depth_of(args: tuple[Any, ...], unit: Unit, cohort: Cohort) -> int | None:
+    """Return the depth of the operands of a call that is one of a unit's as they usually are, None if it is not."""
+    operands = unit.operands
+    if len(args) != len(operands) or unit.eager or unit.recording != mode.recording or mode.anomaly:
+        return None
+    depth = -1
+    for a, operand in zip(args, operands):
+        if a.__class__ is Lane:
+            call: Any = a.tensor
+            if a.cohort is not cohort or call.__class__ is not Call or call.array is not operand:
+                return None
+            if call.results is None:
+                call.used = True
+                if call.depth > depth:
+                    depth = call.depth
+        elif a.__class__ is not operand:
+            return None
+    return depth
+
+
+_new: Any = object.__new__
 
 
 def _simple(args: tuple[Any, ...], cohort: Cohort, signature: list[Any], lanes: list[Any]) -> int | None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.tape import OFF, mode, wrap
+from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Unit, apply_rule, done, frozen, is_small, lane_of, spec_of
 from dynarl.batching.lane import Lane
-from dynarl.batching.noting import Path, Recorder, enter
+from dynarl.batching.noting import Path, Recorder, depth_of, enter
 from dynarl.batching.rules import BY_ROW
 from dynarl.batching.run import _named, is_batch, whole_batch
 
@@ -22,6 +23,14 @@ _NUMBERS = frozenset((float, int, bool))
 def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     """Note an operation and return the lane that will hold its result."""
     self.step(path)
+    key = op if not static else (op, *[(name, frozen(value)) for name, value in static.items()])
+    call = _as_usual(self, key, args, static, path.cohort)
+    if call is not None:
+        return _noted(self, path, op, call)
+    return _described(self, path, key, op, args, static)
+
+
+def _described(self: Recorder, path: Path, key: Any, op: Any, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
     cohort = path.cohort
     signature: list[Any] = [op, mode.recording]
     fixed: list[Any] = []
@@ -39,19 +48,33 @@ def record(self: Recorder, path: Path, op: Any, args: tuple[Any, ...], static: d
                 _enter_shared(a, by_row, signature, fixed, numbers)
                 continue
         depth = max(depth, enter(a, cohort, signature, lanes))
-    for name, value in static.items():
-        signature.append((name, frozen(value)))
+    if static:
+        signature += key[1:]
     kind = tuple(signature)
     unit = self.units.get(kind)
     if unit is None:
         unit = _learn(self, kind, op, args, static)
     if unit.eager or mode.anomaly:
         return _now(self, path, op, args, static)
+    if not fixed and (by_row or len(lanes) == len(args)):
+        unit.operands, self.usual[key] = kind[2 : 2 + len(args)], unit
     if not unit.columns:
         fixed += numbers
     call = Call(unit, unit.specs[0], cohort, args, static, lanes, depth + 1)
     call.number = self.number(unit, fixed) if fixed else unit.number
     return _noted(self, path, op, call)
+
+
+def _as_usual(self: Recorder, key: Any, args: Any, static: Any, cohort: Cohort) -> Call | None:
+    """Return a call that is like the last one of its operation, None if it is not."""
+    unit = self.usual.get(key)
+    depth = None if unit is None else depth_of(args, unit, cohort)
+    if unit is None or depth is None:
+        return None
+    call = Call(unit, unit.specs[0], cohort, args, static, [a for a in args if a.__class__ is Lane], depth + 1)
+    fixed = [] if unit.columns else [a for a in args if a.__class__ is not Lane]
+    call.number = self.number(unit, fixed) if fixed else unit.number
+    return call
 
 
 def _noted(self: Recorder, path: Path, key: Any, call: Call) -> Any:
@@ -144,6 +167,7 @@ def _now(self: Recorder, path: Path, op: Any, args: Any, static: Any) -> Any:
     lanes = [a.__class__ is Lane for a in args]
     operands = [self.ready(a, path.cohort) if lane else a for a, lane in zip(args, lanes)]
     out = apply_rule(op, operands, lanes, path.cohort.size, static)
+    self.run.count(1, path.cohort.size)
     lane = lane_of(done(out, path.cohort), path.cohort)
     path.log.append((op, lane))
     path.position += 1

@@ -103,11 +103,8 @@ def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
     run.drawn += 1
     if context.merger is not None:
         return context.merger.draw(context, _DRAW, run.draws, kind, shape, dtype, device)
-    context.step()
     samples = context.cohort.samples()
-    lane = Lane(run.draws.make(samples, run.draws.reserve(samples), kind, shape, dtype, device), context.cohort)
-    context.remember(_DRAW, lane)
-    return lane
+    return context.result(_DRAW, run.draws.make(samples, run.draws.reserve(samples), kind, shape, dtype, device))
 
 
 def _sizes(size: Any) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
 from dynarl.autograd.tape import fit, primitive
 from dynarl.batching.lane import Lane, _clone, _detach, _to
+from dynarl.batching.operators import bind_operators
 from dynarl.batching.run import Elementwise, Leading, bind, state
 
 Operands = list[Any]
@@ -80,7 +81,7 @@ def elementwise_rule(op: Any) -> Any:
             x, y = aligned(promoted(operands, lanes), lanes)
         return op(x, y, **static)
 
-    return Elementwise(rule)
+    return Elementwise(rule, by_rank)
 
 
 def where_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
@@ -239,6 +240,7 @@ state.rules.update({
     indexing._getitem: _getitem,
 })  # fmt: skip
 bind(Lane, by_row)
+bind_operators({"add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul})
 
 BY_ROW: set[Any] = {*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow}
 """Operations to which what all samples share may as well be given as a row for each: numbers, small tensors."""

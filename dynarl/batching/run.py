@@ -22,6 +22,8 @@ from dynarl.batching.paths import Imposed, Recorder
 __all__ = ["Context", "Run", "concretize", "run_scope", "state"]
 
 VALUE = "a concrete value"
+OPEN = object()
+"""In a log: a scope that has begun, where its end is not logged yet."""
 _OTHER_PATH = (
     "paths were recorded; per-sample programs must depend on their arguments and parameters alone, not on "
     "training mode, schedules or other state"
@@ -68,6 +70,10 @@ class Run:
         if self.recorder is not None:
             self.recorder.read(cohort.samples(), values)
 
+    def keeps_paths(self) -> bool:
+        """Tell whether decisions are written down, or are taken as they were."""
+        return self.imposed is not None or (self.recorder is not None and self.recorder.keep)
+
     def mark(self) -> list[Any]:
         """Return where random numbers and paths stand, for `rewind`."""
         return [None if part is None else part.mark() for part in (self.draws, self.recorder, self.imposed)]
@@ -95,6 +101,11 @@ class Run:
         self.splits, self.error = {}, None
         self.rewind(marks)
 
+    def count(self, operations: int, rows: int) -> None:
+        """Count operations on so many rows each."""
+        self.operations += operations
+        self.row_operations += operations * rows
+
     def count_cohort(self) -> None:
         """Count a cohort, and stop a program that splits without end."""
         self.cohorts += 1
@@ -114,13 +125,13 @@ class TooManyPaths(BaseException):
 class Context:
     """One execution of a scope's program for one cohort: its log, and how far it has been replayed."""
 
-    __slots__ = ("cohort", "log", "position", "run", "stack", "steps")
+    __slots__ = ("cohort", "counted", "log", "position", "run", "stack", "steps")
     merger: Any = None
 
     def __init__(self, run: Run, cohort: Cohort, log: list[Any], stack: list[Any]) -> None:
         self.run, self.cohort, self.log, self.stack = run, cohort, log, stack
         self.position = 0
-        self.steps = 0
+        self.steps = self.counted = 0
 
     def replaying(self) -> bool:
         """Tell whether what is asked for now was computed before the cohort split."""
@@ -145,8 +156,27 @@ class Context:
             self.log.append((key, value))
             self.position += 1
 
+    def result(self, op: Any, tensor: Any) -> Any:
+        """Return the lane of an operation's result, and log it as `remember` does."""
+        self.steps += 1
+        if self.steps > self.run.max_steps:
+            self.stop_endless()
+        cohort = self.cohort
+        lane = _new(_LANE)
+        lane.tensor, lane.cohort, lane._at = tensor, cohort, None
+        if cohort.size > 1:
+            self.log.append((op, lane))
+            self.position += 1
+        return lane
+
+    def count(self) -> None:
+        """Add the operations since the last time to the run's."""
+        self.run.count(self.steps - self.counted, self.cohort.size)
+        self.counted = self.steps
+
     def narrow(self, groups: list[tuple[Any, Cohort]], key: Any) -> Any:
         """Go on with the first group, queue the others to replay from the start; return the first's value."""
+        self.count()
         before = list(self.log)
         self.run.splits.setdefault(user_line(), []).append(tuple(cohort.size for _, cohort in groups))
         for value, cohort in groups[1:]:
@@ -157,15 +187,20 @@ class Context:
         self.position += 1
         return value
 
-    def step(self) -> None:
-        """Count an operation, and stop a program that never ends."""
-        self.steps += 1
+    def step(self, steps: int = 1) -> None:
+        """Count what is no operation of its own as a step, and stop a program that never ends."""
+        self.steps += steps
+        self.counted += steps
         if self.steps > self.run.max_steps:
-            raise self.run.stop(
-                f"the program made more than max_steps={self.run.max_steps} operations for samples "
-                f"{_some(self.cohort.samples())} and stands at {line_of(user_line())}: a loop that does not end? "
-                "Raise max_steps if it does"
-            )
+            self.stop_endless()
+
+    def stop_endless(self) -> None:
+        """Stop a program that makes too many steps."""
+        raise self.run.stop(
+            f"the program made more than max_steps={self.run.max_steps} operations for samples "
+            f"{_some(self.cohort.samples())} and stands at {line_of(user_line())}: a loop that does not end? "
+            "Raise max_steps if it does"
+        )
 
 
 def _named(key: Any) -> str:
@@ -178,12 +213,15 @@ def _some(samples: NDArray[Any]) -> str:
 
 
 class Elementwise:
-    """The rule of an operation of two operands that broadcast; `general` is for ranks or dtypes that differ."""
+    """The rule of an operation of two operands that broadcast.
 
-    __slots__ = ("general",)
+    `general` is for ranks or dtypes that differ, `by_rank` an operation for the rows of two lanes whose ranks do.
+    """
 
-    def __init__(self, general: Callable[..., Any]) -> None:
-        self.general = general
+    __slots__ = ("by_rank", "general")
+
+    def __init__(self, general: Callable[..., Any], by_rank: Callable[..., Any] | None = None) -> None:
+        self.general, self.by_rank = general, by_rank
 
 
 class Leading:
@@ -223,9 +261,6 @@ class _State(threading.local):
             return value
         if context.merger is not None:
             return context.merger.record(context, op, args, static)
-        context.steps += 1
-        if context.steps > context.run.max_steps:
-            context.step()
         cohort = context.cohort
         rule = _RULES.get(op, _MISSING)
         if rule is None:
@@ -236,15 +271,7 @@ class _State(threading.local):
             out = _two(op, x, y, rule, context, static)
         else:
             out = _ruled(op, args, rule, context, static)
-        run = context.run
-        run.operations += 1
-        run.row_operations += cohort.size
-        result = _new(_LANE)
-        result.tensor, result.cohort, result._at = out, cohort, None
-        if cohort.size > 1:
-            log.append((op, result))
-            context.position = position + 1
-        return result
+        return context.result(op, out)
 
 
 def _ruled(op: Any, args: tuple[Any, ...], rule: Any, context: Context, static: dict[str, Any]) -> Any:
@@ -402,6 +429,7 @@ def run_scope(
                 if not keep_errors or isinstance(error, PerSampleError):
                     raise
                 result = Raised(error)
+            context.count()
             if context.position < len(context.log):
                 context.recall(None)
             results.append((context.cohort, result))

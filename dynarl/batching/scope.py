@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd import Tensor
@@ -14,7 +13,8 @@ from dynarl.batching.lane import Lane
 from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import Raised, run_scope, state
 from dynarl.batching.trees import join, node_of
-from dynarl.nn import structure
+from dynarl.nn import Linear, Sequential, structure
+from dynarl.nn.containers import _is_plain
 
 __all__ = ["PLAIN", "call_scope", "given", "joined", "module_scopes", "per_sample"]
 
@@ -53,7 +53,9 @@ def joined(key: Any, results: list[tuple[Any, Any]], context: Any) -> Any:
         context.remember(key, result)
         return given(result)
     returned = [entry for entry in results if entry[1].__class__ is not Raised]
-    groups: list[tuple[Any, Any]] = join(returned, cohort, numbers=False) if returned else []
+    groups: list[tuple[Any, Any]] = []
+    if returned:
+        groups = join(returned, cohort, numbers=False, apart=context.run.keeps_paths())
     if len(returned) < len(results):
         groups += [(error, part) for part, error in results if error.__class__ is Raised]
         groups.sort(key=lambda entry: -entry[1].size)
@@ -131,21 +133,19 @@ def _differs(a: Any, before: Any) -> bool:
     return any(x is not y and not (x.__class__ is str and x == y) for x, y in pairs)
 
 
-_open = 0
+class module_scopes:
+    """Let calls of Modules be join scopes inside a `with` block."""
 
+    _open = 0
 
-@contextlib.contextmanager
-def module_scopes() -> Iterator[None]:
-    """Let calls of Modules be join scopes inside."""
-    global _open
-    _open += 1
-    structure.scope = _call_module
-    set_lane_draws(FUNCTIONS)
-    try:
-        yield
-    finally:
-        _open -= 1
-        if not _open:
+    def __enter__(self) -> None:
+        module_scopes._open += 1
+        structure.scope = _call_module
+        set_lane_draws(FUNCTIONS)
+
+    def __exit__(self, *error: object) -> None:
+        module_scopes._open -= 1
+        if not module_scopes._open:
             structure.scope = None
             set_lane_draws(None)
 
@@ -161,8 +161,14 @@ def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
 
 def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
     """Call a module of this package, which does not branch: one entry of the log stands for all it does."""
-    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
     context = state.context
+    if len(args) == 1 and args[0].__class__ is Lane and context is not None and context.position == len(context.log):
+        x, kind, cohort = args[0], module.__class__, context.cohort
+        if _is_plain(module, kind) and (kind is Linear or (kind is Sequential and module.is_affine())):
+            rows = x.tensor if x.cohort is cohort else x.at(cohort)
+            if rows.array.ndim > 1:
+                return context.result(module, module.forward(rows))
+    function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
     if context is None or (context.cohort.size == 1 and context.position == len(context.log)):
         return function(*args, **kwargs)
     log, position, cohort = context.log, context.position, context.cohort

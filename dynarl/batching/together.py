@@ -21,7 +21,7 @@ __all__ = ["Again", "Pending", "Unwind", "with_lanes"]
 
 _NUMBERS = frozenset((float, int, bool))
 _LAST = 1 << 60
-_MOST = 100_000
+MOST = 100_000
 _NONE: list[Any] = []
 
 
@@ -44,7 +44,7 @@ class Pending:
     def note(self, call: Call) -> None:
         """Put a call off; very many are run in between."""
         self.calls.append(call)
-        if len(self.calls) > _MOST:
+        if len(self.calls) > MOST:
             self.flush()
 
     def flush(self) -> None:
@@ -85,8 +85,10 @@ class Pending:
         if calls[0].function.__class__ is str:
             samples, counts = (np.concatenate(parts) for parts in list(zip(*[call.args for call in calls]))[:2])
             results: tuple[Any, ...] = (self.run.draws.make(samples, counts, *calls[0].args[2:]),)
+            self.run.count(1, total)
         elif calls[0].function.__class__ is dict:
             results = (_operation(unit, calls, columns, cohorts, total),)
+            self.run.count(1, total)
         else:
             results = self._run_scope(unit, calls, columns, total)
         for result, spec in zip(results, unit.specs):

@@ -14,7 +14,7 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.tape import wrap
 from dynarl.batching.cohort import Cohort, PerSampleError
 from dynarl.batching.lane import Lane
-from dynarl.batching.rows import join_rows
+from dynarl.batching.rows import joined as joined_rows
 
 __all__ = ["flatten", "join", "map_leaves", "node_of", "register_node", "unflatten"]
 
@@ -113,11 +113,21 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     return unflatten(structure, iter([function(leaf) for leaf in leaves]))
 
 
-def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) -> list[tuple[Any, Cohort]]:
+def join(
+    results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool, apart: bool = False
+) -> list[tuple[Any, Cohort]]:
     """Join the results of a cohort's parts row by row: [(tree, cohort)], one entry if all can be joined.
 
-    Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own.
+    Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own. A number
+    may join other parts' tensors, but not with `apart`: to ask a tensor is a decision, to ask a number is none.
     """
+    trees = [tree for _, tree in results]
+    if len(trees) == 1 and trees[0].__class__ is Lane and trees[0].cohort is cohort:
+        return [(trees[0], cohort)]
+    if _alike(trees, numbers):
+        parts = [part for part, _ in results]
+        target = cohort if sum([part.size for part in parts]) == cohort.size else _union(parts, cohort)
+        return [(_join_alike(trees, parts, target, numbers), target)]
     flat = [(part, *flatten(tree)) for part, tree in results]
     first = flat[0][2]
     if numbers:
@@ -131,7 +141,9 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
                 f"{_shown(first)} for samples {flat[0][0].samples()[:4].tolist()}, {_shown(structure)} for samples "
                 f"{part.samples()[:4].tolist()}; return the same nesting of tuples, dicts and distributions everywhere"
             )
-        groups.setdefault(_key(structure, leaves, flat, numbers, likes), []).append((part, leaves, structure))
+        groups.setdefault(_key(structure, leaves, [] if apart else flat, numbers, likes), []).append(
+            (part, leaves, structure)
+        )
     joined = []
     for members in groups.values():
         whole = sum(part.size for part, _, _ in members) == cohort.size
@@ -143,6 +155,72 @@ def join(results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool) ->
         joined.append((unflatten(members[0][2], iter(leaves)), target))
     joined.sort(key=lambda entry: -entry[1].size)
     return joined
+
+
+def _alike(trees: Any, numbers: bool) -> bool:
+    """Tell whether trees, usual ones, are joined to one in any case: tuples of lanes (and of equal numbers)."""
+    first = trees[0]
+    kind = first.__class__
+    if kind is Lane:
+        return _are_lanes_like(first, trees)
+    if kind is tuple:
+        size = len(first)
+        for tree in trees:
+            if tree.__class__ is not tuple or len(tree) != size:
+                return False
+        for column in zip(*trees):  # noqa: SIM110  (all() costs three times as much)
+            if not _alike(column, numbers):
+                return False
+        return True
+    if first is not None and (numbers or kind not in _NUMBERS):
+        return False
+    return all([tree.__class__ is kind and tree == first for tree in trees])
+
+
+def _are_lanes_like(first: Any, trees: Any) -> bool:
+    array = first.tensor.array
+    shape, dtype = array.shape[1:], array.dtype
+    for tree in trees:
+        if tree is not first:
+            if tree.__class__ is not Lane:
+                return False
+            array = tree.tensor.array
+            if array.dtype is not dtype or array.shape[1:] != shape:
+                return False
+    return True
+
+
+def _join_alike(trees: Any, parts: list[Cohort], target: Cohort, numbers: bool) -> Any:
+    places = tuple([_place(part, target) for part in parts])
+
+    def joined(trees: Any) -> Any:
+        first = trees[0]
+        if first.__class__ is Lane:
+            return _join_lanes(trees, parts, target, places, numbers)
+        return tuple([joined(column) for column in zip(*trees)]) if first.__class__ is tuple else first
+
+    return joined(trees)
+
+
+def _join_lanes(lanes: Any, parts: list[Cohort], target: Cohort, places: tuple[Any, ...], numbers: bool) -> Any:
+    """Join lanes of one shape and dtype."""
+    first = lanes[0]
+    if not numbers:
+        for lane in lanes:
+            if lane is not first:
+                break
+        else:
+            if target.within(first.cohort):
+                return first  # what no path touched
+    tensors = []
+    sources: list[Any] = []
+    for lane, part in zip(lanes, parts):
+        tensor = lane.held(part)
+        sources.append(part.rows_in(lane.cohort) if tensor is None else None)
+        tensors.append(lane.tensor if tensor is None else tensor)
+    if len(parts) == 1 and parts[0] is target and sources[0] is None:
+        return Lane(tensors[0], target)
+    return Lane(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
 
 
 def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool, likes: dict[Any, Any]) -> Any:
@@ -192,7 +270,7 @@ def _join_leaf(
     tensors, sources = _as_rows(column, parts)
     if len(parts) == 1 and parts[0] is target and sources[0] is None:
         return Lane(tensors[0], target)
-    return Lane(join_rows(*tensors, sources=tuple(sources), places=places, count=target.size), target)
+    return Lane(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
 
 
 def _place(part: Cohort, target: Cohort) -> Any:

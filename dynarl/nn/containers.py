@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Self, overload
 
 from dynarl.autograd import Tensor
@@ -35,7 +36,7 @@ class _Numbered(Module):
         return index % size
 
     def _name_of(self, index: int) -> str:
-        return list(self._modules)[self._index(index)]
+        return next(islice(self._kinds, self._index(index), None))
 
     def _refill(self, modules: list[Module]) -> None:
         for name in list(self._modules):
@@ -46,7 +47,8 @@ class _Numbered(Module):
         return len(self._kinds)
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(list(self._modules.values()))
+        values = self.__dict__
+        return iter([values[name] for name in self._kinds])
 
     def __contains__(self, module: object) -> bool:
         return any(module is child for child in self)
@@ -116,6 +118,7 @@ class Sequential(_Numbered):
 
     _plan: tuple[Step, ...] = ()
     _plan_version = -1
+    _fused = False  # all steps are fused linear layers
     _stack: tuple[list[Any], tuple[str | None, ...]] | None = None
 
     def __init__(self, *args: Any) -> None:
@@ -147,9 +150,16 @@ class Sequential(_Numbered):
             i += 1
         values = self.__dict__
         steps = values["_plan"] = tuple(plan)
-        values["_stack"] = _stack(steps)
+        values["_fused"] = bool(plan) and all(plain for _, plain, _ in plan)
+        values["_stack"] = _stack(steps, values["_fused"])
         values["_plan_version"] = structure.version
         return steps
+
+    def is_affine(self) -> bool:
+        """Tell whether this is a stack of linear layers and their activations, which maps any rows [..., in] alike."""
+        if self._plan_version != structure.version:
+            self._make_plan()
+        return self._fused
 
     def forward(self, input: Any) -> Any:
         plan = self._plan if self._plan_version == structure.version else self._make_plan()
@@ -167,9 +177,9 @@ class Sequential(_Numbered):
         return input
 
 
-def _stack(plan: tuple[Step, ...]) -> tuple[list[Any], tuple[str | None, ...]] | None:
+def _stack(plan: tuple[Step, ...], fused: bool) -> tuple[list[Any], tuple[str | None, ...]] | None:
     """Return (layers, activations) where the whole plan is fused linear layers, which then run as one operation."""
-    if len(plan) < 2 or not all(plain for _, plain, _ in plan):
+    if len(plan) < 2 or not fused:
         return None
     return [module for module, _, _ in plan], tuple(activation for _, _, activation in plan)
 

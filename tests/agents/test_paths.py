@@ -68,6 +68,38 @@ def test_paths_are_those_of_the_loop_and_are_taken_again(mode):
         np.testing.assert_array_equal(recorder.paths().values[one_path.first :][: one_path.count], expected)
 
 
+def lazy(x):
+    """Whether the second `if` is a decision depends on the way of the first."""
+    if x[0] > 0:
+        halted = x[1] * 2
+    else:
+        halted = 0.0
+    if halted > 0.5:
+        y = x * 2
+    else:
+        y = x * 3
+    n = 0
+    while halted < 1.0 and n < 3:
+        halted, n = halted + 0.4, n + 1
+        if x[2] > 0:
+            halted = x[2] + halted
+    return y + halted
+
+
+@pytest.mark.parametrize("recorded", ["auto", "eager", "merge", "loop"])
+@pytest.mark.parametrize("imposed", ["auto", "eager", "merge", "loop"])
+def test_a_number_is_no_decision_however_samples_are_grouped(recorded, imposed):
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    outputs, paths = [], []
+    for rows in np.split(np.argsort(x[:, 0] > 0, kind="stable"), 8):  # some groups go one way, so nothing is joined
+        recorder = Recorder(len(rows))
+        outputs.append(dynarl.batched(lazy, mode=recorded)(x[rows], recorder=recorder).numpy())
+        paths.append((rows, recorder.paths()))
+    order = np.concatenate([rows for rows, _ in paths])
+    again = dynarl.batched(lazy, mode=imposed)(x[order], paths=Paths.concatenate([p for _, p in paths], axis=0))
+    np.testing.assert_allclose(again.numpy(), np.concatenate(outputs), rtol=1e-6)
+
+
 def test_a_program_of_another_path_is_refused():
     program = nn.Linear(2, 2)
     program.deep = True

@@ -65,6 +65,25 @@ def test_paths_of_their_own_run_as_few_operations():
     assert last.calls > 10 * last.kernels and last.reads < 20
 
 
+def test_a_sample_takes_part_in_as_many_operations_in_every_mode():
+    module, x = Ponder(), some(N, D)
+    sub = nn.Sequential(nn.Linear(D, D, dtype=dynarl.float64), nn.Tanh())
+
+    def program(x):
+        y, n, _ = module(x)
+        if x[0] > 0:
+            y = sub(y) * n
+        return y * dynarl.rand(()), dynarl.batching.bernoulli(x[1].sigmoid())
+
+    counts = []
+    for mode in ("loop", "eager", "merge", "merge"):
+        run = batched(program, mode=mode)
+        run(x, draws=Draws(3, np.arange(N), 0))
+        counts.append(run.last.row_operations)
+        assert run.last.operations <= run.last.row_operations
+    assert counts == [counts[0]] * 4, counts
+
+
 def test_the_choice_of_mode():
     run = batched(Ponder())
     run(some(8, D))
