@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynarl import checkpoint, identity
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.agents.given_obs import stored_rows
-from dynarl.agents.ragged_input import ragged_input
+from dynarl.agents.policies.ragged_input import ragged_input
 from dynarl.agents.sources import evaluation_source, id_of, number_of
 from dynarl.agents.stateful import Stateful
 from dynarl.agents.threads import blas_threads

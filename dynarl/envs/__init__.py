@@ -1,6 +1,8 @@
 """Gymnasium environments as arrays: making, stepping, resetting, seeding, normalising, saving them."""
 
 from dynarl.envs.check import Finding, check
+from dynarl.envs.corridors import register_corridors
+from dynarl.envs.errands import register_errands
 from dynarl.envs.known import register_known
 from dynarl.envs.make import EnvLike, make
 from dynarl.envs.memory import register_memory
@@ -36,4 +38,6 @@ register_memory()
 register_varying()
 register_questions()
 register_switching()
+register_corridors()
+register_errands()
 register_surprises()

@@ -1,11 +1,12 @@
 """Environments whose observations vary in size, with known optima and with what a policy that looks away gets.
 
-========================  =======  =======================================================================
+========================  =======  ============================================================================
 ``dynarl/...``            optimum  without
-========================  =======  =======================================================================
+========================  =======  ============================================================================
 ``PickLargest-v0``        1        the elements' numbers: 0.46, any slot there is
 ``FollowLinks-v0``        1        the links: 0.61, the commonest colour of the other nodes
-========================  =======  =======================================================================
+``FollowTrail-v0``        1        the links: 0.43, the commonest colour; 1 to 4 hops: 0.39, 0.55, 0.70, 0.86
+========================  =======  ============================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gymnasium import spaces
 
 from dynarl.envs.registration import register_once
 
-__all__ = ["FollowLinks", "PickLargest", "register_varying"]
+__all__ = ["FollowLinks", "FollowTrail", "PickLargest", "register_varying"]
 
 
 class _Rounds(gymnasium.Env[Any, Any]):
@@ -134,7 +135,55 @@ class FollowLinks(_Rounds):
         return int(self._colour[node])
 
 
+class FollowTrail(_Rounds):
+    """Name the colour of the node at the end of the trail from the start; the observation is a Graph.
+
+    A node is (whether to start there, its colour). One link with feature 1 leaves each: along a trail to the next node,
+    at its end to itself. There are two trails, that of the start with 1 to ``hops`` links before its end, all equally
+    likely, and one that is as long or longer. As many links again, with feature 0, lead anywhere and are to be
+    overlooked.
+    """
+
+    def __init__(self, colours: int = 4, hops: int = 5, rounds: int = 10) -> None:
+        super().__init__(rounds)
+        if colours < 2 or hops < 1:
+            raise ValueError(
+                f"FollowTrail: there must be at least 2 colours and 1 hop, got colours {colours}, hops {hops}"
+            )
+        self.colours, self.hops = colours, hops
+        self.observation_space = spaces.Graph(spaces.MultiDiscrete([2, colours]), spaces.Discrete(2))
+        self.action_space = spaces.Discrete(colours)
+        self._colour = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """The right answer and the round."""
+        return {"colour": self._colour, "round": self._round}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._colour, self._round = int(state["colour"]), int(state["round"])
+
+    def _ask(self) -> Any:
+        rng = self.np_random
+        hops = int(rng.integers(1, self.hops + 1))
+        count = 2 + hops + int(rng.integers(hops, self.hops + 1))
+        order, every, link = rng.permutation(count), np.arange(count), np.empty(count, np.int64)
+        for trail in (order[: hops + 1], order[hops + 1 :]):
+            link[trail[:-1]], link[trail[-1:]] = trail[1:], trail[-1:]
+        colour = rng.integers(0, self.colours, count)
+        self._colour = int(colour[order[hops]])
+        nodes = np.stack((every == order[0], colour), 1).astype(np.int64)
+        other = rng.integers(0, count, count)
+        ends = np.concatenate((np.stack((every, link), 1), np.stack((every, other), 1)))
+        shuffled = rng.permutation(2 * count)
+        return spaces.GraphInstance(nodes, np.repeat([1, 0], count)[shuffled], ends[shuffled])
+
+    def _answer(self) -> int:
+        return self._colour
+
+
 def register_varying() -> None:
     """Register the environments of this module with gymnasium; a second call does nothing."""
     register_once("PickLargest", PickLargest)
     register_once("FollowLinks", FollowLinks)
+    register_once("FollowTrail", FollowTrail)

@@ -88,7 +88,7 @@ class TorchPPO:
 
     def iteration(self) -> None:
         """Collect a fragment and learn from it."""
-        from dynarl.agents.returns import gae
+        from dynarl.agents.ppo.returns import gae
 
         torch, steps = self.torch, []
         for _ in range(SETTINGS["num_steps"]):

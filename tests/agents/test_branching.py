@@ -71,7 +71,7 @@ def test_options_hold_until_a_reward_ends_them():
     env = gymnasium.make("dynarl/FeedbackSwitch-v0")
     program = Options(env.observation_space, env.action_space, options=3)
     with dynarl.no_grad():
-        program.next.copy_(dynarl.tensor([[0.0, 50.0, 0.0], [0.0, 0.0, 50.0], [50.0, 0.0, 0.0]]))
+        program.next[:, :3].copy_(dynarl.tensor([[0.0, 50.0, 0.0], [0.0, 0.0, 50.0], [50.0, 0.0, 0.0]]))
     policy, rows = dynarl.batched(program), dynarl.arange(6)
     reward = dynarl.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     nothing = dynarl.zeros(6)

@@ -248,7 +248,7 @@ def test_training_is_indifferent_to_evaluation():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_updates_together_are_updates_one_by_one(variant, monkeypatch):
-    monkeypatch.setattr("dynarl.agents.dqn._TOGETHER", 96)  # three batches at a time
+    monkeypatch.setattr("dynarl.agents.dqn.dqn._TOGETHER", 96)  # three batches at a time
     agents = [DQN("CartPole-v1", **{**QUICK, **VARIANTS[variant]}).learn(128) for _ in range(2)]
     metrics = agents[0].updates(5)
     for _ in range(5):

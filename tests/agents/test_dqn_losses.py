@@ -8,8 +8,8 @@ from gymnasium import spaces
 
 import dynarl
 from dynarl.agents import schedules
-from dynarl.agents.q_networks import NoisyLinear, QNetwork
-from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
+from dynarl.agents.dqn.networks import NoisyLinear, QNetwork
+from dynarl.agents.dqn.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import gradcheck, gradgradcheck, tensor
 
 B, A, Z = 7, 3, 5

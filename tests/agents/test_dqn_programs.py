@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import DQN
-from dynarl.agents.experience import Records
+from dynarl.agents.off_policy.experience import Records
 from dynarl.rollout import Feedback, ReplayBuffer, map_state
 from tests.agents.test_programs import Everything, Rule
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn, optim
 from dynarl.agents import DQN, PPO, SAC
-from dynarl.agents.encoders import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
+from dynarl.agents.policies.encoders import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
 
 FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
 SMALL = spaces.Box(0, 255, (8, 8, 1), np.uint8)
@@ -188,8 +188,8 @@ def test_sacs_encoders(cls, shared):
     # the actor's loss leaves no gradient in the critics' encoder beyond what the critics' loss left there
     before = [p.grad.array.copy() for p in agent.critics.features.parameters()]
     batch = agent.sample()
-    obs = agent.network_input(batch.obs)
-    action, log_prob = agent.policy(obs, batch, 1)
+    seen = agent.see(batch)
+    obs, (action, log_prob) = seen.obs, agent.policy(seen, 1)
     q = agent.critics(obs, frozen=True) if action is None else agent.critics(obs, action, frozen=True)
     (log_prob.sum() + q.sum()).backward()
     for p, grad in zip(agent.critics.features.parameters(), before):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dynarl
-from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, value_loss
+from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, value_loss
 from dynarl.autograd import gradcheck, gradgradcheck
 
 B = 40

@@ -186,7 +186,7 @@ def test_discrete_sac_under_masks():
     agent.learn(60)
     batch = agent.sample()
     obs = agent.network_input(batch.obs)
-    log_prob = agent.policy(obs, batch, 1)[1]
+    log_prob = agent.policy(agent.see(batch), 1)[1]
     prob = np.exp(log_prob.array)
     assert (prob[~batch.action_mask] == 0).all()
     np.testing.assert_allclose(prob.sum(axis=1), 1.0, rtol=1e-5)

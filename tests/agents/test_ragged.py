@@ -8,10 +8,10 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn, state_tree
 from dynarl.agents import DQN, PPO, SAC
-from dynarl.agents.encoders import features_for
 from dynarl.agents.policies import features_size
-from dynarl.agents.ragged_encoders import GraphEncoder, Pool, SetEncoder
-from dynarl.agents.ragged_input import example_input, ragged_input
+from dynarl.agents.policies.encoders import features_for
+from dynarl.agents.policies.ragged_encoders import GraphEncoder, Pool, SetEncoder
+from dynarl.agents.policies.ragged_input import example_input, ragged_input
 from dynarl.batching import Ragged, RaggedGraph
 from dynarl.distributions import Categorical
 from dynarl.envs.spaces import observation_layout

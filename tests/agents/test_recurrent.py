@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
-from dynarl.agents.recurrent import RecurrentActorCritic
+from dynarl.agents.policies.recurrent import RecurrentActorCritic
 from dynarl.agents.stateful import Carried
 from dynarl.autograd import Parameter
 from dynarl.distributions import Categorical

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynarl.agents.returns import discounted_returns, explained_variance, gae
+from dynarl.agents.ppo.returns import discounted_returns, explained_variance, gae
 
 
 def fragment(rng, steps, envs):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import dynarl
-from dynarl.agents.critics import Critics
-from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
-from dynarl.agents.squashed import CategoricalActor, Gaussian, SquashedActor, reparametrized, squashed_log_prob
+from dynarl.agents.sac.critics import Critics
+from dynarl.agents.sac.losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
+from dynarl.agents.sac.squashed import CategoricalActor, Gaussian, SquashedActor, reparametrized, squashed_log_prob
 from dynarl.autograd import gradcheck, gradgradcheck
 from dynarl.autograd.ops.affine import linear
 from dynarl.distributions import Normal, StateDependentNormal, TanhNormal

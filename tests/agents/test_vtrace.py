@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynarl.agents.returns import discounted_returns, gae
-from dynarl.agents.vtrace import vtrace
+from dynarl.agents.ppo.returns import discounted_returns, gae
+from dynarl.agents.ppo.vtrace import vtrace
 from tests.agents.test_returns import fragment
 
 SEEDS = st.integers(0, 2**32 - 1)

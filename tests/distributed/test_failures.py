@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dynarl.agents import PPO
-from dynarl.agents.returns import gae
+from dynarl.agents.ppo.returns import gae
 from dynarl.cli import main
 from dynarl.config import RunConfig
 from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, launch

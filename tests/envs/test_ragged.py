@@ -187,7 +187,7 @@ def test_environment_step_and_field_are_named(vector, space):
         envs.step(np.zeros(3, int))
 
 
-@pytest.mark.parametrize("env_id", ["dynarl/PickLargest-v0", "dynarl/FollowLinks-v0"])
+@pytest.mark.parametrize("env_id", ["dynarl/PickLargest-v0", "dynarl/FollowLinks-v0", "dynarl/FollowTrail-v0"])
 def test_shipped_environments_have_their_optimum_and_continue_exactly(env_id):
     envs = make(env_id, 4, seed=1)
     envs.reset()
@@ -216,8 +216,11 @@ def known_answer(row):
         best = row.parts[0][row.parts[0][:, -1].argmax()]
         return int(best[:-1].argmax())
     nodes, links, edges = row.parts
-    start = nodes[:, 0].argmax()
-    return int(nodes[links[(links[:, 0] == start) & (edges == 1)][0, 1], 1])
+    to = dict(links[edges == 1].tolist())
+    node = to[int(nodes[:, 0].argmax())]
+    while any(one == end for one, end in to.items()) and to[node] != node:  # a trail ends at a link to itself
+        node = to[node]
+    return int(nodes[node, 1])
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,7 @@ def known_answer(row):
     [
         ("PickLargest", {"slots": 1}, "PickLargest: slots must be at least 2, got 1"),
         ("PickLargest", {"rounds": 0}, "PickLargest: rounds must be at least 1, got 0"),
+        ("FollowTrail", {"hops": 0}, "FollowTrail: there must be at least 2 colours and 1 hop, got colours 4, hops 0"),
         ("FollowLinks", {"nodes": 2}, "FollowLinks: there must be at least 3 nodes, .* got nodes 2"),
     ],
 )

@@ -13,12 +13,14 @@ POLICIES: dict[str, str | Callable[..., Any]] = {
     "adaptive_computation": "dynarl.agents.branching:AdaptiveComputation",
     "early_exit": "dynarl.agents.branching:EarlyExit",
     "forgetful_gru": "dynarl.agents.branching:ForgetfulGRU",
+    "graph_walker": "dynarl.agents.branching:GraphWalker",
     "mixture": "dynarl.agents.branching:Mixture",
     "options": "dynarl.agents.branching:Options",
     "pondernet": "dynarl.agents.branching:PonderNet",
     "second_thoughts": "dynarl.agents.branching:SecondThoughts",
     "set_encoder": "dynarl.agents.branching:SetEncoder",
     "tree_evaluator": "dynarl.agents.branching:TreeEvaluator",
+    "tree_planner": "dynarl.agents.branching:TreePlanner",
 }
 
 

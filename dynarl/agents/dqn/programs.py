@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.along import Along
+from dynarl.agents.off_policy.along import Along
 from dynarl.agents.programs import Program
 from dynarl.autograd import no_grad
 from dynarl.autograd.ops.shape import cat

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dynarl.agents.checks import fraction, least_one, one_of, positive
-from dynarl.agents.encoders import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
+from dynarl.agents.policies.encoders import ENCODERS
 
 __all__ = ["PPOConfig"]
 

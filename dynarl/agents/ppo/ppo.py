@@ -21,20 +21,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import ppo_details
 from dynarl.agents.agent import Agent
-from dynarl.agents.encoders import features_for
 from dynarl.agents.extra import Extra
-from dynarl.agents.lagged import lagged_advantages, once_each
-from dynarl.agents.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
 from dynarl.agents.measures import means, ratio_measures
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
-from dynarl.agents.ppo_config import PPOConfig
+from dynarl.agents.policies.encoders import features_for
+from dynarl.agents.policies.recurrent import RecurrentActorCritic
+from dynarl.agents.ppo import details
+from dynarl.agents.ppo.config import PPOConfig
+from dynarl.agents.ppo.lagged import lagged_advantages, once_each
+from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
+from dynarl.agents.ppo.returns import explained_variance, gae
+from dynarl.agents.ppo.rows import TransitionRows
+from dynarl.agents.ppo.sequences import Sequences
 from dynarl.agents.programs import PolicyLike, Program, make_policy, merging, set_merging
-from dynarl.agents.recurrent import RecurrentActorCritic
-from dynarl.agents.returns import explained_variance, gae
-from dynarl.agents.rows import TransitionRows
-from dynarl.agents.sequences import Sequences
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful, check_actor_critic
 from dynarl.autograd import backward, no_grad, philox, tensor
@@ -64,8 +64,8 @@ class PPO(Agent):
     config: PPOConfig
     takes_masks = True
     acting_networks = ("policy",)
-    sources = ppo_details.SOURCES
-    facts = ppo_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,

@@ -8,11 +8,11 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.critics import Critics
-from dynarl.agents.encoders import features_for
 from dynarl.agents.policies import FeaturesFactory, features_size
-from dynarl.agents.sac_config import SACConfig
-from dynarl.agents.squashed import CategoricalActor, SquashedActor
+from dynarl.agents.policies.encoders import features_for
+from dynarl.agents.sac.config import SACConfig
+from dynarl.agents.sac.critics import Critics
+from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor
 from dynarl.envs.spaces import flat_size, observation_layout
 
 __all__ = ["make_networks"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.agents.dqn_config import DQNConfig
-from dynarl.agents.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
+from dynarl.agents.dqn.config import DQNConfig
+from dynarl.agents.dqn.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd.device import to_device, xp
 
 __all__ = ["CategoricalHead", "MeanHead", "QuantileHead", "allowed", "head_for"]

@@ -39,7 +39,7 @@ def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module |
 
     `encoder` "nature" and "residual" name the network of images; "auto" is the first where images are large
     enough for it; "none" gives pixels as numbers. Sequences and Graphs always get their network (see
-    `dynarl.agents.ragged_encoders`). Raises ValueError for an unknown name.
+    `dynarl.agents.policies.ragged_encoders`). Raises ValueError for an unknown name.
     """
     if encoder not in ENCODERS:
         raise ValueError(f"encoder: must be one of {', '.join(ENCODERS)}, got {encoder!r}")
@@ -59,7 +59,7 @@ def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module |
 
 
 def _ragged_encoder(space: Any, encoder: str) -> nn.Module:
-    from dynarl.agents.ragged_encoders import GraphEncoder, PartsEncoder, SetEncoder
+    from dynarl.agents.policies.ragged_encoders import GraphEncoder, PartsEncoder, SetEncoder
 
     kinds: dict[type, Any] = {spaces.Sequence: SetEncoder, spaces.Graph: GraphEncoder}
     made: nn.Module = kinds.get(type(space), PartsEncoder)(space, encoder=encoder)

@@ -21,19 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import sac_details
-from dynarl.agents.experience import Experience
-from dynarl.agents.feed import Feed
 from dynarl.agents.measures import means
-from dynarl.agents.off_policy import OffPolicyAgent
+from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.programs import PolicyLike, Program, make_policy
-from dynarl.agents.sac_actions import Actions
-from dynarl.agents.sac_config import SACConfig
-from dynarl.agents.sac_losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
-from dynarl.agents.sac_networks import make_networks
-from dynarl.agents.sac_programs import ProgramActor, Seen, check_actor, feedback_size, state_size
-from dynarl.agents.squashed import CategoricalActor, SquashedActor, drawn
+from dynarl.agents.sac import details
+from dynarl.agents.sac.actions import Actions
+from dynarl.agents.sac.config import SACConfig
+from dynarl.agents.sac.losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
+from dynarl.agents.sac.networks import make_networks
+from dynarl.agents.sac.programs import ProgramActor, Seen, check_actor, feedback_size, state_size
+from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
@@ -69,8 +69,8 @@ class SAC(OffPolicyAgent):
     config_class = SACConfig
     config: SACConfig
     acting_networks: tuple[str, ...] = ("actor",)
-    sources = sac_details.SOURCES
-    facts = sac_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.agents.agent import Agent
-from dynarl.agents.experience import Experience
-from dynarl.agents.feed import Feed
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
 from dynarl.envs.protocol import Step
 from dynarl.rollout.transitions import TransitionCollector
 

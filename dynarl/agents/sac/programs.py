@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.along import Along
-from dynarl.agents.experience import Experience
+from dynarl.agents.off_policy.along import Along
+from dynarl.agents.off_policy.experience import Experience
 from dynarl.agents.policies import FORBIDDEN
 from dynarl.agents.programs import Program
-from dynarl.agents.squashed import Gaussian
+from dynarl.agents.sac.squashed import Gaussian
 from dynarl.agents.stateful import Stateful
 from dynarl.autograd import Tensor, float32, no_grad
 from dynarl.autograd.ops.activation import log_softmax

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents import encoders
+from dynarl.agents.policies import encoders
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.segment import (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.experience import Experience
+from dynarl.agents.off_policy.experience import Experience
 from dynarl.agents.programs import Program
 from dynarl.agents.stateful import Stateful, kept
 from dynarl.autograd import no_grad

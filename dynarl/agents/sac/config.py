@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dynarl.agents import checks
-from dynarl.agents.critics import FUSED
-from dynarl.agents.encoders import ENCODERS
+from dynarl.agents.policies.encoders import ENCODERS
+from dynarl.agents.sac.critics import FUSED
 
 __all__ = ["SACConfig"]
 

@@ -21,19 +21,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents import dqn_details, schedules
-from dynarl.agents.along import Along
-from dynarl.agents.dqn_config import DQNConfig
-from dynarl.agents.encoders import features_for
-from dynarl.agents.experience import Experience
-from dynarl.agents.exploration import Exploration
-from dynarl.agents.feed import Feed
-from dynarl.agents.off_policy import OffPolicyAgent
+from dynarl.agents import schedules
+from dynarl.agents.dqn import details
+from dynarl.agents.dqn.config import DQNConfig
+from dynarl.agents.dqn.exploration import Exploration
+from dynarl.agents.dqn.heads import allowed, head_for
+from dynarl.agents.dqn.networks import QNetwork
+from dynarl.agents.dqn.programs import QPrograms, check_q
+from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.along import Along
+from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.feed import Feed
 from dynarl.agents.policies import FeaturesFactory
+from dynarl.agents.policies.encoders import features_for
 from dynarl.agents.programs import PolicyLike, Program, make_policy
-from dynarl.agents.q_heads import allowed, head_for
-from dynarl.agents.q_networks import QNetwork
-from dynarl.agents.q_programs import QPrograms, check_q
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.stateful import Stateful
 from dynarl.autograd import no_grad, philox
@@ -65,8 +66,8 @@ class DQN(OffPolicyAgent):
     algorithm = "dqn"
     config_class = DQNConfig
     acting_networks = ("policy",)
-    sources = dqn_details.SOURCES
-    facts = dqn_details.FACTS
+    sources = details.SOURCES
+    facts = details.FACTS
 
     def __init__(
         self,

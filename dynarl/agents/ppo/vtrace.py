@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.returns import td_errors
+from dynarl.agents.ppo.returns import td_errors
 
 __all__ = ["VTrace", "vtrace"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.vtrace import vtrace
+from dynarl.agents.ppo.vtrace import vtrace
 from dynarl.autograd import no_grad
 from dynarl.rollout import Fragment
 

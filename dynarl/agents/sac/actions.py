@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.agents.sac_config import SACConfig
+from dynarl.agents.sac.config import SACConfig
 from dynarl.envs.masks import draw_allowed
 
 __all__ = ["Actions"]
