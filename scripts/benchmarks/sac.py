@@ -60,7 +60,7 @@ def sb3_update() -> Callable[[], Any]:
 def sbx_seconds(python: str) -> float:
     """Return seconds per update of SBX, in a process of its own on one core: 50 updates a call, best of several.
 
-    XLA's flags for one thread alone leave it 1.7 cores.
+    XLA's flags for one thread alone leave it more than one.
     """
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     code = (
