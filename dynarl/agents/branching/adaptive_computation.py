@@ -7,14 +7,14 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.branching.layout import layout
+from dynarl.agents.branching.reading import RowReader
 from dynarl.autograd import Tensor
 from dynarl.distributions import Categorical
 
 __all__ = ["AdaptiveComputation"]
 
 
-class AdaptiveComputation(nn.Module):
+class AdaptiveComputation(RowReader):
     """Read the observation row by row, as often as it takes.
 
     The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
@@ -36,19 +36,18 @@ class AdaptiveComputation(nn.Module):
         tolerance: float = 0.1,
         thoughts: int | None = None,
     ) -> None:
-        super().__init__()
-        size, actions = layout(self, observation_space, action_space, rows=rows)
-        self.rows, self.width = rows, size // rows
-        self.max_thoughts, self.tolerance, self.thoughts = thoughts or max_thoughts, tolerance, thoughts
-        self.where = nn.Linear(hidden_size, rows)
-        self.think = nn.Sequential(nn.Linear(self.width, hidden_size), nn.Tanh())
-        self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
+        super().__init__(
+            observation_space, action_space, rows=rows, hidden_size=hidden_size, max_thoughts=max_thoughts,
+            thoughts=thoughts,
+        )  # fmt: skip
+        self.tolerance = tolerance
+        self.policy, self.value = nn.Linear(hidden_size, self.actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
         """Return distribution, value and extra of one observation."""
         rows = obs.reshape(self.rows, self.width)
         h, n, moved = self.think(rows[0]), 0, 1.0
         while n < self.max_thoughts and moved > self.tolerance:
-            before, h, n = h, self.think(self.where(h).softmax(-1) @ rows), n + 1
+            before, h, n = h, self.read(h, rows), n + 1
             moved = 1.0 if self.thoughts else (h - before).abs().max()
         return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": n}

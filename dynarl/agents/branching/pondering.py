@@ -7,7 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.branching.layout import layout
+from dynarl.agents.branching.reading import RowReader
 from dynarl.autograd import Tensor, zeros
 from dynarl.autograd.ops.shape import cat
 from dynarl.batching import bernoulli
@@ -17,7 +17,7 @@ from dynarl.nn.functional import logsigmoid
 __all__ = ["PonderNet"]
 
 
-class PonderNet(nn.Module):
+class PonderNet(RowReader):
     """Read the observation row by row, as often as it takes, and learn how often that is.
 
     The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
@@ -45,15 +45,14 @@ class PonderNet(nn.Module):
         patience: float = 3.0,
         thoughts: int | None = None,
     ) -> None:
-        super().__init__()
-        size, actions = layout(self, observation_space, action_space, rows=rows)
-        self.rows, self.width = rows, size // rows
-        self.max_thoughts, self.price, self.static = thoughts or max_thoughts, price, thoughts is not None
-        self.where = nn.Linear(hidden_size, rows)
-        self.think = nn.Sequential(nn.Linear(self.width, hidden_size), nn.Tanh())
+        super().__init__(
+            observation_space, action_space, rows=rows, hidden_size=hidden_size, max_thoughts=max_thoughts,
+            thoughts=thoughts,
+        )  # fmt: skip
+        self.price = price
         self.halt = nn.Linear(2 * hidden_size, 1)
         nn.init.constant_(self.halt.bias, -patience)
-        self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
+        self.policy, self.value = nn.Linear(hidden_size, self.actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
         """Return distribution, value and extra of one observation."""
@@ -61,8 +60,8 @@ class PonderNet(nn.Module):
         h, n, halted = self.think(rows[0]), 0, False
         value, log_prob, entropy, more = self.value(h)[0], zeros(()), zeros(()), zeros(())
         while n < self.max_thoughts and not halted:
-            before, h, n = h, self.think(self.where(h).softmax(-1) @ rows), n + 1
-            if not self.static and n < self.max_thoughts:
+            before, h, n = h, self.read(h, rows), n + 1
+            if self.thoughts is None and n < self.max_thoughts:
                 logit = self.halt(cat((h, (h - before).abs())))[0]
                 stop, go_on = logsigmoid(logit), logsigmoid(-logit)
                 halted = bool(bernoulli(stop.exp()) > 0)

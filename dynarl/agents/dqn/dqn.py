@@ -25,7 +25,7 @@ from dynarl.agents import schedules
 from dynarl.agents.dqn import details
 from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.exploration import Exploration
-from dynarl.agents.dqn.heads import allowed, head_for
+from dynarl.agents.dqn.heads import head_for
 from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.programs import QPrograms, check_q
 from dynarl.agents.off_policy.agent import OffPolicyAgent
@@ -91,6 +91,7 @@ class DQN(OffPolicyAgent):
             )
         self.num_actions = int(self.action_space.n)
         self.action_shape, self.action_dtype = action_layout(self.action_space)
+        self.head = head_for(cfg, device)
         self.flatten_obs = False
         self.policy: Any = self._own_policy(features) if policy is None else self._given_policy(policy, features)
         self.policy.to(device)
@@ -101,7 +102,6 @@ class DQN(OffPolicyAgent):
         self.programs = None if policy is None else self._programs()
         self.replay = self._make_replay()
         self.rng = np.random.Generator(np.random.Philox(key=derive_seed(seed, "replay", bits=64)))
-        self.head = head_for(cfg, device)
         self.exploration = Exploration(self)
         self._explores_by: Any = None  # epsilon [N] or one for all, while a program acts
         self._make_collectors()
@@ -133,16 +133,13 @@ class DQN(OffPolicyAgent):
             raise ValueError(
                 f"policy: {', '.join(ours)} belong to the ready-made Q-network; leave them off with a policy"
             )
-        module = make_policy(
-            policy, (self.layout.space, self.action_space), derive_seed(self.seed, "init", bits=63), {}
-        )
-        self.policy_name = type(getattr(module, "program", module)).__name__
-        return module
+        return make_policy(policy, (self.layout.space, self.action_space), derive_seed(self.seed, "init", bits=63), {})
 
     def _programs(self) -> QPrograms:
         """Return what evaluates the user's Q-function, and carries its state."""
         cfg = self.config
         program = Program(self.policy, returns="q", agent_masks=True)
+        self.policy_name = program.name
         self.stateful = Stateful(self, program, sequence_length=cfg.sequence_length)
         self.stateful.check_replay(cfg)
         self.experience = Experience(self.stateful, self.envs)
@@ -157,7 +154,7 @@ class DQN(OffPolicyAgent):
     ) -> tuple[NDArray[np.int64], None, None]:
         """Return the actions [N] of what a policy returned: greedy ones, or with `noise` epsilon-greedy ones."""
         mask = None if action_mask is None else to_device(action_mask, self.device)
-        greedy = to_host(allowed(outputs[0].array, mask).argmax(axis=1))
+        greedy = to_host(self.head.greedy(outputs[0].array, mask))
         if noise is None:
             return greedy, None, None
         epsilon = self.epsilon if self._explores_by is None else self._explores_by
@@ -220,6 +217,13 @@ class DQN(OffPolicyAgent):
         polyak = 1.0 - (1.0 - self.config.tau) ** times
         optim.polyak_update(self._parameters, self._target_parameters, polyak)
 
+    def _update_target_since(self, before: int) -> None:
+        """Update the target for each multiple of `target_update_interval` since the environment step `before`."""
+        interval = self.config.target_update_interval
+        times = self.env_steps // interval - before // interval
+        if times and self.grad_steps:
+            self.update_target(times)
+
     def collect_and_update(self, progress: float) -> dict[str, Any]:
         """Step the environments and learn from the replay in the ratio of gradient_steps to train_freq."""
         if self.feed is not None:
@@ -234,9 +238,7 @@ class DQN(OffPolicyAgent):
             info = self.step_environments()
             if info:
                 ended.append(info)
-            copies = self.env_steps // cfg.target_update_interval - before // cfg.target_update_interval
-            if copies and self.grad_steps:
-                self.update_target(copies)
+            self._update_target_since(before)
             if self.env_steps > cfg.learning_starts:
                 updates = (self.env_steps // cfg.train_freq - before // cfg.train_freq) * cfg.gradient_steps
                 metrics = self.updates(updates, measured=self.env_steps >= stop)
@@ -249,11 +251,9 @@ class DQN(OffPolicyAgent):
 
     def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
         """Store a fragment that a worker collected and make the gradient steps that it pays for."""
-        interval, before = self.config.target_update_interval, self.env_steps
+        before = self.env_steps
         fragment, due = feed.take()
-        copies = self.env_steps // interval - before // interval
-        if copies and self.grad_steps:
-            self.update_target(copies)
+        self._update_target_since(before)
         metrics: dict[str, Any] = self.updates(due) if due else {}
         self.iteration += 1
         self.vector_steps = self.collector.step
@@ -367,8 +367,8 @@ class DQN(OffPolicyAgent):
 
     def _make_replay(self) -> ReplayBuffer:
         cfg = self.config
-        stored = (self.layout.shape, self.layout.dtype) if self.programs is None else self.experience.records.layout
-        layouts = stored, ((), np.int64)
+        layout = self.stored_layout()
+        layouts = layout["obs"], layout["action"]
         window = {"n_step": cfg.n_step, "gamma": cfg.gamma}
         if cfg.prioritized:
             return PrioritizedReplay(cfg.buffer_size, self.envs.num_envs, *layouts, **window, alpha=cfg.per_alpha)

@@ -10,7 +10,7 @@ from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd.device import to_device, xp
 
-__all__ = ["CategoricalHead", "MeanHead", "QuantileHead", "allowed", "head_for"]
+__all__ = ["CategoricalHead", "MeanHead", "QuantileHead", "head_for"]
 
 
 class MeanHead:
@@ -22,12 +22,12 @@ class MeanHead:
 
     def greedy(self, output: Any, mask: Any = None) -> Any:
         """Return argmax_a Q [B] over the actions that a mask [B, A] allows."""
-        return allowed(self.expected(output), mask).argmax(axis=1)
+        return _allowed(self.expected(output), mask).argmax(axis=1)
 
     def target(self, reward: Any, discount: Any, next_q: Any, chooser: Any, mask: Any) -> Any:
         """Return what to learn of r + discount Z'(s', argmax_a Q(s', a)), Z' as `next_q` and Q as `chooser` say."""
         if chooser is next_q:
-            return reward + discount * allowed(next_q, mask).max(axis=1)
+            return reward + discount * _allowed(next_q, mask).max(axis=1)
         return reward + discount * _at(next_q, self.greedy(chooser, mask))
 
     def loss(self, output: Any, *, action: Any, td_target: Any, weight: Any) -> Any:
@@ -93,7 +93,7 @@ def head_for(config: DQNConfig, device: str) -> MeanHead:
     return QuantileHead() if config.distributional == "qr" else MeanHead()
 
 
-def allowed(q: Any, mask: Any) -> Any:
+def _allowed(q: Any, mask: Any) -> Any:
     """Return Q [B, A] with -inf where a mask [B, A] forbids the action."""
     return q if mask is None else xp(q).where(mask, q, -np.inf)
 

@@ -88,11 +88,8 @@ class SAC(OffPolicyAgent):
         cfg, envs = self.config, self.envs
         self.acting_networks = ("actor", "critics") if cfg.share_encoder else ("actor",)
         self.actions = Actions(self.action_space, cfg)
-        self.discrete, self.action_shape, self.action_dtype = (
-            self.actions.discrete,
-            self.actions.shape,
-            self.actions.dtype,
-        )
+        self.discrete = self.actions.discrete
+        self.action_shape, self.action_dtype = self.actions.shape, self.actions.dtype
         self._make_networks(features, policy)
 
         self.actor_optimizer = optim.Adam(self.actor.parameters(), lr=cfg.learning_rate)
@@ -390,9 +387,10 @@ class SAC(OffPolicyAgent):
             if getattr(self.config, name):
                 raise ValueError(f"policy: {name} belongs to the ready-made actor; leave it off")
         module = make_policy(policy, (self.layout.space, self.action_space), init, {})
-        self.policy_name = type(getattr(module, "program", module)).__name__
         module.to(self.device)
-        return Program(module, returns="distribution", agent_masks=True)
+        program = Program(module, returns="distribution", agent_masks=True)
+        self.policy_name = program.name
+        return program
 
     def _predict_noise(self, rows: int) -> NDArray[np.float32]:
         keys = (self.seed, "predict", np.arange(rows), self.predictions, 1, self.actor.noise_size)
