@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import flat_size, is_ragged, parts_of
+from dynarl.envs.spaces import flat_size, is_ragged, named_leaves
 
 __all__ = ["element_name", "stored_bounds"]
 
@@ -26,7 +26,7 @@ def stored_bounds(space: Space[Any]) -> _Bounds | None:
     if isinstance(space, spaces.Box):
         bounds: _Bounds = space.low, space.high
     elif isinstance(space, spaces.Dict | spaces.Tuple):
-        each = [_flat_bounds(leaf) for _, leaf in _leaves(space, "")]
+        each = [_flat_bounds(leaf) for _, leaf in named_leaves(space, "")]
         bounds = np.concatenate([low for low, _ in each]), np.concatenate([high for _, high in each])
     else:
         return None
@@ -40,7 +40,7 @@ def element_name(space: Space[Any], element: Sequence[int], field: str = "obs") 
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return f"{field}{list(element)}" if element else field
     (column,) = element
-    for name, leaf in _leaves(space, field):
+    for name, leaf in named_leaves(space, field):
         size = flat_size(leaf)
         if column < size:
             if isinstance(leaf, spaces.Box | spaces.MultiBinary) and leaf.shape:
@@ -48,13 +48,6 @@ def element_name(space: Space[Any], element: Sequence[int], field: str = "obs") 
             return name
         column -= size
     raise IndexError(f"element_name: {space} has no column {element[0]}")
-
-
-def _leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:
-    """Return names and spaces of the parts that hold numbers or text, in the order of their columns."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        return [found for key, part in parts_of(space) for found in _leaves(part, f"{name}[{key!r}]")]
-    return [(name, space)]
 
 
 def _flat_bounds(leaf: Space[Any]) -> _Bounds:

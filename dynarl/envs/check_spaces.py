@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from dynarl.envs.spaces import action_layout, observation_layout
+from dynarl.envs.spaces import action_layout, named_leaves, observation_layout
 
 __all__ = ["actions", "declared", "observations", "rendering"]
 
@@ -32,7 +32,7 @@ def observations(space: Space[Any], report: Any) -> None:
     except ValueError as error:
         report("error", "observation space", str(error), "describe the observation with the supported spaces")
         return
-    for name, part in _leaves(space, "obs"):
+    for name, part in named_leaves(space, "obs"):
         if isinstance(part, spaces.Box):
             _box(name, part, report)
 
@@ -87,7 +87,7 @@ def actions(space: Space[Any], report: Any) -> None:
             mend = "declare a floating-point Box and round in step(), or use MultiDiscrete"
         report("error", "action space", str(error), mend)
         return
-    for name, part in _leaves(space, "action"):
+    for name, part in named_leaves(space, "action"):
         if isinstance(part, spaces.Box) and not part.is_bounded():
             report(
                 "warning", "unbounded actions", f"{name} is unbounded: a policy starts with a spread of about 1 and "
@@ -118,11 +118,3 @@ def rendering(env: Any, report: Any) -> None:
             "hint", "render fps", "metadata has no 'render_fps': videos play at a guessed speed",
             "add metadata['render_fps']",
         )  # fmt: skip
-
-
-def _leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:
-    if isinstance(space, spaces.Dict):
-        return [leaf for key, part in space.spaces.items() for leaf in _leaves(part, f"{name}[{key!r}]")]
-    if isinstance(space, spaces.Tuple):
-        return [leaf for i, part in enumerate(space.spaces) for leaf in _leaves(part, f"{name}[{i}]")]
-    return [(name, space)]

@@ -21,12 +21,13 @@ from dynarl.ragged_rows import row_array
 __all__ = [
     "ObservationLayout",
     "action_layout",
-    "action_leaves",
     "encode",
     "env_action_map",
     "flat_size",
     "integer_range",
     "is_ragged",
+    "leaves_of",
+    "named_leaves",
     "observation_layout",
     "parts_of",
 ]
@@ -152,16 +153,21 @@ def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
             return tuple(space.shape), np.dtype(np.int64)
         case spaces.Box() if np.issubdtype(space.dtype, np.floating) and prod(space.shape) > 0:
             return tuple(space.shape), np.dtype(np.float32)
-        case spaces.Dict() | spaces.Tuple() if action_leaves(space):
-            return (sum(_width(leaf) for leaf in action_leaves(space)),), np.dtype(np.float32)
+        case spaces.Dict() | spaces.Tuple() if leaves_of(space):
+            return (sum(_width(leaf) for leaf in leaves_of(space)),), np.dtype(np.float32)
     raise ValueError(f"action space: supported are {_ACTIONS}, got {space}")
 
 
-def action_leaves(space: Space[Any]) -> list[Space[Any]]:
-    """Return the parts of a nested Dict or Tuple action space that hold numbers, in the order of their columns."""
+def leaves_of(space: Space[Any]) -> list[Space[Any]]:
+    """Return the parts of a nested Dict or Tuple that are neither, in the order of their columns in a stored row."""
+    return [leaf for _, leaf in named_leaves(space, "")]
+
+
+def named_leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:
+    """Return the `leaves_of` a space called ``name`` with what each is called, as ``obs['arm']``."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return [leaf for _, part in parts_of(space) for leaf in action_leaves(part)]
-    return [space]
+        return [leaf for key, part in parts_of(space) for leaf in named_leaves(part, f"{name}[{key!r}]")]
+    return [(name, space)]
 
 
 def _width(leaf: Space[Any]) -> int:
@@ -170,7 +176,7 @@ def _width(leaf: Space[Any]) -> int:
 
 def _mixed_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
     """Return the function from [N, D] to a list of N nested actions."""
-    leaves = action_leaves(space)
+    leaves = leaves_of(space)
     layouts = [action_layout(leaf) for leaf in leaves]
     maps = [env_action_map(leaf) for leaf in leaves]
     ends = np.cumsum([prod(shape) for shape, _ in layouts])[:-1]
@@ -257,6 +263,8 @@ def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDAr
         shape = (*lead, *(space.shape or ()))
         if array.shape != shape:
             raise ValueError(f"must have shape {shape}, got {array.shape} for {space}")
+        if isinstance(space, spaces.Box) and not np.can_cast(array.dtype, space.dtype, "same_kind"):
+            raise ValueError(f"must have dtype {space.dtype}, got {array.dtype} for {space}")
         return encode(space, array).reshape(*lead, -1)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}") from error

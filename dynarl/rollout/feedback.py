@@ -45,7 +45,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import action_layout, action_leaves, encode
+from dynarl.envs.spaces import action_layout, encode, leaves_of
 
 __all__ = ["Feedback", "encode_action", "map_state", "state_leaves"]
 
@@ -79,7 +79,7 @@ def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.boo
     """Return stored actions [..., *shape] as feedback [..., A], 0 where an episode starts."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         columns, parts = 0, []
-        for leaf in action_leaves(space):
+        for leaf in leaves_of(space):
             shape, dtype = action_layout(leaf)
             part = action[..., columns : columns + prod(shape)].astype(dtype)
             parts.append(_encoded(leaf, part.reshape(*start.shape, *shape), start.shape))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.rollout.fragment import Batch
+from dynarl.rollout.packed import PackedRows
 from dynarl.rollout.replay import Layout, ReplayBuffer
 from dynarl.rollout.sum_tree import SumTree
 
@@ -34,8 +35,9 @@ class PrioritizedReplay(ReplayBuffer):
         gamma: float = 0.99,
         alpha: float = 0.6,
         eps: float = 1e-6,
+        packing: PackedRows | None = None,
     ) -> None:
-        super().__init__(capacity, num_envs, observation, action, n_step=n_step, gamma=gamma)
+        super().__init__(capacity, num_envs, observation, action, n_step=n_step, gamma=gamma, packing=packing)
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"PrioritizedReplay: alpha must lie in [0, 1], got {alpha}")
         if not eps > 0.0:

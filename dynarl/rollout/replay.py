@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch, Fragment
+from dynarl.rollout.packed import PackedRows
 
 __all__ = ["ReplayBuffer"]
 
@@ -30,7 +31,8 @@ class ReplayBuffer:
     `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to
     `n_step` steps: the sum of rewards discounted by `gamma` stops where the episode terminated or was
     truncated and where the write head is, and the bootstrap is discounted by gamma**k of the k steps
-    that were really made.
+    that were really made. With `packing`, observations are given and returned as rows of float32, and kept as it
+    packs them.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class ReplayBuffer:
         *,
         n_step: int = 1,
         gamma: float = 0.99,
+        packing: PackedRows | None = None,
     ) -> None:
         name = type(self).__name__
         if num_envs < 1:
@@ -58,7 +61,9 @@ class ReplayBuffer:
         self.num_envs, self.n_step, self.gamma = num_envs, n_step, gamma
         self.rows = capacity // num_envs + 1
         self.size = size = self.rows * num_envs
-        self._obs = _allocate(name, (size, *observation[0]), observation[1])
+        self._packing = packing
+        shape, dtype = observation if packing is None else packing.layout
+        self._obs = _allocate(name, (size, *shape), dtype)
         self._action = _allocate(name, (size, *action[0]), action[1])
         self._reward = np.zeros(size, np.float32)
         self._terminated = np.zeros(size, np.bool_)
@@ -91,6 +96,11 @@ class ReplayBuffer:
         rows = rows_nbytes(self._obs) + rows_nbytes(self._finals.obs)
         return sum(array.nbytes for array in kept) + self._finals.obs.nbytes + masks + rows
 
+    @property
+    def stored_as(self) -> str:
+        """What observations are kept as."""
+        return str(self._obs.dtype) if self._packing is None else "bytes for pixels, float32 for the rest"
+
     # -- writing --------------------------------------------------------------------------------------------------
 
     def add(
@@ -121,6 +131,8 @@ class ReplayBuffer:
                 action_mask, next_action_mask = action_mask[which], next_action_mask[which]
             if len(which) == 0:
                 return
+        if self._packing is not None:
+            obs, next_obs = self._packing.pack(obs), self._packing.pack(next_obs)
         ended = terminated | truncated
         if which is None and self._lockstep:
             head = int(self._head[0])
@@ -174,12 +186,14 @@ class ReplayBuffer:
         t, n = np.nonzero(valid)
         if len(t) == 0:
             return
-        next_obs = fragment.build_next_obs()
+        obs, next_obs = fragment["obs"], fragment.build_next_obs()
+        if self._packing is not None:
+            obs, next_obs = self._packing.pack(obs), self._packing.pack(next_obs)
         row = (self._head[envs[n]] + (np.cumsum(valid, axis=0) - 1)[t, n]) % self.rows
         index = row * self.num_envs + envs[n]
         terminated, ended = fragment["terminated"][t, n], (fragment["terminated"] | fragment["truncated"])[t, n]
         self._finals.release(self._final[index])
-        self._obs[index], self._action[index] = fragment["obs"][t, n], fragment["action"][t, n]
+        self._obs[index], self._action[index] = obs[t, n], fragment["action"][t, n]
         self._reward[index], self._terminated[index], self._ended[index] = fragment["reward"][t, n], terminated, ended
         self._final[index] = -1
         self._head[envs] = (self._head[envs] + counts) % self.rows
@@ -281,7 +295,7 @@ class ReplayBuffer:
             discount = self._discounts.take(steps)
         next_obs, next_action_mask = self._successor(last)
         batch = Batch(
-            obs=self._obs.take(index, axis=0),
+            obs=self._unpacked(self._obs.take(index, axis=0)),
             action=self._action.take(index, axis=0),
             reward=reward,
             next_obs=next_obs,
@@ -329,12 +343,16 @@ class ReplayBuffer:
         ended = np.flatnonzero(final >= 0)
         if len(ended):
             next_obs[ended] = self._finals.obs[final[ended]]
+        next_obs = self._unpacked(next_obs)
         if self._mask is None:
             return next_obs, None
         masks = self._mask.take(following, axis=0)
         if len(ended) and self._finals.mask is not None:
             masks[ended] = self._finals.mask[final[ended]]
         return next_obs, masks
+
+    def _unpacked(self, obs: NDArray[Any]) -> NDArray[Any]:
+        return obs if self._packing is None else self._packing.unpack(obs)
 
     # -- state ----------------------------------------------------------------------------------------------------
 

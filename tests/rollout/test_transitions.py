@@ -6,17 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.rollout import PrioritizedReplay, ReplayBuffer
+from dynarl.rollout.packed import PackedRows
 from dynarl.rollout.transitions import Transitions
 
 OBS, ACTION = ((2,), np.float32), ((), np.int64)
 
 
+def drawn(rng, rows):
+    """Observations of a number and a byte."""
+    return np.stack((rng.normal(size=rows), rng.integers(0, 256, rows)), axis=1).astype(np.float32)
+
+
 def play(rng, steps, envs, masked):
     """Steps of `envs` environments with ends, and with dummy rows after some of them."""
-    counter, dummy = rng.normal(size=(envs, 2)).astype(np.float32), np.zeros(envs, bool)
+    counter, dummy = drawn(rng, envs), np.zeros(envs, bool)
     for _ in range(steps):
         obs, valid = counter, ~dummy
-        next_obs = rng.normal(size=(envs, 2)).astype(np.float32)
+        next_obs = drawn(rng, envs)
         terminated, truncated = (rng.random((2, envs)) < 0.15) & valid
         masks = {}
         if masked:
@@ -26,7 +32,7 @@ def play(rng, steps, envs, masked):
         ended = terminated | truncated
         dummy = ended & (rng.random(envs) < 0.5)  # the next row only resets
         counter = next_obs.copy()
-        counter[ended] = rng.normal(size=(ended.sum(), 2))
+        counter[ended] = drawn(rng, ended.sum())
 
 
 def columns(row, part):
@@ -50,11 +56,15 @@ def kept(replay, seed=1):
     masked=st.booleans(),
     prioritized=st.booleans(),
     split=st.booleans(),
+    packed=st.booleans(),
 )
-def test_fragments_store_what_steps_store(seed, lengths, n_step, masked, prioritized, split):
+def test_fragments_store_what_steps_store(seed, lengths, n_step, masked, prioritized, split, packed):
     rng, envs = np.random.default_rng(seed), 4
     make = PrioritizedReplay if prioritized else ReplayBuffer
-    one, other = (make(9 * envs, envs, OBS, ACTION, n_step=n_step, gamma=0.9) for _ in range(2))
+    one, other = (
+        make(9 * envs, envs, OBS, ACTION, n_step=n_step, gamma=0.9, packing=packing)
+        for packing in (None, PackedRows([(1, False), (1, True)]) if packed else None)
+    )
     groups = [np.array([0, 1]), np.array([2, 3])] if split else [np.arange(4)]
     rows = list(play(rng, sum(lengths), envs, masked))
     start = 0

@@ -99,7 +99,7 @@ FACTS = (
     ),
     Fact(
         "replay of observations",
-        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.layout.dtype}",
+        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.replay.stored_as}",
         "The next row is the successor; only last observations of episodes are kept apart.",
         "",
     ),

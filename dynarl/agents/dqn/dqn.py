@@ -366,13 +366,10 @@ class DQN(OffPolicyAgent):
     # -- state ----------------------------------------------------------------------------------------------------
 
     def _make_replay(self) -> ReplayBuffer:
-        cfg = self.config
-        layout = self.stored_layout()
-        layouts = layout["obs"], layout["action"]
-        window = {"n_step": cfg.n_step, "gamma": cfg.gamma}
+        cfg, num_envs = self.config, self.envs.num_envs
         if cfg.prioritized:
-            return PrioritizedReplay(cfg.buffer_size, self.envs.num_envs, *layouts, **window, alpha=cfg.per_alpha)
-        return ReplayBuffer(cfg.buffer_size, self.envs.num_envs, *layouts, **window)
+            return PrioritizedReplay(cfg.buffer_size, num_envs, **self.replay_arguments(), alpha=cfg.per_alpha)
+        return ReplayBuffer(cfg.buffer_size, num_envs, **self.replay_arguments())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes: networks, optimiser, replay, counters, environments, streams."""

@@ -13,6 +13,7 @@ from dynarl.agents.agent import Agent
 from dynarl.agents.off_policy.experience import Experience
 from dynarl.agents.off_policy.feed import Feed
 from dynarl.envs.protocol import Step
+from dynarl.rollout.packed import packed_rows
 from dynarl.rollout.transitions import TransitionCollector
 
 __all__ = ["OffPolicyAgent"]
@@ -35,6 +36,18 @@ class OffPolicyAgent(Agent):
         self.collector: Any = TransitionCollector(self, num_steps=self.config.fragment_steps)
 
     # -- acting ---------------------------------------------------------------------------------------------------
+
+    def replay_arguments(self) -> dict[str, Any]:
+        """Return how the replay keeps observations and actions, and sums rewards."""
+        layout, packing = self.stored_layout(), None
+        shape, dtype = layout["obs"]
+        if self.stateful is None or self.experience.records.plain:  # records of policies with a state pack themselves
+            packing = packed_rows(self.observation_space)
+            dtype = np.float32 if np.dtype(dtype).kind == "f" else dtype  # as the networks see them
+        return {
+            "observation": (shape, dtype), "action": layout["action"], "packing": packing,
+            "n_step": self.config.n_step, "gamma": self.config.gamma,
+        }  # fmt: skip
 
     def explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         """Return actions [N, ...] to learn from, as the replay stores them."""

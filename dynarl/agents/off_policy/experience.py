@@ -14,6 +14,7 @@ from dynarl.envs import Environments
 from dynarl.envs.protocol import Step
 from dynarl.rollout import Batch, Feedback, ReplayBuffer, Rows, map_state
 from dynarl.rollout.feedback import encode_action, state_leaves
+from dynarl.rollout.packed import packed_rows
 from dynarl.rollout.stateful import reset_rows
 
 __all__ = ["Experience", "Records"]
@@ -33,9 +34,11 @@ class Records:
                 f"policy: observations of varying size, {stateful.agent.observation_space}, are replayed for policies "
                 "without initial_state() alone; PPO takes both"
             )
+        self.packing = packed_rows(stateful.agent.observation_space)
+        obs = (layout.shape, layout.dtype) if self.packing is None else self.packing.layout
         _, state, feedback = stateful.anything(1)
         self._fields = [
-            ("obs", layout.dtype, layout.shape),
+            ("obs", obs[1], obs[0]),
             ("action", np.float32, feedback.action.shape[1:]),
             ("reward", np.float32, ()),
             ("start", np.bool_, ()),
@@ -52,7 +55,8 @@ class Records:
         if self.plain:
             return obs
         records = np.zeros(len(obs), self._dtype)
-        records["obs"], records["action"], records["reward"] = obs, feedback.action, feedback.reward
+        records["obs"] = obs if self.packing is None else self.packing.pack(obs)
+        records["action"], records["reward"] = feedback.action, feedback.reward
         records["start"] = feedback.episode_start
         for name, column in feedback.info.items():
             records[f"info/{name}"] = column
@@ -68,10 +72,11 @@ class Records:
             return packed, (), Feedback(*nothing, {}, mask)
         records = np.ascontiguousarray(packed).view(self._dtype)[:, 0]
         column = {name: np.ascontiguousarray(records[name]) for name, *_ in self._fields}
+        obs = column["obs"] if self.packing is None else self.packing.unpack(column["obs"])
         info = {name: column[f"info/{name}"] for name in self.stateful.info_fields}
         leaves = iter([column[name] for name, *_ in self._fields if name.startswith("state/")])
         state = map_state(lambda _: next(leaves), self.stateful.initial_state())
-        return column["obs"], state, Feedback(column["action"], column["reward"], column["start"], info, mask)
+        return obs, state, Feedback(column["action"], column["reward"], column["start"], info, mask)
 
 
 class Experience:

@@ -23,7 +23,7 @@ from dynarl.distributions import (
     Product,
     StateDependentNormal,
 )
-from dynarl.envs.spaces import action_leaves, flat_size, is_ragged
+from dynarl.envs.spaces import flat_size, is_ragged, leaves_of
 
 __all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "made_features", "mlp"]
 
@@ -63,7 +63,7 @@ def head_size(action_space: spaces.Space[Any]) -> int:
         case spaces.Box() | spaces.MultiBinary():
             return math.prod(action_space.shape)
         case spaces.Dict() | spaces.Tuple():
-            return sum(head_size(leaf) for leaf in action_leaves(action_space))
+            return sum(head_size(leaf) for leaf in leaves_of(action_space))
     raise ValueError(
         "action space: supported are Discrete, Box, MultiDiscrete, MultiBinary and Dict or Tuple of those, "
         f"got {action_space}"
@@ -110,7 +110,7 @@ class ActorCritic(nn.Module):
             self.log_std = Parameter(zeros(*shape) + log_std_init)
         elif use_sde:
             raise ValueError(f"use_sde: state-dependent exploration is for Box actions, got {action_space}")
-        elif boxes := sum(head_size(leaf) for leaf in action_leaves(action_space) if isinstance(leaf, spaces.Box)):
+        elif boxes := sum(head_size(leaf) for leaf in leaves_of(action_space) if isinstance(leaf, spaces.Box)):
             self.log_std = Parameter(zeros(boxes) + log_std_init)
         self.use_sde = use_sde
 
@@ -143,7 +143,7 @@ class ActorCritic(nn.Module):
         if not isinstance(space, spaces.Dict | spaces.Tuple):
             return _distribution(space, head, self.log_std)
         parts, start, first = [], 0, 0
-        for leaf in action_leaves(space):
+        for leaf in leaves_of(space):
             size, log_std = head_size(leaf), None
             if isinstance(leaf, spaces.Box):
                 assert self.log_std is not None

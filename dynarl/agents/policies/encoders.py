@@ -15,7 +15,7 @@ from dynarl import nn
 from dynarl.autograd import Tensor, no_grad, zeros
 from dynarl.autograd.ops.conv import conv2d_relu
 from dynarl.autograd.ops.shape import cat
-from dynarl.envs.spaces import flat_size, is_ragged, parts_of
+from dynarl.envs.spaces import flat_size, is_ragged, leaves_of
 
 __all__ = ["MixedEncoder", "NatureCNN", "ResidualCNN", "TextEncoder", "features_for", "is_image"]
 
@@ -52,7 +52,7 @@ def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module |
     if isinstance(space, spaces.Text):
         return TextEncoder(space)
     if isinstance(space, spaces.Dict | spaces.Tuple) and any(
-        is_image(leaf) or isinstance(leaf, spaces.Text) for leaf in _leaves(space)
+        is_image(leaf) or isinstance(leaf, spaces.Text) for leaf in leaves_of(space)
     ):
         return MixedEncoder(space, encoder)
     return None
@@ -75,13 +75,6 @@ def _image_encoder(space: Any, encoder: str) -> nn.Module:
 
 def _pixels(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[1], shape[2]) if channels_first(shape) else (shape[0], shape[1])
-
-
-def _leaves(space: Any) -> list[spaces.Space[Any]]:
-    """Return the parts of a nested space in the order of their columns in a stored observation."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        return [leaf for _, part in parts_of(space) for leaf in _leaves(part)]
-    return [space]
 
 
 class _Image(nn.Module):
@@ -216,7 +209,7 @@ class MixedEncoder(nn.Module):
 
     def __init__(self, space: Any, encoder: str = "auto") -> None:
         super().__init__()
-        leaves = _leaves(space)
+        leaves = leaves_of(space)
         self.sizes = [flat_size(leaf) for leaf in leaves]
         parts = [features_for(leaf, encoder) for leaf in leaves]
         self.parts = nn.ModuleList([nn.Identity() if part is None else part for part in parts])

@@ -114,7 +114,7 @@ FACTS = (
     Fact("encoders", _encoders, "Networks before actor and critics; the critics share one.", "Stable-Baselines3"),
     Fact(
         "replay of observations",
-        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once",
+        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.replay.stored_as}",
         "The next row is the successor; only last observations of episodes are kept apart.",
         "",
     ),

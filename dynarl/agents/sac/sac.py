@@ -98,12 +98,7 @@ class SAC(OffPolicyAgent):
         self.alpha_optimizer = optim.Adam([self.log_alpha], lr=cfg.learning_rate) if cfg.alpha is None else None
         self.target_entropy = self.actions.target_entropy
 
-        layout = self.layout
-        stored = layout.shape, np.dtype(np.float32) if layout.dtype.kind == "f" else layout.dtype
-        if self.stateful is not None and self.stateful.program.has_state:
-            stored = self.experience.records.layout
-        layouts = stored, (self.action_shape, self.action_dtype)
-        self.replay = ReplayBuffer(cfg.buffer_size, envs.num_envs, *layouts, n_step=cfg.n_step, gamma=cfg.gamma)
+        self.replay = ReplayBuffer(cfg.buffer_size, envs.num_envs, **self.replay_arguments())
         kind = "uniform" if self.discrete else "normal"
         period = 1
         if cfg.use_sde:
