@@ -154,6 +154,17 @@ def blas_seconds() -> float:
     return min(repeat(lambda: np.dot(a, b, out=out), number=16, repeat=15))
 
 
+def torch_blas_seconds() -> float:
+    """Return the time of the same products in torch, whose BLAS may choose other instructions of the processor.
+
+    MKL takes AVX-512 on Intel's processors alone, OpenBLAS wherever it is there.
+    """
+    import torch
+
+    a, b, out = (torch.ones(BATCH, 256) for _ in range(3))
+    return min(repeat(lambda: torch.mm(a, b, out=out), number=16, repeat=15))
+
+
 def section(report: Report, libs: dict[str, Any], sbx_python: str | None = None) -> None:
     """One whole update of two critics and an actor of 256 x 256 units, batch 256."""
     kernels = next((i.get("architecture", "?") for i in threadpool_info() if i["user_api"] == "blas"), "?")
@@ -165,5 +176,7 @@ def section(report: Report, libs: dict[str, Any], sbx_python: str | None = None)
     if sbx_python is not None:
         best["sbx"] = typical["sbx"] = sbx_seconds(sbx_python)
     note = NOTE.format(blas_seconds() * 1e3, kernels)
+    if "torch" in libs:
+        note += f", {torch_blas_seconds() * 1e3:.1f} ms in torch"
     goals = (Goal(0.5, "sb3"), Goal(1.0, "sbx"))
     report.put(Row("sac", "SAC update 256 x 256, batch 256", best, typical, goals, note))
