@@ -131,8 +131,7 @@ class ReplayBuffer:
                 action_mask, next_action_mask = action_mask[which], next_action_mask[which]
             if len(which) == 0:
                 return
-        if self._packing is not None:
-            obs, next_obs = self._packing.pack(obs), self._packing.pack(next_obs)
+        obs, next_obs = self._packed(obs), self._packed(next_obs)
         ended = terminated | truncated
         if which is None and self._lockstep:
             head = int(self._head[0])
@@ -186,14 +185,12 @@ class ReplayBuffer:
         t, n = np.nonzero(valid)
         if len(t) == 0:
             return
-        obs, next_obs = fragment["obs"], fragment.build_next_obs()
-        if self._packing is not None:
-            obs, next_obs = self._packing.pack(obs), self._packing.pack(next_obs)
+        next_obs = fragment.build_next_obs()
         row = (self._head[envs[n]] + (np.cumsum(valid, axis=0) - 1)[t, n]) % self.rows
         index = row * self.num_envs + envs[n]
         terminated, ended = fragment["terminated"][t, n], (fragment["terminated"] | fragment["truncated"])[t, n]
         self._finals.release(self._final[index])
-        self._obs[index], self._action[index] = obs[t, n], fragment["action"][t, n]
+        self._obs[index], self._action[index] = self._packed(fragment["obs"][t, n]), fragment["action"][t, n]
         self._reward[index], self._terminated[index], self._ended[index] = fragment["reward"][t, n], terminated, ended
         self._final[index] = -1
         self._head[envs] = (self._head[envs] + counts) % self.rows
@@ -201,14 +198,14 @@ class ReplayBuffer:
         some = np.flatnonzero(counts)
         last = len(valid) - 1 - valid[::-1].argmax(axis=0)[some]
         following = self._head[envs[some]] * self.num_envs + envs[some]
-        self._obs[following] = next_obs[last, some]
+        self._obs[following] = self._packed(next_obs[last, some])
         masks = None
         if self._mask is not None and masked:
             next_mask = fragment["next_action_mask"]
             self._mask[index], self._mask[following] = fragment["action_mask"][t, n], next_mask[last, some]
             masks = next_mask[t, n][ended]
         if ended.any():
-            self._final[index[ended]] = self._finals.keep(next_obs[t, n][ended], masks)
+            self._final[index[ended]] = self._finals.keep(self._packed(next_obs[t, n][ended]), masks)
         self._wrote(index)
 
     def cut(self, envs: NDArray[Any] | None = None) -> None:
@@ -350,6 +347,9 @@ class ReplayBuffer:
         if len(ended) and self._finals.mask is not None:
             masks[ended] = self._finals.mask[final[ended]]
         return next_obs, masks
+
+    def _packed(self, obs: NDArray[Any]) -> NDArray[Any]:
+        return obs if self._packing is None else self._packing.pack(obs)
 
     def _unpacked(self, obs: NDArray[Any]) -> NDArray[Any]:
         return obs if self._packing is None else self._packing.unpack(obs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.agents.explain import Fact
+from dynarl.agents.off_policy.details import REPLAY
 
 __all__ = ["FACTS", "SOURCES"]
 
@@ -97,12 +98,7 @@ FACTS = (
         "The bootstrap is discounted by the number of rewards really summed.",
         "Rainbow, multi-step learning",
     ),
-    Fact(
-        "replay of observations",
-        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.replay.stored_as}",
-        "The next row is the successor; only last observations of episodes are kept apart.",
-        "",
-    ),
+    REPLAY,
     Fact(
         "priorities",
         lambda agent: {"none": "|Q - y|", "c51": "KL(y, p(s, a))", "qr": "|mean of Q - mean of y|"}[

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.agents.explain import Fact
+from dynarl.agents.off_policy.details import REPLAY
 
 __all__ = ["FACTS", "SOURCES"]
 
@@ -112,12 +113,7 @@ FACTS = (
         "SAC, Algorithm 1",
     ),
     Fact("encoders", _encoders, "Networks before actor and critics; the critics share one.", "Stable-Baselines3"),
-    Fact(
-        "replay of observations",
-        lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.replay.stored_as}",
-        "The next row is the successor; only last observations of episodes are kept apart.",
-        "",
-    ),
+    REPLAY,
     Fact(
         "action masks",
         _only("Discrete", "forbidden actions have probability 0, in policy, entropy and soft value"),
