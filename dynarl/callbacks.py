@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.run_directory import prune
+from dynarl.checkpoint.series import prune
 
 __all__ = [
     "Callback",

@@ -6,7 +6,7 @@ import os
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from dynarl.evaluate import main  # noqa: E402
+from dynarl.train.evaluate import main  # noqa: E402
 
 if __name__ == "__main__":
     raise SystemExit(main())

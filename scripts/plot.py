@@ -1,6 +1,6 @@
 """Plot learning curves: python scripts/plot.py RUN... [--metric NAME] [--band std|minmax|ci] [--output FILE.png]."""
 
-from dynarl.plot import main
+from dynarl.train.plot import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

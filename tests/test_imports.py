@@ -33,11 +33,9 @@ MAY_IMPORT = {
         "ragged_rows",
         "checkpoint",
         "config",
-        "identity",
         "seeding",
         "callbacks",
-        "run_directory",
-        "strict_yaml",
+        "threads",
     },
 }
 LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "yaml", "safetensors", "pandas", "scipy"}

@@ -1,6 +1,6 @@
 """Steps per second by phase."""
 
-from dynarl.phases import Phases
+from dynarl.train.phases import Phases
 
 
 def test_rates_are_of_the_time_since_the_last_record():

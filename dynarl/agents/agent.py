@@ -12,24 +12,25 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl import checkpoint, identity
+from dynarl import checkpoint
+from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.agents.explain import Detail, Fact, explain, table
-from dynarl.agents.given_obs import stored_rows
-from dynarl.agents.policies.ragged_input import ragged_input
-from dynarl.agents.sources import evaluation_source, id_of, number_of
-from dynarl.agents.stateful import Stateful
-from dynarl.agents.threads import blas_threads
+from dynarl.agents.user_obs import stored_rows
+from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.tape import wrap
 from dynarl.callbacks import CallbackLike, Callbacks
+from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
+from dynarl.envs.group import EnvGroup
 from dynarl.envs.masks import flat_mask
-from dynarl.envs.part import Part
 from dynarl.envs.ragged import example_rows
+from dynarl.envs.source import evaluation_source, id_of, number_of
 from dynarl.envs.spaces import action_layout, encode, env_action_map, observation_layout
 from dynarl.nn import Module
 from dynarl.rollout import play
+from dynarl.threads import blas_threads
 
 __all__ = ["Agent", "Evaluation", "Stop"]
 
@@ -59,7 +60,7 @@ class Agent:
     """Whether `choose` takes action masks as a third argument."""
     sources: Mapping[str, str] = {}
     """Where each field of the config comes from, for `explain`."""
-    stateful: Stateful | None = None
+    stateful: PolicyRunner | None = None
     """What runs a policy that has a state; None for policies without."""
     policy_name: str | None = None
     """Class of the policy that was given as an object, which a checkpoint alone cannot make again."""
@@ -88,8 +89,8 @@ class Agent:
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
         self.seconds: dict[str, float] = {}
         self.made_of = env
-        self.source = env.env if isinstance(env, Part) else env
-        self.has_workers = isinstance(env, Part) and not env.here  # others step the environments
+        self.source = env.env if isinstance(env, EnvGroup) else env
+        self.has_workers = isinstance(env, EnvGroup) and not env.here  # others step the environments
         self.seed, self.device = seed, device
         self.envs = self.make_envs()
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
@@ -322,7 +323,7 @@ class Agent:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
-        meta = {**identity.describe(self), "env_id": id_of(self.source), "seed": self.seed}
+        meta = {**compatibility.describe(self), "env_id": id_of(self.source), "seed": self.seed}
         return checkpoint.save(path, self.state_dict(), meta=meta)
 
     @classmethod
@@ -343,6 +344,6 @@ class Agent:
         if saved.meta.get("policy") is not None and "policy" not in overrides:
             raise ValueError(f"load: {path} was made with the policy {saved.meta['policy']}, pass policy=")
         agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
-        identity.check(saved.meta, agent)
+        compatibility.check(saved.meta, agent)
         agent.load_state_dict(saved.state)
         return agent

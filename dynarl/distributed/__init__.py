@@ -13,43 +13,43 @@ What the parts offer each other:
   none, `RayTransport` has actors.
 * `WorkerPool` supervises: ``publish(version, weights)`` once per version, ``request(group)`` as often as fragments
   are wanted, ``poll(timeout)`` for `Delivery` objects in order of arrival, then ``trained(n)`` or ``stale(n)``.
-  `Accounts` keep the balance. A delivery's arrays are read-only under Ray and valid until the group's next
+  `FragmentLedger` keep the balance. A delivery's arrays are read-only under Ray and valid until the group's next
   ``request`` without it: copy what is kept.
 * `PooledCollector` takes the place of ``agent.collector`` for synchronous collecting: a barrier over all groups.
-  `PipelinedCollector` works one update ahead, `AsyncCollector` takes what comes first, `FeedingCollector` gives out
-  one group's fragment after the other, for a replay. `Stream` restores the order in which fragments were asked for.
+  `PipelinedCollector` works one update ahead, `AsyncCollector` takes what comes first, `RoundRobinCollector` gives out
+  one group's fragment after the other, for a replay. `OrderedFragments` restores the order of the requests.
 * `plan` and `attached` go from a `RunConfig` to all this.
 """
 
-from dynarl.distributed.accounts import Accounts
 from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
-from dynarl.distributed.feeding import FeedingCollector
-from dynarl.distributed.launch import Plan, attached, plan, resolved
+from dynarl.distributed.ledger import FragmentLedger
+from dynarl.distributed.ordered import OrderedFragments
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import PoolDegraded, WorkerPool
-from dynarl.distributed.slot import Supervision
-from dynarl.distributed.stream import Stream
+from dynarl.distributed.round_robin import RoundRobinCollector
+from dynarl.distributed.setup import Plan, attached, plan, resolved
+from dynarl.distributed.supervision import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport, WorkerLost
 from dynarl.distributed.weights import FlatLayout
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Host, Recipe, Worker
 
 __all__ = [
-    "Accounts",
     "Assignment",
     "AsyncCollector",
     "Delivery",
     "Failure",
-    "FeedingCollector",
     "FlatLayout",
+    "FragmentLedger",
     "Host",
     "LocalTransport",
+    "OrderedFragments",
     "PipelinedCollector",
     "Plan",
     "PoolDegraded",
     "PooledCollector",
     "Recipe",
-    "Stream",
+    "RoundRobinCollector",
     "Supervision",
     "Transport",
     "Worker",

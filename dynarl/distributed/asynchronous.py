@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.ordered import kept
 from dynarl.distributed.pool import WorkerPool
-from dynarl.distributed.stream import kept
 from dynarl.distributed.worker import Delivery
 from dynarl.rollout.fragment import Fragment
 

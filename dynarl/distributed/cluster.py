@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynarl.config import ConfigError
-from dynarl.distributed.joining import join, one_line
+from dynarl.distributed.connect import join, one_line
 
 __all__ = ["connected", "require", "require_resources"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.distributed.merge import Merger
+from dynarl.distributed.assemble import FragmentAssembler
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.weights import FlatLayout
 from dynarl.distributed.worker import Delivery
@@ -38,7 +38,7 @@ class PooledCollector:
         self.num_steps = int(agent.collector.num_steps)
         self.step = 0
         self._layout = FlatLayout(agent.acting_state())
-        self._merger = Merger(groups, pool.recipe.envs_per_group)
+        self._merger = FragmentAssembler(groups, pool.recipe.envs_per_group)
         self._seconds: dict[str, float] = {}
         self._metrics: list[Mapping[str, Any]] = []
         self.failures = 0

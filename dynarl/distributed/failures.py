@@ -49,7 +49,7 @@ class FailureLog:
         }
         path.write_text(json.dumps(record, indent=1) + "\n")
         allowed = dict.fromkeys([*self._config.allow_import, *_module_of(entry)])
-        command = ["python", "-m", "dynarl.distributed.replay", str(path)]
+        command = ["python", "-m", "dynarl.distributed.replay_failure", str(path)]
         command += [part for module in allowed for part in ("--allow-import", module)]
         self._report(f"{what}; replay it under pdb: {shlex.join(command)}\n{failure.traceback}")
 

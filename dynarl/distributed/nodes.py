@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from dynarl.config import ConfigError
-from dynarl.distributed.joining import one_line
+from dynarl.distributed.connect import one_line
 from dynarl.distributed.worker import Recipe
 
 __all__ = ["require_packages"]
@@ -65,11 +65,11 @@ def _tried(packed: bytes) -> str:
         from ray import cloudpickle
 
         from dynarl import envs
-        from dynarl.envs.part import Part
+        from dynarl.envs.group import EnvGroup
 
         recipe = cloudpickle.loads(packed)
         recipe.register()
-        envs.make(Part(env=recipe.source, env_ids=(0,))).close()
+        envs.make(EnvGroup(env=recipe.source, env_ids=(0,))).close()
     except Exception as error:  # whatever a package or an environment does
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.ordered import OrderedFragments
 from dynarl.distributed.pool import WorkerPool
-from dynarl.distributed.stream import Stream
 from dynarl.rollout.fragment import Fragment
 
 __all__ = ["PipelinedCollector"]
@@ -24,7 +24,7 @@ class PipelinedCollector(PooledCollector):
 
     def __init__(self, agent: Any, pool: WorkerPool, *, groups: int, **keywords: Any) -> None:
         super().__init__(agent, pool, groups=groups, **keywords)
-        self._stream = Stream(pool, groups)
+        self._stream = OrderedFragments(pool, groups)
         self._lag = 0
 
     def collect(self, policy_version: int = 0) -> Fragment:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dynarl.distributed.accounts import Accounts
-from dynarl.distributed.slot import BACKOFF, READY, STARTING, Flight, Slot, Supervision
+from dynarl.config import RunFailed
+from dynarl.distributed.ledger import FragmentLedger
+from dynarl.distributed.supervision import BACKOFF, READY, STARTING, Flight, Supervision, WorkerSlot
 from dynarl.distributed.transport import Transport, WorkerLost
 from dynarl.distributed.validate import Validator
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Recipe
 from dynarl.envs.guard import EnvironmentFailure
-from dynarl.process import RunFailed
 
 __all__ = ["PoolDegraded", "WorkerPool"]
 
@@ -44,13 +44,13 @@ class WorkerPool:
             raise ValueError(f"WorkerPool: num_workers must lie between 1 and {groups} groups, got {num_workers}")
         self.recipe, self.transport = recipe, transport
         self.supervision = supervision or Supervision()
-        self.accounts = Accounts()
+        self.accounts = FragmentLedger()
         self.last_failure = ""
         self.report = report
         self.on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None
         """Told of every environment that failed and was replaced."""
         self._validator = validator
-        self.slots = [Slot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
+        self.slots = [WorkerSlot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
         self._slot_of = {group: slot for slot in self.slots for group in slot.groups}
         self._incarnation = dict.fromkeys(range(groups), 0)
         self._seq = dict.fromkeys(range(groups), 0)
@@ -162,7 +162,7 @@ class WorkerPool:
             self._receive(slots[ref], ref)
         return bool(ready)
 
-    def _advance(self, slot: Slot) -> None:
+    def _advance(self, slot: WorkerSlot) -> None:
         """Start what has waited, give up what is late, ask for what is wanted."""
         now, deadline = self.transport.now(), slot.deadline(self.supervision)
         if deadline is not None and now >= deadline:
@@ -181,7 +181,7 @@ class WorkerPool:
     def _allowed_to_start(self) -> float:
         return self.supervision.start_deadline
 
-    def _spawn(self, slot: Slot) -> None:
+    def _spawn(self, slot: WorkerSlot) -> None:
         assignments = [
             Assignment(group=g, incarnation=self._incarnation[g], step=self._step, state=self._state_of(g))
             for g in slot.groups
@@ -195,7 +195,7 @@ class WorkerPool:
         state = self._states.pop(group, None)
         return None if state is None else state["collector"]
 
-    def _ask(self, slot: Slot, group: int, published: tuple[int, Any] | None) -> None:
+    def _ask(self, slot: WorkerSlot, group: int, published: tuple[int, Any] | None) -> None:
         assert self._weights is not None
         version, weights = published or self._weights
         seq = self._seq[group]
@@ -207,7 +207,7 @@ class WorkerPool:
         self.accounts.requested += 1
         self.accounts.in_flight += 1
 
-    def _receive(self, slot: Slot, ref: Any) -> None:
+    def _receive(self, slot: WorkerSlot, ref: Any) -> None:
         """Take in the result of a slot's oldest call."""
         try:
             found = self.transport.get(ref)
@@ -225,7 +225,7 @@ class WorkerPool:
             self._deliver(slot, found)
         self.accounts.check()
 
-    def _deliver(self, slot: Slot, delivery: Delivery) -> None:
+    def _deliver(self, slot: WorkerSlot, delivery: Delivery) -> None:
         flight, now = slot.flights.popleft(), self.transport.now()
         slot.took(now - slot.head_since)
         slot.head_since = now
@@ -249,7 +249,7 @@ class WorkerPool:
             return f"it delivered (group, incarnation, fragment, version) {got} where {asked} was asked for"
         return None if self._validator is None else self._validator(delivery)
 
-    def _fail(self, slot: Slot, why: str, *, hopeless: bool = False) -> None:
+    def _fail(self, slot: WorkerSlot, why: str, *, hopeless: bool = False) -> None:
         """Replace a worker; raises PoolDegraded where that was tried too often.
 
         With `hopeless` that is once, unless a worker of the pool ever started.
@@ -276,7 +276,7 @@ class WorkerPool:
             )
         self.report(self.last_failure)
 
-    def _lose_flights(self, slot: Slot, *, again: bool) -> None:
+    def _lose_flights(self, slot: WorkerSlot, *, again: bool) -> None:
         """Count what is under way as lost, and with `again` want it anew."""
         if again:
             slot.asked.extendleft((flight.group, None) for flight in reversed(slot.flights))
@@ -284,7 +284,7 @@ class WorkerPool:
         self.accounts.in_flight -= len(slot.flights)
         slot.flights.clear()
 
-    def _ask_states(self, slot: Slot) -> dict[int, Any]:
+    def _ask_states(self, slot: WorkerSlot) -> dict[int, Any]:
         ref = self.transport.submit(slot.handle, "states")
         end = self.transport.now() + self.supervision.start_deadline
         try:

@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from dynarl.distributed.transport import WorkerLost
 from dynarl.distributed.worker import Assignment, Host, Recipe
-from dynarl.process import limit_threads
+from dynarl.threads import limit_threads
 
 __all__ = ["RayTransport"]
 

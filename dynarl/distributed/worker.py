@@ -14,8 +14,8 @@ from typing import Any
 import gymnasium
 
 from dynarl.distributed.weights import FlatLayout
+from dynarl.envs.group import EnvGroup
 from dynarl.envs.guard import EnvironmentFailure
-from dynarl.envs.part import Part
 from dynarl.rollout.fragment import Fragment
 
 __all__ = ["Assignment", "Delivery", "Failure", "Host", "Recipe", "Worker"]
@@ -133,7 +133,7 @@ class Worker:
         recipe.register()
         self.group, self.incarnation = assignment.group, assignment.incarnation
         first = self.group * recipe.envs_per_group
-        part = Part(
+        part = EnvGroup(
             env=recipe.source,
             env_ids=tuple(range(first, first + recipe.envs_per_group)),
             purpose=purpose_of(self.incarnation),

@@ -12,14 +12,14 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from dynarl.envs.cartpole import ResettableCartPole
-from dynarl.envs.part import Part, RemoteEnvironments
+from dynarl.envs.group import EnvGroup, RemoteEnvironments
 from dynarl.envs.protocol import Environments
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
 
 __all__ = ["EnvLike", "make"]
 
-EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | Part
+EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | EnvGroup
 
 _VECTORIZATIONS = ("auto", "sync", "vector")
 
@@ -49,7 +49,7 @@ def make(
         raise ValueError(f"vectorization: must be one of {_VECTORIZATIONS}, got {vectorization!r}")
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs: must be at least 1, got {num_envs}")
-    if isinstance(env, Part):
+    if isinstance(env, EnvGroup):
         return _from_part(env, num_envs, seed, vectorization, env_kwargs)
     keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
     kwargs = dict(env_kwargs or {})
@@ -66,7 +66,7 @@ def make(
     )
 
 
-def _from_part(part: Part, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
+def _from_part(part: EnvGroup, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
     if isinstance(part.env, gymnasium.Env | VectorEnv):
         raise ValueError(
             f"env: workers make their environments themselves, got a ready {type(part.env).__name__}; "

@@ -19,7 +19,7 @@ from dynarl.envs.spaces import action_layout, env_action_map, integer_range, obs
 from dynarl.ragged_rows import row_array
 from dynarl.seeding import derive_seed
 
-__all__ = ["Environments", "Ledger", "Step"]
+__all__ = ["Environments", "EpisodeTracker", "Step"]
 
 NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
@@ -94,7 +94,7 @@ _LOOKED_AT = 64
 """Observations are held against their bounds in each of this many first steps, then once in this many."""
 
 
-class Ledger:
+class EpisodeTracker:
     """Seeds, episode counts and returns of N environments, and the checks at their boundary.
 
     Episode k of environment i is reset with a seed keyed by (seed, purpose, environment id, k).

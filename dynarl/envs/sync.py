@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dynarl.envs.guard import EnvironmentFailure, Guarded
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
-from dynarl.envs.protocol import Ledger, Step
+from dynarl.envs.protocol import EpisodeTracker, Step
 from dynarl.envs.state import env_state, has_exact_state, load_env_state
 
 __all__ = ["SyncEnvironments"]
@@ -45,7 +45,7 @@ class SyncEnvironments:
         if rebuild is not None:
             self._guards = [Guarded(rebuild, env) for env in self._envs]
             self._envs = list(self._guards)
-        self._ledger = Ledger(
+        self._ledger = EpisodeTracker(
             first.observation_space,
             first.action_space,
             num_envs=len(self._envs),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dynarl.envs.cartpole import ResettableCartPole
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
-from dynarl.envs.protocol import Ledger, Step
+from dynarl.envs.protocol import EpisodeTracker, Step
 from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
 
@@ -39,7 +39,7 @@ class VectorEnvironments:
     ) -> None:
         self._env = env
         self._mode = _autoreset_mode(env)
-        self._ledger = Ledger(
+        self._ledger = EpisodeTracker(
             env.single_observation_space,
             env.single_action_space,
             num_envs=env.num_envs,

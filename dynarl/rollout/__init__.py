@@ -7,10 +7,10 @@ from dynarl.rollout.noise import NoiseStream
 from dynarl.rollout.play import play
 from dynarl.rollout.prioritized import PrioritizedReplay
 from dynarl.rollout.replay import ReplayBuffer
-from dynarl.rollout.stateful import Acted, Rows, StatefulActingPolicy, StatefulCollector
+from dynarl.rollout.stateful_collector import ActResult, Rows, StatefulActingPolicy, StatefulCollector
 
 __all__ = [
-    "Acted",
+    "ActResult",
     "ActingPolicy",
     "Batch",
     "Collector",

@@ -23,7 +23,7 @@ SAC's the distribution alone: a Normal over [A] before it is squashed, or a Cate
 sequences of their replay (`sequence_length`, `burn_in`); SAC's critics see the state beside the observation.
 
 PPO's programs may return one part more, ``{"loss": ..., "steps": ...}``: a loss of their own and numbers to log, see
-dynarl/agents/extra.py.
+dynarl/agents/user_policy/auxiliary.py.
 
 A class with the attribute ``takes_batch = True`` is written with a batch axis instead: obs [N, ...], states
 [N, ...], feedback [N, ...], value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) ->

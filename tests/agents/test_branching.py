@@ -7,7 +7,7 @@ import pytest
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO
-from dynarl.agents.branching import AdaptiveComputation, EarlyExit, Mixture, Options, SetEncoder, TreeEvaluator
+from dynarl.agents.conditional import AdaptiveComputation, EarlyExit, Mixture, Options, SetEncoder, TreeEvaluator
 from dynarl.distributions import Categorical
 from dynarl.rollout import Feedback
 

@@ -6,8 +6,8 @@ import pytest
 
 import dynarl
 from dynarl.agents import PPO
-from dynarl.agents.branching import GraphWalker, SetEncoder
-from dynarl.agents.policies.ragged_input import ragged_input
+from dynarl.agents.conditional import GraphWalker, SetEncoder
+from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.envs import make
 from dynarl.envs.spaces import observation_layout
 from dynarl.ragged_rows import row_array

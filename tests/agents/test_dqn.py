@@ -7,11 +7,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dynarl import cli
 from dynarl.agents import DQN, DQNConfig
 from dynarl.autograd import tensor
 from dynarl.envs import SyncEnvironments
-from dynarl.envs.known import Chain
+from dynarl.envs.tasks.diagnostic import Chain
+from dynarl.train import cli
 
 QUICK = {
     "hidden_sizes": (16,),
@@ -27,7 +27,7 @@ C51 = {"distributional": "c51", "num_atoms": 41, "v_min": -1.0, "v_max": 4.0}
 VARIANTS = {
     "plain": {},
     "double": {"double": True},
-    "duelling": {"duelling": True},
+    "dueling": {"dueling": True},
     "prioritized": {"prioritized": True},
     "n_step": {"n_step": 3},
     "noisy": {"noisy": True},
@@ -35,9 +35,9 @@ VARIANTS = {
     "qr": {"distributional": "qr", "num_quantiles": 8},
     "polyak": {"target_update_interval": 1, "tau": 0.05},
     "vector": {"num_envs": 4},
-    "rainbow": {**C51, "double": True, "duelling": True, "prioritized": True, "n_step": 3, "noisy": True},
+    "rainbow": {**C51, "double": True, "dueling": True, "prioritized": True, "n_step": 3, "noisy": True},
     "qr_all": {
-        "distributional": "qr", "num_quantiles": 8, "double": True, "duelling": True, "prioritized": True,
+        "distributional": "qr", "num_quantiles": 8, "double": True, "dueling": True, "prioritized": True,
         "n_step": 2, "num_envs": 3,
     },
 }  # fmt: skip

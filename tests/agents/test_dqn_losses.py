@@ -138,8 +138,8 @@ def test_noisy_layer_is_the_matrix_form(rng):
 
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
 @pytest.mark.parametrize("atoms", [0, 4])
-def test_duelling_network(rng, hidden, atoms):
-    network = QNetwork(spaces.Box(-1, 1, (2,)), 3, hidden_sizes=hidden, duelling=True, num_atoms=atoms)
+def test_dueling_network(rng, hidden, atoms):
+    network = QNetwork(spaces.Box(-1, 1, (2,)), 3, hidden_sizes=hidden, dueling=True, num_atoms=atoms)
     x = tensor(rng.normal(size=(5, 2)).astype(np.float32))
     q = network(x).array
     assert q.shape == ((5, 3, atoms) if atoms else (5, 3))

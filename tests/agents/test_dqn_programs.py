@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import DQN
-from dynarl.agents.off_policy.experience import Records
+from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.rollout import Feedback, ReplayBuffer, map_state
 from tests.agents.test_programs import Everything, Rule
 
@@ -190,7 +190,7 @@ def test_random_numbers_of_a_program_are_those_of_its_row():
 
 def test_records_keep_every_dtype():
     agent = DQN(Rule, policy=Q, seed=0, **QUICK)
-    records, rng = Records(agent.stateful), np.random.default_rng(0)
+    records, rng = RecordLayout(agent.stateful), np.random.default_rng(0)
     obs = rng.normal(size=(5, 3)).astype(np.float32)
     state = {"h": rng.normal(size=(5, 4)).astype(np.float32), "steps": np.arange(5) + 2**40,
              "mean": (np.ones(5, np.float32),)}  # fmt: skip

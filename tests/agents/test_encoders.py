@@ -8,7 +8,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn, optim
 from dynarl.agents import DQN, PPO, SAC
-from dynarl.agents.policies.encoders import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
+from dynarl.agents.encoders.images import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
 
 FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
 SMALL = spaces.Box(0, 255, (8, 8, 1), np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynarl.agents import PPO
-from dynarl.cli import main
+from dynarl.train.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SEEDS = range(5)

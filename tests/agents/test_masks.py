@@ -8,8 +8,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import dynarl
 from dynarl.agents import DQN, PPO, SAC
 from dynarl.agents.policies import ActorCritic
-from dynarl.envs.known import MaskedBandit
 from dynarl.envs.masks import draw_allowed
+from dynarl.envs.tasks.diagnostic import MaskedBandit
 
 FAST = {"num_envs": 8, "num_steps": 32, "batch_size": 64, "num_epochs": 4, "learning_rate": 3e-3}
 
@@ -118,7 +118,7 @@ DQN_FAST = {
 }  # fmt: skip
 FLAGS = [
     {},
-    {"double": True, "duelling": True},
+    {"double": True, "dueling": True},
     {"prioritized": True, "n_step": 2},
     {"distributional": "c51", "v_min": 0.0, "v_max": 2.0, "num_envs": 2},
     {"distributional": "qr", "num_quantiles": 8, "n_step": 3},

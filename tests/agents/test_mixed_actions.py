@@ -8,8 +8,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynarl.agents import PPO, SAC
 from dynarl.envs import action_layout, make
-from dynarl.envs.known import Identity
 from dynarl.envs.spaces import env_action_map
+from dynarl.envs.tasks.diagnostic import Identity
 
 FAST = {"num_envs": 8, "num_steps": 32, "batch_size": 64, "num_epochs": 8, "learning_rate": 3e-3, "gamma": 0.0}
 NESTED = spaces.Dict(

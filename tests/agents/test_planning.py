@@ -6,7 +6,7 @@ import pytest
 
 import dynarl
 from dynarl.agents import PPO
-from dynarl.agents.branching import Options, TreePlanner
+from dynarl.agents.conditional import Options, TreePlanner
 from dynarl.rollout import Feedback
 
 ERRANDS, CORRIDORS = "dynarl/Errands-v0", "dynarl/Corridors-v0"

@@ -6,13 +6,14 @@ import pytest
 from gymnasium import spaces
 
 import dynarl
-from dynarl import nn, state_tree
+from dynarl import nn
 from dynarl.agents import DQN, PPO, SAC
+from dynarl.agents.encoders.images import features_for
+from dynarl.agents.encoders.ragged_input import example_input, ragged_input
+from dynarl.agents.encoders.sets import GraphEncoder, Pool, SetEncoder
 from dynarl.agents.policies import features_size
-from dynarl.agents.policies.encoders import features_for
-from dynarl.agents.policies.ragged_encoders import GraphEncoder, Pool, SetEncoder
-from dynarl.agents.policies.ragged_input import example_input, ragged_input
 from dynarl.batching import Ragged, RaggedGraph
+from dynarl.checkpoint import encoding
 from dynarl.distributions import Categorical
 from dynarl.envs.spaces import observation_layout
 from dynarl.ragged_rows import row_array
@@ -30,7 +31,7 @@ AGENTS = {
 
 def saved(agent):
     """The agent's whole state as plain arrays and the tree that names them."""
-    tree = state_tree.encode(agent.state_dict(), "", arrays := {})
+    tree = encoding.encode(agent.state_dict(), "", arrays := {})
     return tree, {name: array.tobytes() for name, array in arrays.items()}
 
 

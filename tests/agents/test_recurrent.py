@@ -9,7 +9,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.agents.policies.recurrent import RecurrentActorCritic
-from dynarl.agents.stateful import Carried
+from dynarl.agents.user_policy.runner import PolicyState
 from dynarl.autograd import Parameter
 from dynarl.distributions import Categorical
 
@@ -155,7 +155,7 @@ def test_predict_carries_the_state_and_resets_it():
     for row in obs:
         action, state = agent.predict(row, state, deterministic=True)
         history.append(state.state)
-    assert isinstance(state, Carried) and np.shape(action) == ()
+    assert isinstance(state, PolicyState) and np.shape(action) == ()
     _, again = agent.predict(obs[:1], state, episode_start=[True], deterministic=True)
     for got, want in zip(again.state[0], history[0][0]):
         np.testing.assert_array_equal(got, want)

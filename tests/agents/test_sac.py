@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 import dynarl
 from dynarl.agents import PPO, SAC, SACConfig
-from dynarl.envs.known import Chain, Identity
+from dynarl.envs.tasks.diagnostic import Chain, Identity
 from dynarl.rollout import NoiseStream
 
 QUICK = {

@@ -6,7 +6,7 @@ import pytest
 
 import dynarl
 from dynarl.agents import PPO
-from dynarl.agents.branching import ForgetfulGRU, PonderNet, SecondThoughts
+from dynarl.agents.conditional import ForgetfulGRU, PonderNet, SecondThoughts
 from dynarl.batching import Draws
 from dynarl.rollout import Feedback, map_state
 

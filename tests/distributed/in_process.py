@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from dynarl.distributed import LocalTransport, attached, launch
+from dynarl.distributed import LocalTransport, attached, setup
 
 
 class Shuffled(LocalTransport):
@@ -18,9 +18,9 @@ class Shuffled(LocalTransport):
 def attached_here(agent, how, config, transport=LocalTransport, **options):
     """`attached`, with `transport` in the place of Ray."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch.cluster, "connected", lambda *a, **k: contextlib.nullcontext())
-        patch.setattr(launch.cluster, "require_resources", lambda *a: None)
-        patch.setattr(launch, "require_packages", lambda *a: None)
-        patch.setattr(launch, "_ray_transport", lambda *a: transport())
+        patch.setattr(setup.cluster, "connected", lambda *a, **k: contextlib.nullcontext())
+        patch.setattr(setup.cluster, "require_resources", lambda *a: None)
+        patch.setattr(setup, "require_packages", lambda *a: None)
+        patch.setattr(setup, "_ray_transport", lambda *a: transport())
         with attached(agent, how, config, **options) as collector:
             yield collector

@@ -12,7 +12,7 @@ import pytest
 from dynarl.agents import PPO
 from dynarl.distributed import FlatLayout, PoolDegraded, Recipe, Supervision, WorkerPool
 from dynarl.distributed.validate import Validator
-from dynarl.envs.part import Part
+from dynarl.envs.group import EnvGroup
 
 GENEROUS = 30.0
 
@@ -45,7 +45,7 @@ class Pool:
     def __init__(self, source="CartPole-v1", workers=2, cpus=0, **supervision):
         from dynarl.distributed.ray_transport import RayTransport
 
-        part = Part(env=source, env_ids=tuple(range(workers)), here=False)
+        part = EnvGroup(env=source, env_ids=tuple(range(workers)), here=False)
         self.agent = PPO(part, seed=1, num_envs=workers, num_steps=16, batch_size=16)
         self.groups, self.version = workers, -1
         self.pool = WorkerPool(

@@ -15,13 +15,13 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.agents.ppo.returns import gae
-from dynarl.cli import main
 from dynarl.config import RunConfig
-from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, launch
-from dynarl.distributed.replay import main as replay
+from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, setup
+from dynarl.distributed.replay_failure import main as replay
 from dynarl.distributed.validate import Validator
 from dynarl.envs import make
 from dynarl.rollout import Collector
+from dynarl.train.cli import main
 from tests.distributed.comparing import differences
 from tests.distributed.failing import Failing
 
@@ -137,7 +137,7 @@ def test_training_goes_on_and_says_how_to_replay(tmp_path, capsys):
     first = said[0]
     assert "Traceback" in first and "ZeroDivisionError: broken after" in first and "was reset with seed" in first
     command = first.partition("replay it under pdb: ")[2].partition("\n")[0].split()
-    assert command[:3] == ["python", "-m", "dynarl.distributed.replay"]
+    assert command[:3] == ["python", "-m", "dynarl.distributed.replay_failure"]
     record = json.loads(Path(command[3]).read_text())
     assert replay([*command[3:], "--no-pdb"]) == 0
     assert record["message"].partition(": ")[2] in capsys.readouterr().err, "the sum of its actions to the last bit"
@@ -166,7 +166,7 @@ def test_replaying_what_is_not_there_or_not_allowed(tmp_path, capsys):
 
 
 def test_an_environment_that_always_fails_ends_the_run_with_its_traceback(monkeypatch):
-    monkeypatch.setattr(launch, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
+    monkeypatch.setattr(setup, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
     with (
         pytest.raises(PoolDegraded, match=r"(?s)ZeroDivisionError: broken.*environment \d failed in 5 episodes.*step"),
         trained(512, how="raise", at=1, rate=1),
@@ -218,11 +218,11 @@ def test_fragments_that_nothing_may_learn_from(name, spoil, message):
 
 
 def test_the_command_line_says_in_the_end_what_is_wrong(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(launch, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
+    monkeypatch.setattr(setup, "Supervision", lambda **_: Supervision(max_failures=2, backoff=0.01))
     options = ["--env-id", "Failing-v0", "--env-kwargs", "{how: raise, at: 1, rate: 1}", "--envs-per-group", "1"]
     options += ["--num-envs", "2", "--num-steps", "16", "--batch-size", "32", "--run-dir", str(tmp_path / "run")]
     assert main(PPO, options) == 1
     said = capsys.readouterr().err
     assert "error: worker 0 with group 0, 1 failed 2 times in a row" in said
-    assert "replay it under pdb: python -m dynarl.distributed.replay" in said
+    assert "replay it under pdb: python -m dynarl.distributed.replay_failure" in said
     assert len(list((tmp_path / "run" / "failures").iterdir())) > 4

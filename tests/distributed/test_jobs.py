@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from dynarl.run_directory import latest
+from dynarl.checkpoint.series import latest
 from tests.distributed.real_ray import ROOT, Cluster, until
 
 pytest.importorskip("ray")

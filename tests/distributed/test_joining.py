@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dynarl.config import ConfigError
-from dynarl.distributed import joining
+from dynarl.distributed import connect
 from tests.distributed.real_ray import ROOT, Cluster
 
 pytest.importorskip("ray")
@@ -68,13 +68,13 @@ def test_a_wrong_token_by_client(cluster, tmp_path):
 
 
 def test_a_port_that_is_not_rays(monkeypatch):
-    monkeypatch.setattr(joining, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(connect, "_ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         where = f"127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"what answers at {where} is not the head of a Ray cluster"):
-            joining.join(f"ray://{where}")
+            connect.join(f"ray://{where}")
     with pytest.raises(ConfigError, match=f"nothing answers at {where}.*start Ray there with `ray start --head`"):
-        joining.join(f"ray://{where}")
+        connect.join(f"ray://{where}")
 
 
 def test_a_port_where_nothing_listens(cluster, tmp_path):
@@ -104,10 +104,10 @@ def test_other_versions(cluster, patch, message):
 def test_python_versions_that_differ_in_the_patch_say_how_to_accept_that():
     both = "Ray: 2.60.0 Python: 3.11.{} "
     assert "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor" in str(
-        joining._version_error("h:1", both.format(7) + both.format(9))
+        connect._version_error("h:1", both.format(7) + both.format(9))
     )
     assert "cannot join Ray at h:1: Version mismatch: x y" in str(
-        joining._version_error("h:1", "Version mismatch: x\ny")
+        connect._version_error("h:1", "Version mismatch: x\ny")
     )
 
 
@@ -121,14 +121,14 @@ def test_python_versions_that_differ_in_the_patch_say_how_to_accept_that():
 )
 def test_addresses_that_are_none(address, message):
     with pytest.raises(ConfigError, match=message):
-        joining.join(address)
+        connect.join(address)
 
 
 def test_open_clusters(capsys):
     for dashboard in ("", "127.0.0.1:8265", "http://localhost:8265", "[::1]:8265"):
-        joining._judge_open("h:1", dashboard, False)
+        connect._judge_open("h:1", dashboard, False)
         assert "warning: Ray at h:1 wants no token" in capsys.readouterr().err
     for dashboard in ("192.0.2.2:8265", "http://head:8265", "0.0.0.0:8265"):
         with pytest.raises(ConfigError, match=r"open to other machines.*RAY_AUTH_MODE=token.*--ray-allow-open"):
-            joining._judge_open("h:1", dashboard, False)
-        joining._judge_open("h:1", dashboard, True)
+            connect._judge_open("h:1", dashboard, False)
+        connect._judge_open("h:1", dashboard, True)

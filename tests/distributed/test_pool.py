@@ -238,10 +238,10 @@ def test_accounts_that_do_not_balance():
 
 
 def test_resumed_accounts_count_what_was_under_way_as_lost():
-    from dynarl.distributed import Accounts
+    from dynarl.distributed import FragmentLedger
 
-    accounts = Accounts(requested=10, delivered=6, lost=1, in_flight=3, trained=4, stale=1, buffered=1)
+    accounts = FragmentLedger(requested=10, delivered=6, lost=1, in_flight=3, trained=4, stale=1, buffered=1)
     accounts.check()
-    other = Accounts()
+    other = FragmentLedger()
     other.load_state_dict(accounts.state_dict())
     assert (other.requested, other.delivered, other.lost, other.in_flight, other.buffered) == (10, 5, 5, 0, 0)

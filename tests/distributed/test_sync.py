@@ -9,9 +9,9 @@ import pytest
 from dynarl.agents import PPO
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import FlatLayout, LocalTransport, Plan, plan
-from dynarl.distributed import launch as launching
+from dynarl.distributed import setup as launching
 from dynarl.envs import make
-from dynarl.envs.part import Part
+from dynarl.envs.group import EnvGroup
 from dynarl.train import run
 from tests.distributed.comparing import differences
 from tests.distributed.in_process import Shuffled, attached_here
@@ -164,17 +164,17 @@ def test_agents_that_name_no_networks_to_act_with():
 
 
 def test_environments_of_workers_do_nothing_here():
-    envs = make(Part(env="CartPole-v1", env_ids=(4, 5), here=False))
+    envs = make(EnvGroup(env="CartPole-v1", env_ids=(4, 5), here=False))
     assert envs.num_envs == 2 and envs.env_ids.tolist() == [4, 5] and envs.reset().shape == (2, 4)
     with pytest.raises(RuntimeError, match=r"the workers of this run step them, step\(\) is not for this process"):
         envs.step([0, 0])
     with pytest.raises(ValueError, match="num_envs: the part has 2 environments, got num_envs=3"):
-        make(Part(env="CartPole-v1", env_ids=(4, 5)), 3)
+        make(EnvGroup(env="CartPole-v1", env_ids=(4, 5)), 3)
 
 
 def test_ready_environments_cannot_be_sent():
     with pytest.raises(ValueError, match="workers make their environments themselves, got a ready"):
-        make(Part(env=gymnasium.make("CartPole-v1"), env_ids=(0,)))
+        make(EnvGroup(env=gymnasium.make("CartPole-v1"), env_ids=(0,)))
 
 
 def test_weights_travel_as_one_buffer():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dynarl.agents.policies.encoders import NatureCNN, features_for
+from dynarl.agents.encoders.images import NatureCNN, features_for
 from dynarl.envs import make
 from dynarl.envs.atari import atari
 

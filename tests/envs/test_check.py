@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from dynarl.envs import check
+from dynarl.envs.checker import check
 
 
 class Good(gymnasium.Env):

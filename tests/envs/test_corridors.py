@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from dynarl.envs import check
-from dynarl.envs.corridors import Corridors
+from dynarl.envs.checker import check
+from dynarl.envs.tasks.corridors import Corridors
 from tests.envs.exactness import assert_exact_state
 
 NAME = "dynarl/Corridors-v0"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dynarl.envs import make
-from dynarl.envs.known import Chain, register_known
+from dynarl.envs.tasks.diagnostic import Chain, register_known
 
 GAMMA = 0.9
 

@@ -7,8 +7,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import make
-from dynarl.envs.known import MaskedBandit
 from dynarl.envs.masks import flat_mask, mask_size
+from dynarl.envs.tasks.diagnostic import MaskedBandit
 
 
 class Counting(gymnasium.Env):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from dynarl.envs import check
-from dynarl.envs.questions import Dispatch, Expression, HeaviestKind, PointerChase, Questions, SometimesHard
+from dynarl.envs.checker import check
+from dynarl.envs.tasks.puzzles import Dispatch, Expression, HeaviestKind, PointerChase, Questions, SometimesHard
 from tests.envs.exactness import assert_exact_state
 
 NAMES = ("PointerChase", "SometimesHard", "Dispatch", "HeaviestKind", "Expression")

@@ -7,8 +7,9 @@ from gymnasium import spaces
 from gymnasium.spaces import GraphInstance
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dynarl import state_tree
-from dynarl.envs import SyncEnvironments, VectorEnvironments, check, make
+from dynarl.checkpoint import encoding
+from dynarl.envs import SyncEnvironments, VectorEnvironments, make
+from dynarl.envs.checker import check
 from dynarl.envs.ragged import example_rows, row_of
 from dynarl.envs.spaces import flat_size, observation_layout
 from dynarl.ragged_rows import RaggedRow, row_array
@@ -51,7 +52,7 @@ def test_samples_are_stored_and_come_back(name):
         assert [p.dtype for p in row.parts] == [p.dtype for p in example[1].parts]
         assert [p.shape[1:] for p in row.parts] == [p.shape[1:] for p in example[1].parts]
     assert len({row.nbytes for row in rows}) > 1 or name == "graph without edges"  # whose samples have 10 nodes each
-    again = state_tree.decode(state_tree.encode(rows.reshape(4, 5), "x", found := {}), found)
+    again = encoding.decode(encoding.encode(rows.reshape(4, 5), "x", found := {}), found)
     assert again.shape == (4, 5) and (again == rows.reshape(4, 5)).all()
     assert [p.dtype for p in again[0, 0].parts] == [p.dtype for p in rows[0].parts]
 
@@ -197,7 +198,7 @@ def test_shipped_environments_have_their_optimum_and_continue_exactly(env_id):
     for t in range(30):
         sizes |= {len(row.parts[0]) for row in envs.obs}
         if t == 7:
-            state = state_tree.decode(state_tree.encode(envs.state_dict(), "", found := {}), found)
+            state = encoding.decode(encoding.encode(envs.state_dict(), "", found := {}), found)
             other = make(env_id, 4, seed=1)
             other.load_state_dict(state)
         action = np.array([known_answer(row) for row in envs.obs])

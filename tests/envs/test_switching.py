@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from dynarl.envs import check
-from dynarl.envs.switching import FeedbackSwitch
+from dynarl.envs.checker import check
+from dynarl.envs.tasks.switching import FeedbackSwitch
 from tests.envs.exactness import assert_exact_state
 
 NAME = "dynarl/FeedbackSwitch-v0"

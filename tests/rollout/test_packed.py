@@ -11,7 +11,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import DQN, SAC
 from dynarl.agents.off_policy import agent as off_policy
-from dynarl.agents.off_policy import experience
+from dynarl.agents.off_policy import records
 from dynarl.envs.spaces import flat_size, leaves_of, observation_layout
 from dynarl.rollout.packed import packed_rows
 
@@ -115,7 +115,7 @@ def test_agents_learn_the_same_bytes(name, monkeypatch, tmp_path):
     policy = {"policy": own["policy"]} if "policy" in own else {}
     resumed = cls.load(packed.save(tmp_path / "half"), Look, **policy).learn(48)
     packed.learn(48)
-    for module in (off_policy, experience):
+    for module in (off_policy, records):
         monkeypatch.setattr(module, "packed_rows", lambda space: None)
     plain = cls(Look, seed=3, **options).learn(200)
     assert packed.replay.nbytes < 0.6 * plain.replay.nbytes

@@ -11,7 +11,7 @@ from gymnasium.wrappers import TransformObservation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynarl import state_tree
+from dynarl.checkpoint import encoding
 from dynarl.envs import SyncEnvironments, VectorEnvironments
 from dynarl.ragged_rows import RaggedRow, row_array
 from dynarl.rollout import Collector, PrioritizedReplay, ReplayBuffer
@@ -116,10 +116,10 @@ def test_replays_hold_rows_as_they_hold_numbers(cls, data):
         for replay in (both.rows, both.numbers):
             replay.cut()
     # what is saved is arrays, no pickle, and goes on as the original does
-    saved = state_tree.encode(both.rows.state_dict(), "replay", arrays := {})
+    saved = encoding.encode(both.rows.state_dict(), "replay", arrays := {})
     assert all(array.dtype != object for array in arrays.values())
     both.rows = cls(each * num_envs, num_envs, ROWS, ACTION, n_step=both.rows.n_step, gamma=0.9)
-    both.rows.load_state_dict(state_tree.decode(saved, arrays))
+    both.rows.load_state_dict(encoding.decode(saved, arrays))
     both.assert_alike()
     play([both], rng, data.draw(st.integers(0, 12)), num_envs, end=end, dummies=dummies)
     both.assert_alike()

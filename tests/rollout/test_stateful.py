@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from dynarl.envs import make
 from dynarl.envs.info import InfoFields
-from dynarl.rollout import Acted, Feedback, StatefulCollector, map_state
+from dynarl.rollout import ActResult, Feedback, StatefulCollector, map_state
 from dynarl.rollout.feedback import encode_action
-from dynarl.rollout.stateful import sequence_feedback
+from dynarl.rollout.stateful_collector import sequence_feedback
 from tests.envs.scripted import MODES, brute_force, scripted_environments
 from tests.rollout.test_boundaries import rows_of, scripts
 
@@ -32,7 +32,7 @@ class Sums:
 
     def act(self, obs, noise, state, feedback, rows):
         action, value, after = self.step(obs, state, feedback)
-        return Acted(action, -value, value, after)
+        return ActResult(action, -value, value, after)
 
     def value(self, obs, state, feedback, rows):
         return self.step(obs, state, feedback)[1]

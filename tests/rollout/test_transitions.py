@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dynarl.rollout import PrioritizedReplay, ReplayBuffer
 from dynarl.rollout.packed import PackedRows
-from dynarl.rollout.transitions import Transitions
+from dynarl.rollout.transition_collector import Transitions
 
 OBS, ACTION = ((2,), np.float32), ((), np.int64)
 

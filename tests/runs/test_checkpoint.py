@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynarl import checkpoint, identity
-from dynarl.checkpoint import CheckpointError
-from dynarl.run_directory import RunDirectory, latest, numbered
+from dynarl import checkpoint
+from dynarl.checkpoint import CheckpointError, compatibility, files
+from dynarl.checkpoint.series import latest, numbered
+from dynarl.train.run_directory import RunDirectory
 
 STATE = {
     "policy": {"net.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a/b~c": np.array(7.5)},
@@ -182,7 +183,7 @@ def resealed(path, change):
     manifest = json.loads((path / "MANIFEST.json").read_bytes())
     del manifest["sha256"]
     change(manifest)
-    (path / "MANIFEST.json").write_bytes(checkpoint._sealed(manifest))
+    (path / "MANIFEST.json").write_bytes(files._sealed(manifest))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../c/state.json", "a/b", ".hidden", "", "..", "x\0y"])
@@ -294,7 +295,7 @@ def test_a_file_in_place_of_the_parent(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from dynarl.run_directory import RunDirectory
+from dynarl.train.run_directory import RunDirectory
 d = RunDirectory(sys.argv[1], resume=(Path(sys.argv[1]) / "config.yaml").exists())
 d.write_config("")
 first = int(sys.argv[2])
@@ -371,14 +372,14 @@ def test_another_algorithm_or_space_is_refused():
     agent = Agent("CartPole-v1")
     meta = {
         "algorithm": "tiny",
-        "observation_space": identity.describe_space(agent.observation_space),
-        "action_space": identity.describe_space(agent.action_space),
+        "observation_space": compatibility.describe_space(agent.observation_space),
+        "action_space": compatibility.describe_space(agent.action_space),
     }
-    identity.check(json.loads(json.dumps(meta)), agent)
+    compatibility.check(json.loads(json.dumps(meta)), agent)
     with pytest.raises(CheckpointError, match="written by 'sac', it cannot be loaded into 'tiny'"):
-        identity.check({**meta, "algorithm": "sac"}, agent)
+        compatibility.check({**meta, "algorithm": "sac"}, agent)
     with pytest.raises(CheckpointError, match=r"observation_space differs, the checkpoint has .*\[4\].*\[6\]"):
-        identity.check(meta, Agent("Acrobot-v1"))
+        compatibility.check(meta, Agent("Acrobot-v1"))
 
 
 def test_spaces_are_described_exactly():
@@ -401,5 +402,5 @@ def test_spaces_are_described_exactly():
         Tuple([Discrete(2)]),
         Box(-np.inf, np.inf, (2,), np.float64),
     ]
-    described = [identity.describe_space(space) for space in spaces]
+    described = [compatibility.describe_space(space) for space in spaces]
     assert all(a != b for i, a in enumerate(described) for b in described[:i])

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
-from dynarl import config, strict_yaml
+from dynarl import config
 from dynarl.config import ConfigError, RunConfig
+from dynarl.config import yaml as strict_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from tiny_agent import TinyAgent, TinyConfig
 
-from dynarl import checkpoint, config, metrics, train
-from dynarl import process as run_process
-from dynarl.checkpoint import CheckpointError
-from dynarl.cli import main
+from dynarl import checkpoint, config, threads, train
+from dynarl.checkpoint import CheckpointError, files
+from dynarl.checkpoint.series import latest, numbered
 from dynarl.config import ConfigError, RunConfig
-from dynarl.run_directory import RunDirectory, RunDirectoryError, latest, numbered, refuse_under_ray
+from dynarl.train import metrics, training
+from dynarl.train.cli import main
+from dynarl.train.run_directory import RunDirectory, RunDirectoryError, refuse_under_ray
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 FAST = {"total_steps": 2048, "log_every": 300, "eval_every": 700, "checkpoint_every": 512, "eval_episodes": 5}
@@ -343,7 +344,7 @@ def test_default_directories_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = []
     for _ in range(2):
-        names.append(train.default_run_dir(RunConfig(env_id="ALE/Pong-v5", seed=3), "ppo"))
+        names.append(training.default_run_dir(RunConfig(env_id="ALE/Pong-v5", seed=3), "ppo"))
         names[-1].mkdir(parents=True)
     assert names[0] != names[1]
     assert names[0].parts[0] == "runs"
@@ -512,7 +513,8 @@ def test_a_checkpoint_that_is_no_run_s_is_refused(tmp_path):
 def test_importing_is_light():
     code = (
         "import sys\n"
-        "import dynarl.checkpoint, dynarl.config, dynarl.metrics, dynarl.train, dynarl.cli, dynarl.identity\n"
+        "import dynarl.checkpoint, dynarl.config, dynarl.train.cli, dynarl.train.metrics\n"
+        "import dynarl.checkpoint.compatibility\n"
         "heavy = 'tyro yaml rich tensorboardX safetensors gymnasium threadpoolctl ray'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
@@ -566,14 +568,14 @@ def test_ctrl_c_during_the_final_evaluation_says_how_to_continue(tmp_path, capsy
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    real = checkpoint.write_durably
+    real = files.write_durably
 
     def full(path, content):
         if path.name == "arrays.safetensors" and len(numbered(tmp_path / "r")) == 1:
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setattr(checkpoint, "write_durably", full)
+    monkeypatch.setattr(files, "write_durably", full)
     with pytest.raises(CheckpointError, match="No space left on device; checkpoints written before"):
         train.run(TinyAgent, fast(tmp_path / "r"))
     monkeypatch.undo()
@@ -588,10 +590,10 @@ def test_threads(monkeypatch):
         monkeypatch.setenv(name, "1")
     before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
     try:
-        run_process.limit_threads(2)
+        threads.limit_threads(2)
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {2}
         monkeypatch.setenv("MKL_NUM_THREADS", "4")
-        run_process.limit_threads(1)
+        threads.limit_threads(1)
         assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     finally:
         threadpoolctl.threadpool_limits(before[0])
@@ -602,4 +604,4 @@ def test_resolved_config_is_written(tmp_path):
     text = (tmp_path / "r" / "config.yaml").read_text()
     assert "learning_rate: 0.5" in text
     assert "total_steps: 2048" in text
-    assert config.strict_yaml.parse(text)["eval_every"] == 700
+    assert config.yaml.parse(text)["eval_every"] == 700

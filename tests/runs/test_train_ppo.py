@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynarl import metrics, train
+from dynarl import train
 from dynarl.agents import PPO, PPOConfig
+from dynarl.checkpoint.series import latest
 from dynarl.config import RunConfig
-from dynarl.run_directory import latest
+from dynarl.train import metrics
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_ppo.py"
 SMALL = {"num_envs": 4, "num_steps": 64, "batch_size": 64, "num_epochs": 2}

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_agent import TinyAgent  # noqa: E402
 
-from dynarl.cli import main  # noqa: E402
+from dynarl.train.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     raise SystemExit(main(TinyAgent))

@@ -14,8 +14,8 @@ from dynarl.callbacks import (
     StopAtReturn,
     StopOnNoImprovement,
 )
+from dynarl.checkpoint.series import latest
 from dynarl.config import RunConfig
-from dynarl.run_directory import latest
 
 SMALL = {"num_envs": 2, "num_steps": 32, "batch_size": 64, "num_epochs": 1, "hidden_sizes": (8,)}
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynarl import checkpoint, seeds, train
-from dynarl.agents import PPO, PPOConfig, loading
+from dynarl import checkpoint, train
+from dynarl.agents import PPO, PPOConfig
 from dynarl.checkpoint import CheckpointError
+from dynarl.checkpoint.series import numbered
 from dynarl.config import RunConfig
-from dynarl.evaluate import main as evaluate_main
-from dynarl.plot import aggregate, curves
-from dynarl.plot import main as plot_main
-from dynarl.run_directory import numbered
-from dynarl.seeds import iqm, run_seeds
+from dynarl.train import load_run, seeds
+from dynarl.train.evaluate import main as evaluate_main
+from dynarl.train.plot import aggregate, curves
+from dynarl.train.plot import main as plot_main
+from dynarl.train.seeds import iqm, run_seeds
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"num_envs": 2, "num_steps": 32, "batch_size": 64, "num_epochs": 1, "hidden_sizes": (8,)}
@@ -75,7 +76,7 @@ def test_resuming_seeds(tmp_path, monkeypatch):
         begun.append((config.seed, config.resume))
         return run(agent_cls, config, *rest, **kwargs)
 
-    monkeypatch.setattr(seeds.train, "run", watched)
+    monkeypatch.setattr(seeds.training, "run", watched)
     run_seeds(PPO, run_config(tmp_path / "r", num_seeds=2), PPOConfig(**SMALL))
     (tmp_path / "r" / "seed-1" / "summary.json").unlink()
     combined = run_seeds(PPO, run_config(tmp_path / "r", num_seeds=3, resume=True), PPOConfig(**SMALL))
@@ -118,10 +119,10 @@ def test_evaluate_script(trained, tmp_path):
 def test_which_checkpoint(trained, capsys):
     run = trained[0] / "seed-5"
     newest = numbered(run)[-1][1]
-    assert loading.load_run(run, "latest")[1] == newest
-    agent, path = loading.load_run(run, str(newest))
+    assert load_run.load_run(run, "latest")[1] == newest
+    agent, path = load_run.load_run(run, str(newest))
     assert path == newest and isinstance(agent, PPO)
-    assert loading.load_run(run, newest.name)[1] == newest
+    assert load_run.load_run(run, newest.name)[1] == newest
     assert evaluate_main([str(run), "--episodes", "2", "--stochastic", "--seed", "3"]) == 0
     assert "over 2 stochastic episodes" in capsys.readouterr().out
     assert evaluate_main([str(run), "--checkpoint", "none"]) == 1
@@ -129,24 +130,24 @@ def test_which_checkpoint(trained, capsys):
     with pytest.raises(SystemExit):
         evaluate_main([str(run), "--episodes", "0"])
     with pytest.raises(CheckpointError, match="holds no run"):
-        loading.load_run(run / "nowhere")
+        load_run.load_run(run / "nowhere")
     with pytest.raises(CheckpointError, match=r"written by the algorithm 'magic', dynarl.agents has .*ppo"):
-        loading.agent_class("magic")
+        load_run.agent_class("magic")
 
 
 def test_evaluate_keeps_the_environments_arguments(tmp_path):
     config = run_config(tmp_path / "r", env_kwargs={"sutton_barto_reward": True})
     train.run(PPO, config, PPOConfig(**SMALL))
-    agent, _ = loading.load_run(tmp_path / "r", "latest")
+    agent, _ = load_run.load_run(tmp_path / "r", "latest")
     assert agent.evaluate(2).mean == -1.0  # this CartPole pays -1 at the end and nothing before
     with pytest.raises(ValueError, match=r"names no registered Gymnasium id .*, pass env="):
-        loading.load(numbered(tmp_path / "r")[-1][1])
+        load_run.load(numbered(tmp_path / "r")[-1][1])
 
 
 def test_a_run_without_checkpoints(tmp_path):
     (tmp_path / "config.yaml").write_text("env_id: CartPole-v1\n")
     with pytest.raises(CheckpointError, match="has none yet"):
-        loading.load_run(tmp_path)
+        load_run.load_run(tmp_path)
 
 
 def test_evaluate_records_a_video(trained):

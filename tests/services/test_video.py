@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynarl.agents import PPO
-from dynarl.video import record_video, write_gif
+from dynarl.train.video import record_video, write_gif
 
 image = pytest.importorskip("PIL.Image")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
-from dynarl.agents.policies.encoders import ENCODERS
+from dynarl.config.validate import fraction, least_one, one_of, positive
 
 __all__ = ["DQNConfig"]
 
@@ -62,7 +62,7 @@ class DQNConfig:
     """Activation between layers."""
     double: bool = False
     """The online network chooses the next action, the target network values it (arXiv:1509.06461)."""
-    duelling: bool = False
+    dueling: bool = False
     """Separate streams for the state's value and the actions' advantages (arXiv:1511.06581)."""
     prioritized: bool = False
     """Draw transitions in proportion to their TD error (arXiv:1511.05952)."""

@@ -36,7 +36,7 @@ SOURCES = {
     "hidden_sizes": "Stable-Baselines3: two layers of 64 (Nature, behind the convolutions: one of 512)",
     "activation": "Nature: ReLU",
     "double": "arXiv:1509.06461, eq. 4",
-    "duelling": "arXiv:1511.06581, eq. 9",
+    "dueling": "arXiv:1511.06581, eq. 9",
     "prioritized": "arXiv:1511.05952, section 3.3, proportional",
     "per_alpha": "arXiv:1511.05952, table 3: 0.6 (Rainbow: 0.5)",
     "per_beta": "arXiv:1511.05952, table 3, and Rainbow: from 0.4 to 1",
@@ -108,7 +108,7 @@ FACTS = (
         "arXiv:1511.05952, sections 3.3 and 3.4; Rainbow",
     ),
     Fact(
-        "duelling streams",
+        "dueling streams",
         "Q = V + A - mean_a A",
         "The last hidden layer is split in two.",
         "arXiv:1511.06581, eq. 9",

@@ -27,16 +27,16 @@ from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.exploration import Exploration
 from dynarl.agents.dqn.heads import head_for
 from dynarl.agents.dqn.networks import QNetwork
-from dynarl.agents.dqn.programs import QPrograms, check_q
+from dynarl.agents.dqn.programs import UserQNetwork, check_q
+from dynarl.agents.encoders.images import features_for
 from dynarl.agents.off_policy.agent import OffPolicyAgent
-from dynarl.agents.off_policy.along import Along
-from dynarl.agents.off_policy.experience import Experience
-from dynarl.agents.off_policy.feed import Feed
+from dynarl.agents.off_policy.records import ReplayWriter
+from dynarl.agents.off_policy.replay_feed import ReplayFeed
+from dynarl.agents.off_policy.sequences import SequenceRunner
 from dynarl.agents.policies import FeaturesFactory
-from dynarl.agents.policies.encoders import features_for
-from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.state import from_plain, to_plain
-from dynarl.agents.stateful import Stateful
+from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
+from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad, philox
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.flat import flatten
@@ -117,7 +117,7 @@ class DQN(OffPolicyAgent):
                 self.num_actions,
                 hidden_sizes=cfg.hidden_sizes,
                 activation=cfg.activation,
-                duelling=cfg.duelling,
+                dueling=cfg.dueling,
                 noisy=cfg.noisy,
                 num_atoms={"none": 0, "c51": cfg.num_atoms, "qr": cfg.num_quantiles}[cfg.distributional],
                 features=features,
@@ -126,7 +126,7 @@ class DQN(OffPolicyAgent):
     def _given_policy(self, policy: PolicyLike, features: FeaturesFactory | None) -> nn.Module:
         """Return the user's Q-function, refusing what only the ready-made network can do."""
         cfg = self.config
-        ours = {name: getattr(cfg, name) for name in ("noisy", "duelling") if getattr(cfg, name)}
+        ours = {name: getattr(cfg, name) for name in ("noisy", "dueling") if getattr(cfg, name)}
         ours |= {"distributional": cfg.distributional} if cfg.distributional != "none" else {}
         ours |= {} if features is None else {"features": features}
         if ours:
@@ -135,17 +135,17 @@ class DQN(OffPolicyAgent):
             )
         return make_policy(policy, (self.layout.space, self.action_space), derive_seed(self.seed, "init", bits=63), {})
 
-    def _programs(self) -> QPrograms:
+    def _programs(self) -> UserQNetwork:
         """Return what evaluates the user's Q-function, and carries its state."""
         cfg = self.config
-        program = Program(self.policy, returns="q", agent_masks=True)
+        program = UserPolicy(self.policy, returns="q", agent_masks=True)
         self.policy_name = program.name
-        self.stateful = Stateful(self, program, sequence_length=cfg.sequence_length)
+        self.stateful = PolicyRunner(self, program, sequence_length=cfg.sequence_length)
         self.stateful.check_replay(cfg)
-        self.experience = Experience(self.stateful, self.envs)
-        return QPrograms(Along(self.stateful, self.experience, burn_in=cfg.burn_in), self.target)
+        self.experience = ReplayWriter(self.stateful, self.envs)
+        return UserQNetwork(SequenceRunner(self.stateful, self.experience, burn_in=cfg.burn_in), self.target)
 
-    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+    def check_outputs(self, program: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no q [A]; return the noise of epsilon-greedy actions."""
         return check_q(program, outputs, self.num_actions)
 
@@ -249,7 +249,7 @@ class DQN(OffPolicyAgent):
         metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
         return metrics
 
-    def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
+    def _learn_from_workers(self, feed: ReplayFeed) -> dict[str, Any]:
         """Store a fragment that a worker collected and make the gradient steps that it pays for."""
         before = self.env_steps
         fragment, due = feed.take()

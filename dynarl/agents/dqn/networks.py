@@ -1,4 +1,4 @@
-"""Networks of action values: plain, duelling, noisy, and with a distribution for every action."""
+"""Networks of action values: plain, dueling, noisy, and with a distribution for every action."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class NoisyLinear(nn.Module):
 class QNetwork(nn.Module):
     """Q(s, .) of encoded observations [B, ...]: [B, A], or [B, A, num_atoms] with `num_atoms` above 0.
 
-    `duelling` splits the last hidden layer into a value and an advantage stream, Q = V + A - mean_a A
+    `dueling` splits the last hidden layer into a value and an advantage stream, Q = V + A - mean_a A
     (arXiv:1511.06581 eq. 9). `noisy` makes every layer after `features` a `NoisyLinear`.
     """
 
@@ -68,20 +68,20 @@ class QNetwork(nn.Module):
         *,
         hidden_sizes: Sequence[int] = (64, 64),
         activation: str = "relu",
-        duelling: bool = False,
+        dueling: bool = False,
         noisy: bool = False,
         num_atoms: int = 0,
         features: FeaturesFactory | None = None,
     ) -> None:
         super().__init__()
-        self.num_actions, self.num_atoms, self.duelling = num_actions, num_atoms, duelling
+        self.num_actions, self.num_atoms, self.dueling = num_actions, num_atoms, dueling
         self.features, size = made_features(features, observation_space)
         layer = NoisyLinear if noisy else nn.Linear
-        shared = len(hidden_sizes) - 1 if duelling else len(hidden_sizes)
+        shared = len(hidden_sizes) - 1 if dueling else len(hidden_sizes)
         trunk = (size, *hidden_sizes[: max(shared, 0)])
         stream = (trunk[-1], *hidden_sizes[len(trunk) - 1 :])
         outputs = max(num_atoms, 1)
-        if duelling:
+        if dueling:
             self.trunk = _layers(trunk, activation, layer, last_activation=True)
             self.advantage = _layers((*stream, num_actions * outputs), activation, layer)
             self.value = _layers((*stream, outputs), activation, layer)
@@ -94,7 +94,7 @@ class QNetwork(nn.Module):
         """Return Q [B, A], or what describes its distribution [B, A, num_atoms]."""
         x = obs if self.features is None else self.features(obs)
         atoms = (self.num_atoms,) if self.num_atoms else ()
-        if not self.duelling:
+        if not self.dueling:
             q = self.q(x)
             return q.reshape(-1, self.num_actions, *atoms) if atoms else q
         x = self.trunk(x)

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.off_policy.along import Along
-from dynarl.agents.programs import Program
+from dynarl.agents.off_policy.sequences import SequenceRunner
+from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import no_grad
 from dynarl.autograd.ops.shape import cat
 from dynarl.nn import Module
 from dynarl.rollout import Batch
 
-__all__ = ["QPrograms", "check_q"]
+__all__ = ["UserQNetwork", "check_q"]
 
 
-class QPrograms:
+class UserQNetwork:
     """Evaluates a program and its target on batches of the replay."""
 
-    def __init__(self, along: Along, target: Module) -> None:
+    def __init__(self, along: SequenceRunner, target: Module) -> None:
         self.along, self.online = along, along.stateful.program
-        self.target = Program(target, returns="q", agent_masks=True)
+        self.target = UserPolicy(target, returns="q", agent_masks=True)
 
     def values(self, batch: Batch, grad_steps: int) -> tuple[Any, Any, Any]:
         """Return Q(obs) [B, A] with history, and arrays Q'(next_obs) and Q(next_obs) [B, A]."""
@@ -39,7 +39,7 @@ class QPrograms:
         return counted.astype(np.float32) * (len(counted) / max(1, int(counted.sum())))
 
 
-def check_q(program: Program, outputs: tuple[Any, ...], num_actions: int) -> tuple[str, int]:
+def check_q(program: UserPolicy, outputs: tuple[Any, ...], num_actions: int) -> tuple[str, int]:
     """Refuse what is no q [A] of 2 rows; return the noise of epsilon-greedy actions."""
     (q,) = outputs
     shape = tuple(getattr(q, "shape", ()))

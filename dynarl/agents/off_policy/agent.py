@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.agents.agent import Agent
-from dynarl.agents.off_policy.experience import Experience
-from dynarl.agents.off_policy.feed import Feed
+from dynarl.agents.off_policy.records import ReplayWriter
+from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.envs.protocol import Step
 from dynarl.rollout.packed import packed_rows
-from dynarl.rollout.transitions import TransitionCollector
+from dynarl.rollout.transition_collector import TransitionCollector
 
 __all__ = ["OffPolicyAgent"]
 
@@ -25,14 +25,14 @@ class OffPolicyAgent(Agent):
     learns_from_replay = True
     takes_masks = True
     replay: Any
-    experience: Experience
+    experience: ReplayWriter
     """What acts with a program and stores what it was told; there where `stateful` is."""
     vector_steps = 0
     """Steps of all environments together, by which random numbers are keyed."""
     started = False
 
     def _make_collectors(self) -> None:
-        self.feed = Feed(self) if self.has_workers else None
+        self.feed = ReplayFeed(self) if self.has_workers else None
         self.collector: Any = TransitionCollector(self, num_steps=self.config.fragment_steps)
 
     # -- acting ---------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.policies.ragged_input import example_input
+from dynarl.agents.encoders.ragged_input import example_input
 from dynarl.autograd import Parameter, Tensor, no_grad, zeros
 from dynarl.autograd.ops.elementwise import exp, where
 from dynarl.distributions import (

@@ -10,22 +10,22 @@ __all__ = ["POLICIES", "named_policy", "register_policy"]
 
 # name: the class or factory, or where it is defined as "module:Class" (imported when it is asked for)
 POLICIES: dict[str, str | Callable[..., Any]] = {
-    "adaptive_computation": "dynarl.agents.branching:AdaptiveComputation",
-    "early_exit": "dynarl.agents.branching:EarlyExit",
-    "forgetful_gru": "dynarl.agents.branching:ForgetfulGRU",
-    "graph_walker": "dynarl.agents.branching:GraphWalker",
-    "mixture": "dynarl.agents.branching:Mixture",
-    "options": "dynarl.agents.branching:Options",
-    "pondernet": "dynarl.agents.branching:PonderNet",
-    "second_thoughts": "dynarl.agents.branching:SecondThoughts",
-    "set_encoder": "dynarl.agents.branching:SetEncoder",
-    "tree_evaluator": "dynarl.agents.branching:TreeEvaluator",
-    "tree_planner": "dynarl.agents.branching:TreePlanner",
+    "adaptive_computation": "dynarl.agents.conditional:AdaptiveComputation",
+    "early_exit": "dynarl.agents.conditional:EarlyExit",
+    "forgetful_gru": "dynarl.agents.conditional:ForgetfulGRU",
+    "graph_walker": "dynarl.agents.conditional:GraphWalker",
+    "mixture": "dynarl.agents.conditional:Mixture",
+    "options": "dynarl.agents.conditional:Options",
+    "pondernet": "dynarl.agents.conditional:PonderNet",
+    "second_thoughts": "dynarl.agents.conditional:SecondThoughts",
+    "set_encoder": "dynarl.agents.conditional:SetEncoder",
+    "tree_evaluator": "dynarl.agents.conditional:TreeEvaluator",
+    "tree_planner": "dynarl.agents.conditional:TreePlanner",
 }
 
 
 def register_policy(name: str, factory: str | Callable[..., Any]) -> None:
-    """Let `policy=name` mean a policy class or factory; what it may be is said in dynarl/agents/programs.py."""
+    """Register a policy class or factory under a name (see dynarl/agents/user_policy/policy.py)."""
     if not name or ":" in name:
         raise ValueError(f"policy: a name must not be empty and must not contain ':', got {name!r}")
     if POLICIES.setdefault(name, factory) is not factory:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dynarl.agents.checks import fraction, least_one, one_of, positive
+from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
-from dynarl.agents.policies.encoders import ENCODERS
+from dynarl.config.validate import fraction, least_one, one_of, positive
 
 __all__ = ["PPOConfig"]
 

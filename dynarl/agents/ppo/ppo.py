@@ -22,21 +22,21 @@ from numpy.typing import NDArray
 
 from dynarl import nn, optim
 from dynarl.agents.agent import Agent
-from dynarl.agents.extra import Extra
-from dynarl.agents.measures import means, ratio_measures
+from dynarl.agents.encoders.images import features_for
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
-from dynarl.agents.policies.encoders import features_for
 from dynarl.agents.policies.recurrent import RecurrentActorCritic
 from dynarl.agents.ppo import details
 from dynarl.agents.ppo.config import PPOConfig
-from dynarl.agents.ppo.lagged import lagged_advantages, once_each
 from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
+from dynarl.agents.ppo.off_policy import lagged_advantages, once_each
 from dynarl.agents.ppo.returns import explained_variance, gae
-from dynarl.agents.ppo.rows import TransitionRows
 from dynarl.agents.ppo.sequences import Sequences
-from dynarl.agents.programs import PolicyLike, Program, make_policy, merging, set_merging
+from dynarl.agents.ppo.transitions import TransitionRows
 from dynarl.agents.state import from_plain, to_plain
-from dynarl.agents.stateful import Stateful, check_actor_critic
+from dynarl.agents.update_metrics import means, ratio_measures
+from dynarl.agents.user_policy.auxiliary import Extra
+from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy, merging, set_merging
+from dynarl.agents.user_policy.runner import PolicyRunner, check_actor_critic
 from dynarl.autograd import backward, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
@@ -103,7 +103,7 @@ class PPO(Agent):
             with seeded(init):
                 features = self._encoder() if features is None else features
                 self.policy = self._own_policy(features)
-        program = Program(self.policy, returns="distribution, value", takes_extra=True)
+        program = UserPolicy(self.policy, returns="distribution, value", takes_extra=True)
         self.policy.to(device)
         self.optimizer = optim.Adam(self.policy.parameters(), lr=cfg.learning_rate, eps=cfg.adam_eps)
         self.flatten_obs = features is None and given is None
@@ -145,7 +145,7 @@ class PPO(Agent):
         memory: dict[str, Any] = {"recurrent": cfg.recurrent, "recurrent_hidden_size": cfg.recurrent_hidden_size}
         return RecurrentActorCritic(self.layout.space, self.action_space, **memory, **layers)
 
-    def _stateful(self, program: Program) -> Stateful | None:
+    def _stateful(self, program: UserPolicy) -> PolicyRunner | None:
         """Return what runs a policy that has a state or is written for one environment."""
         cfg = self.config
         if not program.per_sample and not program.has_state:
@@ -153,7 +153,7 @@ class PPO(Agent):
                 raise ValueError(f"sequence_length: {cfg.sequence_length} is for policies with a state, this has none")
             return None
         length = cfg.sequence_length or cfg.num_steps
-        return Stateful(self, program, sequence_length=length, record_paths=cfg.record_paths)
+        return PolicyRunner(self, program, sequence_length=length, record_paths=cfg.record_paths)
 
     def _encoder(self) -> nn.Module | None:
         """Return the network that images, text, sets and graphs need before actor and critic."""
@@ -219,7 +219,7 @@ class PPO(Agent):
             log_prob = distribution.log_prob(action)
         return self.stored_action(action), to_host(log_prob.array), to_host(value.array).reshape(-1)
 
-    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+    def check_outputs(self, program: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no distribution and value; return the noise of the distribution."""
         return check_actor_critic(program, outputs)
 

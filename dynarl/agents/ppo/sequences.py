@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.extra import Extra, extra_of
-from dynarl.agents.stateful import Stateful, kept
+from dynarl.agents.user_policy.auxiliary import Extra, extra_of
+from dynarl.agents.user_policy.runner import PolicyRunner, kept
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tape import wrap
 from dynarl.rollout import Batch, Feedback, Fragment, Rows, map_state
-from dynarl.rollout.stateful import sequence_feedback
+from dynarl.rollout.stateful_collector import sequence_feedback
 
 __all__ = ["Sequences"]
 
@@ -28,7 +28,7 @@ class Sequences:
     L = 1 all rows are computed in one call.
     """
 
-    def __init__(self, stateful: Stateful) -> None:
+    def __init__(self, stateful: PolicyRunner) -> None:
         self.stateful, self.agent = stateful, stateful.agent
         self.length = stateful.sequence_length
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dynarl.agents import checks
-from dynarl.agents.policies.encoders import ENCODERS
+from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.sac.critics import FUSED
+from dynarl.config import validate
 
 __all__ = ["SACConfig"]
 
@@ -83,13 +83,13 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense together or alone."""
-        checks.least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", config=self)
-        checks.least_one("fragment_steps", "sequence_length", config=self)
-        checks.least_one("target_update_interval", "num_critics", config=self)
-        checks.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
-        checks.fraction("gamma", "tau", config=self)
-        checks.one_of("activation", FUSED, config=self)
-        checks.one_of("encoder", ENCODERS, config=self)
+        validate.least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "n_step", config=self)
+        validate.least_one("fragment_steps", "sequence_length", config=self)
+        validate.least_one("target_update_interval", "num_critics", config=self)
+        validate.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
+        validate.fraction("gamma", "tau", config=self)
+        validate.one_of("activation", FUSED, config=self)
+        validate.one_of("encoder", ENCODERS, config=self)
         for name in ("learning_starts", "burn_in"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must be at least 0, got {getattr(self, name)}")

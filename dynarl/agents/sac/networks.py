@@ -8,8 +8,8 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
+from dynarl.agents.encoders.images import features_for
 from dynarl.agents.policies import FeaturesFactory, features_size
-from dynarl.agents.policies.encoders import features_for
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
 from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.off_policy.along import Along
-from dynarl.agents.off_policy.experience import Experience
+from dynarl.agents.off_policy.records import ReplayWriter
+from dynarl.agents.off_policy.sequences import SequenceRunner
 from dynarl.agents.policies import FORBIDDEN
-from dynarl.agents.programs import Program
 from dynarl.agents.sac.squashed import Gaussian
-from dynarl.agents.stateful import Stateful
+from dynarl.agents.user_policy.policy import UserPolicy
+from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Tensor, float32, no_grad
 from dynarl.autograd.ops.activation import log_softmax
 from dynarl.autograd.ops.elementwise import log, where
@@ -26,10 +26,10 @@ from dynarl.nn import Module
 from dynarl.rollout import Batch, Feedback
 from dynarl.rollout.feedback import encode_action, state_leaves
 
-__all__ = ["ProgramActor", "Seen", "check_actor", "feedback_size", "state_size"]
+__all__ = ["CriticInputs", "UserActor", "check_actor", "feedback_size", "state_size"]
 
 
-class Seen(NamedTuple):
+class CriticInputs(NamedTuple):
     """What an update looks at: inputs of the critics for obs and next_obs, and the rows of the batch they belong to.
 
     `policies` are what the actor says of next_obs and of obs where that takes a whole sequence, else None.
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     policies: tuple[Any, Any] | None = None
 
 
-class ProgramActor(Module):
+class UserActor(Module):
     """Calls a program as SAC calls its own actors, with what `inputs` returned.
 
     The program returns a Normal of [A] before it is squashed into [-1, 1], or a Categorical. The critics see its
@@ -49,21 +49,21 @@ class ProgramActor(Module):
     """
 
     def __init__(
-        self, stateful: Stateful, experience: Experience, actions: int, *, discrete: bool, burn_in: int
+        self, stateful: PolicyRunner, experience: ReplayWriter, actions: int, *, discrete: bool, burn_in: int
     ) -> None:
         super().__init__()
         self.program = stateful.program.policy
         self.discrete, self.noise_size = discrete, 1 if discrete else actions
         self.stateful, self.experience = stateful, experience
         self.told = feedback_size(stateful.program, stateful.agent.action_space)
-        self.along: Along | None = None
+        self.along: SequenceRunner | None = None
         if state_leaves(stateful.initial_state()):
-            self.along = Along(stateful, experience, burn_in=burn_in)
+            self.along = SequenceRunner(stateful, experience, burn_in=burn_in)
 
-    def see(self, batch: Batch, grad_steps: int) -> Seen:
+    def see(self, batch: Batch, grad_steps: int) -> CriticInputs:
         """Return what an update on a batch looks at; of sequences, the rows to learn from."""
         if self.along is None:
-            return Seen(self.inputs(batch.obs), self.inputs(batch.next_obs), batch)
+            return CriticInputs(self.inputs(batch.obs), self.inputs(batch.next_obs), batch)
         met = self.along.met(batch)
         found = self.along.run(self.stateful.program, met, grad_steps, "update")
         rows = np.flatnonzero(self.along.counted(batch))
@@ -72,7 +72,7 @@ class ProgramActor(Module):
             seen = [self._features(m.obs, m.feedback, state) for m, (_, state) in zip(met, found)]
             obs, next_obs, next_policy = cat(seen[:-1])[rows], cat(seen[1:])[rows], _joined(said[1:], rows)
         kept = {name: column[:, rows] if name == "noise" else column[rows] for name, column in batch.items()}
-        return Seen(obs, next_obs, Batch(kept), (next_policy, _joined(said[:-1], rows)))
+        return CriticInputs(obs, next_obs, Batch(kept), (next_policy, _joined(said[:-1], rows)))
 
     def inputs(self, obs: NDArray[Any]) -> Tensor:
         """Return stored observations [B, ...] as tensors, and where the program has feedback, that beside them."""
@@ -130,12 +130,12 @@ def _joined(said: list[Any], rows: NDArray[np.int64]) -> Any:
     return cat(said)[rows]
 
 
-def state_size(program: Program) -> int:
+def state_size(program: UserPolicy) -> int:
     """Return how many numbers a program's state has."""
     return sum(math.prod(getattr(leaf, "shape", ())) for leaf in state_leaves(program.initial_state()))
 
 
-def feedback_size(program: Program, action_space: Any) -> int:
+def feedback_size(program: UserPolicy, action_space: Any) -> int:
     """Return how many features a program's feedback is beside the observation."""
     if not program.has_state:
         return 0
@@ -144,7 +144,7 @@ def feedback_size(program: Program, action_space: Any) -> int:
     return int(action.shape[1]) + 2 + len(program.info_fields)
 
 
-def check_actor(program: Program, outputs: tuple[Any, ...], actions: int, *, discrete: bool) -> tuple[str, int]:
+def check_actor(program: UserPolicy, outputs: tuple[Any, ...], actions: int, *, discrete: bool) -> tuple[str, int]:
     """Refuse what is no Categorical over K actions, or Normal over A, of 2 rows; return its noise."""
     (found,) = outputs
     normal = found.base_dist if isinstance(found, Independent) else found

@@ -21,21 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
-from dynarl.agents.measures import means
 from dynarl.agents.off_policy.agent import OffPolicyAgent
-from dynarl.agents.off_policy.experience import Experience
-from dynarl.agents.off_policy.feed import Feed
+from dynarl.agents.off_policy.records import ReplayWriter
+from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.agents.policies import FeaturesFactory
-from dynarl.agents.programs import PolicyLike, Program, make_policy
 from dynarl.agents.sac import details
 from dynarl.agents.sac.actions import Actions
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.losses import critic_loss, discrete_policy_loss, policy_loss, soft_td_target
 from dynarl.agents.sac.networks import make_networks
-from dynarl.agents.sac.programs import ProgramActor, Seen, check_actor, feedback_size, state_size
+from dynarl.agents.sac.programs import CriticInputs, UserActor, check_actor, feedback_size, state_size
 from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
-from dynarl.agents.stateful import Stateful
+from dynarl.agents.update_metrics import means
+from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
+from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.ops.elementwise import tanh
@@ -151,7 +151,7 @@ class SAC(OffPolicyAgent):
         self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Any = None
     ) -> tuple[NDArray[Any], None, None]:
         """Return the actions of what a program returned: the mode without noise."""
-        assert isinstance(self.actor, ProgramActor)
+        assert isinstance(self.actor, UserActor)
         mask = None if action_mask is None else to_device(action_mask, self.device)
         noise = None if noise is None else to_device(noise, self.device)
         with no_grad():
@@ -162,7 +162,7 @@ class SAC(OffPolicyAgent):
                 action = (tanh(found.mean) if noise is None else found.sample(noise)[0]).array
         return to_host(action), None, None
 
-    def check_outputs(self, program: Program, outputs: tuple[Any, ...]) -> tuple[str, int]:
+    def check_outputs(self, program: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Refuse what is no distribution over the actions; return its noise."""
         return check_actor(program, outputs, self.actions.count, discrete=self.discrete)
 
@@ -212,7 +212,7 @@ class SAC(OffPolicyAgent):
         metrics["episode/return"], metrics["episode/length"] = np.concatenate(returns), np.concatenate(lengths)
         return metrics
 
-    def _learn_from_workers(self, feed: Feed) -> dict[str, Any]:
+    def _learn_from_workers(self, feed: ReplayFeed) -> dict[str, Any]:
         """Store a fragment that a worker collected and make the gradient steps that it pays for."""
         fragment, due = feed.take()
         metrics = means([self.update(self.sample()) for _ in range(due)])
@@ -224,7 +224,7 @@ class SAC(OffPolicyAgent):
         """Draw a batch of the replay and the noise of its update, keyed by the gradient step."""
         cfg = self.config
         rng = np.random.Generator(np.random.Philox(key=self._update_key, counter=[0, 0, 0, self.grad_steps]))
-        along = self.actor.along if isinstance(self.actor, ProgramActor) else None
+        along = self.actor.along if isinstance(self.actor, UserActor) else None
         if along is None:
             batch = self.replay.sample(cfg.batch_size, rng)
         else:
@@ -289,13 +289,13 @@ class SAC(OffPolicyAgent):
         """The temperature, the weight of the entropy beside the reward."""
         return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
 
-    def see(self, batch: Batch) -> Seen:
+    def see(self, batch: Batch) -> CriticInputs:
         """Return what an update on a batch looks at."""
-        if isinstance(self.actor, ProgramActor):
+        if isinstance(self.actor, UserActor):
             return self.actor.see(batch, self.grad_steps)
-        return Seen(self.network_input(batch.obs), self.network_input(batch.next_obs), batch)
+        return CriticInputs(self.network_input(batch.obs), self.network_input(batch.next_obs), batch)
 
-    def policy(self, seen: Seen, which: int) -> tuple[Tensor | None, Tensor]:
+    def policy(self, seen: CriticInputs, which: int) -> tuple[Tensor | None, Tensor]:
         """Return (action [B, A], log_prob [B]) sampled with noise[which], or for Discrete (None, log_prob [B, K]).
 
         `which` is 0 for the batch's next_obs, 1 for its obs.
@@ -347,7 +347,7 @@ class SAC(OffPolicyAgent):
         return self.config.target_entropy_scale * float(xp(allowed).log(allowed).mean())
 
     def _make_networks(self, features: FeaturesFactory | None, policy: PolicyLike | None) -> None:
-        self.actor: CategoricalActor | SquashedActor | ProgramActor
+        self.actor: CategoricalActor | SquashedActor | UserActor
         init = derive_seed(self.seed, "init", bits=63)
         program = None if policy is None else self._program(policy, init)
         with seeded(init):
@@ -361,10 +361,10 @@ class SAC(OffPolicyAgent):
                     f"policy: beside feedback, observations must need no encoder, got {self.observation_space}; a "
                     "policy that takes the observation alone may see them"
                 )
-            self.stateful = Stateful(self, program, sequence_length=self.config.sequence_length)
+            self.stateful = PolicyRunner(self, program, sequence_length=self.config.sequence_length)
             self.stateful.check_replay(self.config)
-            self.experience = Experience(self.stateful, self.envs)
-            self.actor = ProgramActor(
+            self.experience = ReplayWriter(self.stateful, self.envs)
+            self.actor = UserActor(
                 self.stateful, self.experience, self.actions.count, discrete=self.discrete, burn_in=self.config.burn_in
             )
         self.flatten_obs = self.critics.features is None
@@ -376,14 +376,14 @@ class SAC(OffPolicyAgent):
         self._target_parameters = list(self.target_critics.parameters())
         flatten(self._target_parameters)
 
-    def _program(self, policy: PolicyLike, init: int) -> Program:
+    def _program(self, policy: PolicyLike, init: int) -> UserPolicy:
         """Return the user's actor, refusing what only the ready-made one can do."""
         for name in ("use_sde", "share_encoder"):
             if getattr(self.config, name):
                 raise ValueError(f"policy: {name} belongs to the ready-made actor; leave it off")
         module = make_policy(policy, (self.layout.space, self.action_space), init, {})
         module.to(self.device)
-        program = Program(module, returns="distribution", agent_masks=True)
+        program = UserPolicy(module, returns="distribution", agent_masks=True)
         self.policy_name = program.name
         return program
 

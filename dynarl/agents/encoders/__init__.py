@@ -1,0 +1,1 @@
+"""Networks that turn observations of any space into features."""

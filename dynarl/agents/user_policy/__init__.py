@@ -1,0 +1,1 @@
+"""Policies that users write: how an agent calls them, with their state and their feedback."""

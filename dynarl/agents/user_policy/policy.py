@@ -1,0 +1,184 @@
+"""What `policy=` may be, and how agents call it; the contract stands in dynarl/rollout/feedback.py.
+
+A policy is an instance, or a class or function that makes one, called with (observation_space, action_space) where it
+takes two arguments, else without; or the name of a registered one. It is a program for ONE environment, batched
+automatically, unless its class says ``takes_batch = True`` or it is what `dynarl.batched` returned.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dynarl.autograd.random import seeded
+from dynarl.batching import batched
+from dynarl.batching.batched import BatchedModule
+from dynarl.nn import Module
+
+__all__ = ["PolicyLike", "UserPolicy", "make_policy", "merging", "set_merging"]
+
+PolicyLike = str | Module | Callable[..., Module]
+"""A Module, a class or function that makes one, or the name of a registered policy."""
+
+_NOT_BATCHED = (
+    "the policy is called for ONE environment, without a batch axis, and batched automatically; one that is written "
+    "for batches says so with the class attribute takes_batch = True"
+)
+
+
+def make_policy(policy: PolicyLike, spaces: tuple[Any, Any], seed: int, options: Mapping[str, Any]) -> Module:
+    """Return the policy as a Module that takes batches, made with `seed` where it is still to be made."""
+    if isinstance(policy, Module):
+        if options:
+            raise ValueError(f"policy_kwargs: {dict(options)} are for a policy still to be made, got an instance")
+        module = policy
+    else:
+        from dynarl.agents.policies import named_policy
+
+        factory = named_policy(policy) if isinstance(policy, str) else policy
+        with seeded(seed):
+            module = factory(*_arguments(factory, spaces, options), **options)
+        if not isinstance(module, Module):
+            raise TypeError(f"policy: {_name(factory)} must make a dynarl.nn.Module, got {type(module).__name__}")
+    if isinstance(module, BatchedModule) or getattr(module, "takes_batch", False):
+        return module
+    made: Module = batched(module)
+    return made
+
+
+def _arguments(factory: Callable[..., Any], spaces: tuple[Any, Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments a class or function is called with: the two spaces, or nothing."""
+    if not callable(factory):
+        raise TypeError(
+            f"policy: must be a dynarl.nn.Module, a class or function that makes one, or a name, got {factory!r}"
+        )
+    parameters = inspect.signature(factory).parameters
+    for arguments in (spaces, ()):
+        needed = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
+        ]
+        if len(needed) == len(arguments) and _fits(factory, *arguments, **options):
+            return arguments
+    raise TypeError(
+        f"policy: {_name(factory)} must take (observation_space, action_space) or nothing, with policy_kwargs "
+        f"{dict(options)} besides, got {inspect.signature(factory)}"
+    )
+
+
+class UserPolicy:
+    """A policy with what an agent needs to know to call it.
+
+    `module` is what the user wrote and `policy` what is called, with a batch axis. With `agent_masks` the agent sees
+    to action masks itself, so that the policy need not take them; with `takes_extra` it reads the losses of
+    dynarl/agents/user_policy/auxiliary.py.
+    """
+
+    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False, takes_extra: bool = False) -> None:
+        self.policy, self.agent_masks, self.takes_extra = policy, agent_masks, takes_extra
+        self.per_sample = isinstance(policy, BatchedModule)
+        self.module: Any = policy.program if isinstance(policy, BatchedModule) else policy
+        self.has_state = hasattr(self.module, "initial_state")
+        self.info_fields = tuple(getattr(self.module, "info_fields", ()))
+        self.name = type(self.module).__name__
+        self.returned = returns.count(",") + 2  # outputs and state
+        self.returns = f"({returns}, next_state)" if self.has_state else f"({returns})" if "," in returns else returns
+        forward = self.module.forward
+        self.takes_mask = self.has_state or _fits(forward, None, None)
+        self.needs_mask = not self.has_state and self.takes_mask and not _fits(forward, None)
+        if self.has_state and not _fits(forward, None, None, None):
+            raise TypeError(
+                f"policy: {self.where} has initial_state(), so its forward must take (obs, state, feedback), "
+                f"got {inspect.signature(forward)}"
+            )
+        if not self.has_state and not _fits(forward, None) and not self.takes_mask:
+            other = _fits(forward, None, None, None)
+            missing = "must have initial_state(), which may return ()" if other else "must take (obs)"
+            raise TypeError(f"policy: {self.where} has forward{inspect.signature(forward)}, so it {missing}")
+
+    @property
+    def where(self) -> str:
+        """The policy's class and the line of its forward."""
+        code = getattr(self.module.forward, "__code__", None)
+        return self.name if code is None else f"{self.name} ({code.co_filename}:{code.co_firstlineno})"
+
+    @property
+    def last(self) -> Any:
+        """What happened in the last call of a per-sample program."""
+        policy: Any = self.policy
+        return policy.run.last
+
+    def initial_state(self) -> Any:
+        """Return the state of one environment before its first step; () for a policy without."""
+        return self.module.initial_state() if self.has_state else ()
+
+    def __call__(self, obs: Any, state: Any, feedback: Any, **batching: Any) -> tuple[Any, ...]:
+        """Return what the policy does for a batch, with () for the state where it has none, then its extra if any.
+
+        `batching` are `draws`, `recorder` and `paths` of a per-sample program.
+        """
+        if not self.per_sample:
+            batching = {}
+        if self.has_state:
+            out: tuple[Any, ...] = self.policy(obs, state, feedback, **batching)
+            return out
+        if feedback.action_mask is not None and not (self.agent_masks and not self.takes_mask):
+            if not self.takes_mask:
+                raise TypeError(
+                    f"policy: the environment masks actions, so the forward of {self.where} must take "
+                    "(obs, action_mask) and give forbidden actions probability 0"
+                )
+            out = self.policy(obs, feedback.action_mask, **batching)
+        elif self.needs_mask:
+            raise TypeError(
+                f"policy: the environment masks no actions, so the forward of {self.where} must take (obs), or "
+                "action_mask=None besides"
+            )
+        else:
+            out = self.policy(obs, **batching)
+        outputs = self.returned - 1
+        return (*out[:outputs], (), *out[outputs:]) if isinstance(out, tuple) else (out, ())
+
+    def first_call(self, obs: Any, state: Any, feedback: Any) -> tuple[Any, ...]:
+        """Call the policy for the first time: an error says what it is called with."""
+        try:
+            return self(obs, state, feedback)
+        except Exception as error:
+            if self.per_sample:
+                error.add_note(f"policy: {_NOT_BATCHED}")
+            raise
+
+    def wrong(self, got: str) -> TypeError:
+        """Return the error of a policy that returns something else than it should."""
+        each = "for one environment" if self.per_sample else "for a batch"
+        note = f"; {_NOT_BATCHED}" if self.per_sample else ""
+        return TypeError(f"policy: {self.where} must return {self.returns} {each}, got {got}{note}")
+
+
+def merging(networks: Iterable[Module]) -> list[int]:
+    """Return which batched programs in networks have come to merge: part of the state, for rounding depends on it."""
+    return [int(module.run.merges) for module in _batched(networks)]
+
+
+def set_merging(networks: Iterable[Module], flags: Iterable[Any]) -> None:
+    """Continue from `merging`."""
+    for module, flag in zip(_batched(networks), flags):
+        module.run.merges = bool(flag)
+
+
+def _batched(networks: Iterable[Module]) -> list[BatchedModule]:
+    return [module for network in networks for module in network.modules() if isinstance(module, BatchedModule)]
+
+
+def _fits(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _name(factory: Any) -> str:
+    return getattr(factory, "__name__", type(factory).__name__)

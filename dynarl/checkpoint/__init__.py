@@ -1,0 +1,23 @@
+"""Checkpoints: directories of safetensors and JSON, written aside and renamed; nothing in them is executed."""
+
+from dynarl.checkpoint.files import (
+    Checkpoint,
+    CheckpointError,
+    load,
+    read_manifest,
+    recover,
+    save,
+    write_atomically,
+    write_durably,
+)
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "load",
+    "read_manifest",
+    "recover",
+    "save",
+    "write_atomically",
+    "write_durably",
+]

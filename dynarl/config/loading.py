@@ -1,0 +1,229 @@
+"""A run's configuration as YAML and as a command line.
+
+A YAML file gives differences from the defaults, flags win over the file. Nested dataclasses appear flat:
+`learning_rate: 1e-3` in the file, `--learning-rate 1e-3` on the command line, whichever dataclass owns the field.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dynarl.config import yaml
+from dynarl.config.run_config import ConfigError
+
+__all__ = ["fields_of", "from_file", "from_mapping", "load", "replace", "split", "to_flat", "to_yaml"]
+
+Config = TypeVar("Config")
+
+
+_COMMAND_LINE_ONLY = ("allow_import", "resume")
+_NOT_REPEATED = ("run_dir", "resume", "allow_import")
+
+
+# ------------------------------------------------------------------------------------- flat view of a config
+
+
+def fields_of(config_cls: Any) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Return {field name: (path, type)} of a dataclass, fields of nested dataclasses as if its own.
+
+    Raises TypeError if two nested dataclasses have a field of the same name.
+    """
+    found: dict[str, tuple[tuple[str, ...], Any]] = {}
+    hints = typing.get_type_hints(config_cls)
+    for own in dataclasses.fields(config_cls):
+        hint = hints[own.name]
+        inner = fields_of(hint) if dataclasses.is_dataclass(hint) else {own.name: ((), hint)}
+        for name, (path, kind) in inner.items():
+            if name in found:
+                raise TypeError(f"config: {config_cls.__name__} has two fields named {name!r}")
+            found[name] = ((own.name, *path) if dataclasses.is_dataclass(hint) else (name,), kind)
+    return found
+
+
+def to_flat(config: Any) -> dict[str, Any]:
+    """Return {field name: value} of a config, nested dataclasses flattened."""
+    flat = {}
+    for name, (path, _) in fields_of(type(config)).items():
+        value = config
+        for step in path:
+            value = getattr(value, step)
+        flat[name] = value
+    return flat
+
+
+def to_yaml(config: Any) -> str:
+    """Return the resolved config as YAML that `load` accepts.
+
+    What belongs to one run only (its directory, whether it was resumed) is left out, so that the file
+    starts the same run again somewhere else.
+    """
+    return yaml.dump({k: v for k, v in to_flat(config).items() if k not in _NOT_REPEATED})
+
+
+def replace(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return `config` with the named (flat) fields replaced and checked."""
+    return _build(type(config), {**to_flat(config), **changes})
+
+
+def _build(config_cls: type[Config], flat: Mapping[str, Any], *, checked: bool = True) -> Config:
+    """Make a config from flat values. Unchecked, it may be impossible until flags have been applied."""
+    hints = typing.get_type_hints(config_cls)
+    values = {
+        own.name: _build(hints[own.name], flat, checked=checked)
+        if dataclasses.is_dataclass(hints[own.name])
+        else flat[own.name]
+        for own in dataclasses.fields(config_cls)  # type: ignore[arg-type]  # a dataclass, by contract
+    }
+    if checked:
+        return config_cls(**values)
+    config = object.__new__(config_cls)
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+    return config
+
+
+# --------------------------------------------------------------------------------------------- YAML to fields
+
+
+def from_file(config_cls: Any, path: Path) -> dict[str, Any]:
+    """Return {field name: value} from a YAML file, every value converted to its field's type.
+
+    Raises ConfigError for a file that is no YAML, and as `from_mapping` does.
+    """
+    try:
+        tree = yaml.read(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    for key in tree:
+        if key.replace("-", "_") in _COMMAND_LINE_ONLY:
+            raise ConfigError(f"config: {key!r} is only accepted on the command line, not in {path}")
+    return from_mapping(config_cls, tree, source=str(path))
+
+
+def from_mapping(config_cls: Any, tree: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Return {field name: value} from what YAML or JSON holds, every value converted to its field's type.
+
+    Raises ConfigError for a key that is no field (with the nearest one that is) and for a value that does
+    not fit its type; `source` says where it came from.
+    """
+    fields = fields_of(config_cls)
+    values = {}
+    for key, value in tree.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(fields))}"
+            raise ConfigError(f"config: {source} has an unknown key {key!r}{hint}")
+        try:
+            values[name] = yaml.coerce(value, fields[name][1])
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config: {source}: {key}: {error}") from error
+    return values
+
+
+# ----------------------------------------------------------------------------------------------- command line
+
+
+def load(
+    config_cls: type[Config],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the config that a command line `[CONFIG.yaml] [--any-field value]` describes.
+
+    Defaults, then `base` (flat values), then the YAML file, then the flags; dashes and underscores are
+    alike. Exits with status 2 and a message for a flag that is unknown or does not fit, and with 0 after
+    `--help`. Raises ConfigError for a file that is wrong.
+    """
+    paths, flags = split(config_cls, argv)
+    defaults = {name: _default(config_cls, path) for name, (path, _) in fields_of(config_cls).items()}
+    flat = {**defaults, **(base or {})}
+    for path in paths:
+        flat |= from_file(config_cls, path)
+    if not flags:
+        return _build(config_cls, flat)
+    return _parse(config_cls, flags, _build(config_cls, flat, checked=False), prog, description)
+
+
+def split(config_cls: type, argv: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the YAML file of a command line (a list of none or one) and its flags.
+
+    The file comes first, or anywhere as a name ending in .yaml or .yml. `--flag yes` of a boolean field
+    becomes `--flag`, `--flag no` becomes `--no-flag`. Raises ConfigError for two files.
+    """
+    switches = {f"--{name}" for name, (_, kind) in fields_of(config_cls).items() if kind is bool}
+    files: list[Path] = []
+    flags: list[str] = []
+    for i, token in enumerate(argv):
+        named, _, value = token.replace("_", "-").partition("=")
+        previous = flags[-1].replace("-", "_").replace("__", "--", 1) if flags else ""
+        if not token.startswith("-") and (i == 0 or token.endswith((".yaml", ".yml"))):
+            files.append(Path(token))
+        elif previous in switches and token.lower() in yaml.BOOLEANS:
+            flags[-1] = flags[-1] if yaml.BOOLEANS[token.lower()] else "--no-" + flags[-1][2:]
+        elif named.replace("-", "_").replace("__", "--", 1) in switches and value.lower() in yaml.BOOLEANS:
+            flags.append(named if yaml.BOOLEANS[value.lower()] else "--no-" + named[2:])
+        else:
+            flags.append(token)
+    if len(files) > 1:
+        raise ConfigError(f"config: one YAML file at most, got {', '.join(map(str, files))}")
+    return files, flags
+
+
+def _default(config_cls: type, path: tuple[str, ...]) -> Any:
+    hints = typing.get_type_hints(config_cls)
+    if len(path) > 1:
+        return _default(hints[path[0]], path[1:])
+    own = next(own for own in dataclasses.fields(config_cls) if own.name == path[0])
+    if own.default_factory is not dataclasses.MISSING:
+        return own.default_factory()
+    if own.default is dataclasses.MISSING:
+        raise TypeError(f"config: {config_cls.__name__}.{own.name} needs a default")
+    return own.default
+
+
+def _parse(config_cls: type[Config], flags: list[str], default: Config, prog: str, description: str) -> Config:
+    import tyro
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda texts: yaml.coerce(yaml.parse(f"value: {texts[0]}")["value"], int),
+            is_instance=lambda value: type(value) is int,
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    @registry.primitive_rule
+    def _mapping(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type_origin is not dict:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{KEY: VALUE}",
+            instance_from_str=lambda texts: yaml.parse(texts[0]),
+            is_instance=lambda value: isinstance(value, dict),
+            str_from_instance=lambda value: [yaml.dump(value, one_line=True)],
+        )
+
+    return tyro.cli(
+        config_cls,
+        args=flags,
+        default=default,
+        prog=f"{prog} [CONFIG.yaml]",
+        description=description,
+        config=(tyro.conf.OmitArgPrefixes,),
+        registry=registry,
+    )

@@ -1,0 +1,92 @@
+"""Find the mistakes of an environment that make agents fail quietly, and say how to mend each.
+
+    for finding in check("MyEnv-v0"): ...
+
+It plays with random actions, so it finds what those reach. Errors break learning or are refused by dynarl,
+warnings mislead it, hints are about what usually learns better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import gymnasium
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from dynarl.envs.checker import episodes, spaces
+
+__all__ = ["Finding", "check"]
+
+
+class Finding(NamedTuple):
+    """What is wrong, how badly ("error", "warning", "hint"), where, and how to mend it."""
+
+    level: Literal["error", "warning", "hint"]
+    name: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}\n    {self.mend}"
+
+
+Report = Callable[[str, str, str, str], None]
+
+
+def check(env: Any, *, steps: int = 500, seed: int = 0, show: bool = True) -> list[Finding]:
+    """Return what is wrong with an environment, errors first; with `show`, print it.
+
+    ``env`` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment.
+    About ``steps`` steps are made, after resets with ``seed``, others, and none. An environment that was passed
+    in is left in whatever state that leads to; one made here is closed.
+    """
+    found: dict[tuple[str, str], Finding] = {}
+
+    def report(level: Any, name: str, what: str, mend: str) -> None:
+        found.setdefault((level, name), Finding(level, name, what, mend))
+
+    made = not isinstance(env, gymnasium.Env | VectorEnv)
+    subject = _make(env)
+    if not isinstance(subject, gymnasium.Env | VectorEnv):
+        raise TypeError(f"check: must be a gymnasium environment, got {type(subject).__name__}")
+    try:
+        if isinstance(subject, VectorEnv):
+            _check_vector(subject, report)
+        elif spaces.declared(subject, report):
+            spaces.observations(subject.observation_space, report)
+            spaces.actions(subject.action_space, report)
+            spaces.rendering(subject, report)
+            episodes.play(subject, report, steps=steps, seed=seed)
+    finally:
+        if made:
+            subject.close()
+    findings = sorted(found.values(), key=lambda one: ("error", "warning", "hint").index(one.level))
+    if show:
+        print("\n".join(map(str, findings)) if findings else f"{_name(env)}: nothing found")
+    return findings
+
+
+def _make(env: Any) -> Any:
+    if isinstance(env, str):
+        return gymnasium.make(env, disable_env_checker=True)
+    return env() if callable(env) and not isinstance(env, gymnasium.Env | VectorEnv) else env
+
+
+def _name(env: Any) -> str:
+    return env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
+
+
+def _check_vector(env: VectorEnv[Any, Any, Any], report: Report) -> None:
+    mode = env.metadata.get("autoreset_mode")
+    try:
+        mode = AutoresetMode(mode)
+    except ValueError:
+        report(
+            "error", "autoreset", f"metadata['autoreset_mode'] is {mode!r}: nobody can tell when environments reset",
+            "set it to AutoresetMode.DISABLED, SAME_STEP or NEXT_STEP of gymnasium.vector, as the environment does",
+        )  # fmt: skip
+        return
+    spaces.observations(env.single_observation_space, report)
+    spaces.actions(env.single_action_space, report)
+    episodes.play_vector(env, mode, report)

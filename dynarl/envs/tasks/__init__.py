@@ -1,0 +1,1 @@
+"""Environments with known answers: diagnostics, puzzles, memory, non-stationary tasks, observations of varying size."""

@@ -1,0 +1,112 @@
+"""A town whose map is nowhere to be seen: some goals are next door, and for others one must think ahead.
+
+==============  =======  =================================================================================
+``dynarl/...``  optimum  thinking no further than one, two, three or four steps, else tossing a coin
+==============  =======  =================================================================================
+``Errands-v0``  1        0.24, 0.50, 0.75, 0.93
+==============  =======  =================================================================================
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dynarl.envs.tasks.registration import register_once
+
+__all__ = ["Errands", "register_errands", "town"]
+
+
+def town(places: int, ways: int, farthest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each way leads [ways, places], and the steps from place to place [places, places].
+
+    Always the same for the same numbers: the first of random towns where every way is a permutation of the places
+    and every place has others at each distance of 1 to `farthest`. Raises ValueError where a thousand have none.
+    """
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        leads = np.stack([rng.permutation(places) for _ in range(ways)])
+        steps = np.where(np.eye(places, dtype=bool), 0, places)
+        for _ in range(places):
+            steps = np.minimum(steps, 1 + steps[leads].min(axis=0))
+        if all((steps == d).any(axis=1).all() for d in range(1, farthest + 1)):
+            return leads, steps
+    raise ValueError(
+        f"Errands: found no town of {places} places and {ways} ways where everything has others {farthest} steps away"
+    )
+
+
+class Errands(gymnasium.Env[NDArray[np.float32], Any]):
+    """Walk through a town from goal to goal; which way leads where is for the walker to learn, and never changes.
+
+    The observation is [the place, one-hot; the goal, one-hot]. The action is one of ``ways`` that leave every place.
+    A goal is 1 to ``farthest`` steps away, each equally likely, and when it is reached there is another one, with
+    ``info["new_goal"]`` 1 then, else 0. Truncated after ``count`` steps. Who always walks the shortest way reaches
+    `goals` of them on average; each pays 1 / goals, so the optimum is 1.
+    """
+
+    def __init__(self, places: int = 32, ways: int = 2, farthest: int = 5, count: int = 40) -> None:
+        if places < 2 or ways < 2 or not 1 <= farthest < places or count < farthest:
+            raise ValueError(
+                "Errands: there must be at least 2 places and 2 ways, the farthest goal at least 1 step and at most "
+                f"count steps away, got {places} places, {ways} ways, farthest {farthest} and count {count}"
+            )
+        self.places, self.farthest, self.count = places, farthest, count
+        self.leads, self.steps = town(places, ways, farthest)
+        self.observation_space = spaces.Box(0.0, 1.0, (2 * places,), np.float32)
+        self.action_space = spaces.Discrete(ways)
+        self.goals = _expected_goals(farthest, count)
+        self._place, self._goal, self._step = 0, 0, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Stand anywhere and be given a goal."""
+        super().reset(seed=seed)
+        self._place, self._step = int(self.np_random.integers(self.places)), 0
+        self._draw_goal()
+        return self._obs(), {"new_goal": 1.0}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Walk one step."""
+        self._step += 1
+        self._place = int(self.leads[int(action), self._place])
+        reached = self._place == self._goal
+        if reached:
+            self._draw_goal()
+        return self._obs(), reached / self.goals, False, self._step >= self.count, {"new_goal": float(reached)}
+
+    def get_state(self) -> dict[str, Any]:
+        """Place, goal and steps made."""
+        return {"place": self._place, "goal": self._goal, "step": self._step}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._place, self._goal, self._step = (int(state[name]) for name in ("place", "goal", "step"))
+
+    def _draw_goal(self) -> None:
+        away = self.np_random.integers(1, self.farthest + 1)
+        self._goal = int(self.np_random.choice(np.flatnonzero(self.steps[self._place] == away)))
+
+    def _obs(self) -> NDArray[np.float32]:
+        every = np.arange(self.places)
+        return np.concatenate((every == self._place, every == self._goal)).astype(np.float32)
+
+
+def _expected_goals(farthest: int, count: int) -> float:
+    """Return how many goals are reached in count steps, where each takes 1 to farthest, equally likely."""
+    goals = np.zeros(count + 1)
+    for left, away in itertools.product(range(1, count + 1), range(1, farthest + 1)):
+        if away <= left:
+            goals[left] += (1.0 + goals[left - away]) / farthest
+    return float(goals[count])
+
+
+def register_errands() -> None:
+    """Register the environment of this module with gymnasium; a second call does nothing."""
+    register_once("Errands", "dynarl.envs.tasks.errands:Errands")

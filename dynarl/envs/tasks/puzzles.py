@@ -1,0 +1,282 @@
+"""Questions that need different amounts or kinds of computation, so that branching pays. The optimum is always 1.
+
+==========================  ==================================================  ==============================
+``dynarl/...``              what differs from question to question              guessing
+==========================  ==================================================  ==============================
+``PointerChase-v0``         hops to follow: 1 to 6, equally likely              1 / 8
+``SometimesHard-v0``        a bit to read (3 of 4), or a parity of 2 (1 of 4)   1 / 2; the bit alone: 7 / 8
+``Dispatch-v0``             which of 8 rules holds                              1 / 6; one rule for all: at most 1 / 3
+``HeaviestKind-v0``         1 to 12 things to weigh                             1 / 4
+``Expression-v0``           an expression tree of up to 15 nodes                1 / 2
+==========================  ==================================================  ==============================
+
+An episode is 16 independent questions; a right answer pays 1 / 16, and answers do not change what comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dynarl.envs.tasks.registration import register_once
+
+__all__ = [
+    "Dispatch",
+    "Expression",
+    "HeaviestKind",
+    "PointerChase",
+    "Questions",
+    "SometimesHard",
+    "register_questions",
+]
+
+Drawn = tuple[NDArray[np.float32], int]
+
+
+class Puzzle(Protocol):
+    """A kind of question: observations [size] in [-1, 1], answers 0 ... answers - 1."""
+
+    @property
+    def size(self) -> int:
+        """Length of the observation."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are."""
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Return a question and the right answer."""
+
+
+class Questions(gymnasium.Env[NDArray[np.float32], Any]):
+    """Ask ``count`` questions of a kind; each right answer pays 1 / ``count``; truncated after the last."""
+
+    def __init__(self, puzzle: Puzzle, count: int = 16) -> None:
+        if count < 1:
+            raise ValueError(f"Questions: count must be at least 1, got {count}")
+        self.puzzle, self.count = puzzle, count
+        self.observation_space = spaces.Box(-1.0, 1.0, (puzzle.size,), np.float32)
+        self.action_space = spaces.Discrete(puzzle.answers)
+        self._obs, self._answer, self._asked = np.zeros(puzzle.size, np.float32), 0, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Ask the first question."""
+        super().reset(seed=seed)
+        self._asked = 0
+        return self._ask(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Judge the answer and ask the next question."""
+        reward = float(action == self._answer) / self.count
+        over = self._asked == self.count
+        return self._obs if over else self._ask(), reward, False, over, {}
+
+    def get_state(self) -> dict[str, Any]:
+        """The question, its answer, and how many were asked."""
+        return {"obs": self._obs.copy(), "answer": self._answer, "asked": self._asked}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._obs = np.array(state["obs"], np.float32)
+        self._answer, self._asked = int(state["answer"]), int(state["asked"])
+
+    def _ask(self) -> NDArray[np.float32]:
+        self._obs, self._answer = self.puzzle.draw(self.np_random)
+        self._asked += 1
+        return self._obs
+
+
+@dataclass(frozen=True)
+class PointerChase:
+    """Every node points to one; follow the pointers from the start to the node that points to itself, and name it.
+
+    The observation is [the start, one-hot; where each node points to, one-hot each]: nodes x (nodes + 1) numbers.
+    The number of hops is uniform in 1 ... hops; the nodes off the way lie on another one, with an end of its own.
+    """
+
+    nodes: int = 8
+    hops: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse ways longer than there are nodes."""
+        if not 1 <= self.hops < self.nodes:
+            raise ValueError(f"PointerChase: hops must lie in [1, nodes), got {self.hops} hops and {self.nodes} nodes")
+
+    @property
+    def size(self) -> int:
+        """Start and pointers."""
+        return self.nodes * (self.nodes + 1)
+
+    @property
+    def answers(self) -> int:
+        """Any node."""
+        return self.nodes
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Lay out the two ways."""
+        order, end = rng.permutation(self.nodes), int(rng.integers(1, self.hops + 1))
+        to = np.empty(self.nodes, np.int64)
+        for way in (order[: end + 1], order[end + 1 :]):
+            to[way[:-1]], to[way[-1:]] = way[1:], way[-1:]
+        obs = np.zeros((self.nodes + 1, self.nodes), np.float32)
+        obs[0, order[0]] = 1.0
+        obs[np.arange(1, self.nodes + 1), to] = 1.0
+        return obs.ravel(), int(order[end])
+
+
+@dataclass(frozen=True)
+class SometimesHard:
+    """Mostly the answer is a bit that is shown; sometimes whether two others are equal.
+
+    The observation is [whether this one is hard, the bit, the two bits], all -1 or 1.
+    """
+
+    hard: float = 0.25
+    size = 4
+    answers = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability."""
+        if not 0.0 <= self.hard <= 1.0:
+            raise ValueError(f"SometimesHard: hard must lie in [0, 1], got {self.hard}")
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Toss three coins and whether it is hard."""
+        bits = rng.choice((-1.0, 1.0), 3)
+        hard = rng.random() < self.hard
+        answer = bits[1:].prod() if hard else bits[0]
+        return np.array([1.0 if hard else -1.0, *bits], np.float32), int(answer > 0)
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Name the symbol by the rule that holds: each of ``rules`` has names of its own for the ``symbols``.
+
+    The observation is [the rule, one-hot; the symbol, one-hot]. The names belong to the environment and never change.
+    """
+
+    rules: int = 8
+    symbols: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse less than one rule or two symbols."""
+        if self.rules < 1 or self.symbols < 2:
+            raise ValueError(f"Dispatch: rules must be at least 1 and symbols 2, got {self.rules} and {self.symbols}")
+
+    @property
+    def size(self) -> int:
+        """Rule and symbol."""
+        return self.rules + self.symbols
+
+    @property
+    def answers(self) -> int:
+        """One for each symbol."""
+        return self.symbols
+
+    def names(self) -> NDArray[np.int64]:
+        """Return what each rule calls each symbol, [rules, symbols]."""
+        rng = np.random.default_rng(0)
+        return np.stack([rng.permutation(self.symbols) for _ in range(self.rules)])
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw the rule and the symbol."""
+        rule, symbol = int(rng.integers(self.rules)), int(rng.integers(self.symbols))
+        obs = np.concatenate((np.arange(self.rules) == rule, np.arange(self.symbols) == symbol))
+        return obs.astype(np.float32), int(self.names()[rule, symbol])
+
+
+@dataclass(frozen=True)
+class HeaviestKind:
+    """Between 1 and ``most`` things of four kinds, of weights in (0, 1): which kind weighs most together?
+
+    The observation is [how many / most; for each thing its weight and its kind, one-hot; zeros behind the last].
+    """
+
+    most: int = 12
+    answers = 4
+
+    def __post_init__(self) -> None:
+        """Refuse an empty set."""
+        if self.most < 1:
+            raise ValueError(f"HeaviestKind: most must be at least 1, got {self.most}")
+
+    @property
+    def size(self) -> int:
+        """The number of things and the things."""
+        return 1 + self.most * (1 + self.answers)
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw the things."""
+        many = int(rng.integers(1, self.most + 1))
+        kind, weight = rng.integers(0, self.answers, many), rng.random(many)
+        things = np.zeros((self.most, 1 + self.answers), np.float32)
+        things[:many, 0] = weight
+        things[np.arange(many), 1 + kind] = 1.0
+        obs = np.concatenate(([np.float32(many / self.most)], things.ravel()), dtype=np.float32)
+        return obs, int(np.bincount(kind, things[:many, 0], self.answers).argmax())
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What is the value of an expression of 0, 1, and, or, xor, not? Trees of up to 2^depth - 1 nodes.
+
+    The observation holds the node i of a binary tree at i, one-hot over (nothing, 0, 1, and, or, xor, not), with its
+    children at 2 i + 1 and 2 i + 2; not has a left child alone.
+    """
+
+    depth: int = 4
+    answers = 2
+    tokens = 7
+
+    def __post_init__(self) -> None:
+        """Refuse an empty tree."""
+        if self.depth < 1:
+            raise ValueError(f"Expression: depth must be at least 1, got {self.depth}")
+
+    @property
+    def size(self) -> int:
+        """One-hot tokens."""
+        return (2**self.depth - 1) * self.tokens
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Grow the tree from its root: an operator with probability 3 / 4 where there is room below."""
+        token = np.zeros(2**self.depth - 1, np.int64)
+        value = self._grow(token, 0, rng)
+        return np.eye(self.tokens, dtype=np.float32)[token].ravel(), int(value)
+
+    def _grow(self, token: NDArray[np.int64], i: int, rng: np.random.Generator) -> bool:
+        room = 2 * i + 2 < len(token)
+        token[i] = rng.integers(3, 7) if room and (i == 0 or rng.random() < 0.75) else rng.integers(1, 3)
+        if token[i] < 3:
+            return bool(token[i] == 2)
+        left = self._grow(token, 2 * i + 1, rng)
+        if token[i] == 6:
+            return not left
+        right = self._grow(token, 2 * i + 2, rng)
+        return left and right if token[i] == 3 else left or right if token[i] == 4 else left != right
+
+
+_PUZZLES: dict[str, type] = {
+    "PointerChase": PointerChase,
+    "SometimesHard": SometimesHard,
+    "Dispatch": Dispatch,
+    "HeaviestKind": HeaviestKind,
+    "Expression": Expression,
+}
+
+
+def _ask(puzzle: str, count: int = 16, **options: Any) -> Questions:
+    return Questions(_PUZZLES[puzzle](**options), count)
+
+
+def register_questions() -> None:
+    """Register the environments of this module with gymnasium; a second call does nothing."""
+    for name in _PUZZLES:
+        register_once(name, "dynarl.envs.tasks.puzzles:_ask", kwargs={"puzzle": name})

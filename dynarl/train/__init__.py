@@ -1,0 +1,5 @@
+"""Runs: a run directory with curves, checkpoints and a summary, that can be stopped and resumed."""
+
+from dynarl.train.training import run
+
+__all__ = ["run"]

@@ -1,0 +1,71 @@
+"""From a checkpoint to an agent, whichever algorithm wrote it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from dynarl import agents, checkpoint
+from dynarl.agents.agent import Agent
+from dynarl.checkpoint import CheckpointError, series
+from dynarl.config import yaml
+from dynarl.train import run_directory
+
+__all__ = ["agent_class", "load", "load_run"]
+
+
+def agent_class(algorithm: str) -> type[Agent]:
+    """Return the agent class of `dynarl.agents` whose `algorithm` this is; CheckpointError names those there are."""
+    found = [getattr(agents, name) for name in agents.__all__]
+    classes = {cls.algorithm: cls for cls in found if isinstance(cls, type) and hasattr(cls, "algorithm")}
+    if algorithm not in classes:
+        raise CheckpointError(
+            f"checkpoint: written by the algorithm {algorithm!r}, dynarl.agents has {', '.join(sorted(classes))}"
+        )
+    return classes[algorithm]
+
+
+def load(path: str | os.PathLike[str], env: Any = None, **overrides: Any) -> Agent:
+    """Make the agent that wrote the checkpoint directory `path`; arguments as for `Agent.load`."""
+    manifest = checkpoint.read_manifest(Path(path).absolute())
+    return agent_class(str(manifest["meta"].get("algorithm"))).load(path, env, **overrides)
+
+
+def load_run(run_dir: str | os.PathLike[str], which: str = "best", **overrides: Any) -> tuple[Agent, Path]:
+    """Return the agent of a run's checkpoint and that checkpoint's path.
+
+    `which` is "best" (the highest periodic evaluation; the latest where there was none), "latest", or the
+    path of a checkpoint. The environment is the run's, its arguments included. Raises CheckpointError
+    where there is no such checkpoint.
+    """
+    run = Path(run_dir)
+    if not (run / run_directory.CONFIG).is_file():
+        raise CheckpointError(f"checkpoint: {run} holds no run ({run_directory.CONFIG} is missing)")
+    path = _checkpoint(run, which)
+    config = yaml.read(run / run_directory.CONFIG)
+    return load(path, _environment(config), **overrides), path
+
+
+def _checkpoint(run: Path, which: str) -> Path:
+    if which not in ("best", "latest"):
+        inside = run / series.CHECKPOINTS / which
+        return inside if inside.is_dir() else Path(which)
+    best = series.best(run) if which == "best" else None
+    if best is not None:
+        return best
+    newest = series.latest(run)
+    if newest is None:
+        raise CheckpointError(f"checkpoint: {run / series.CHECKPOINTS} has none yet")
+    return newest.path
+
+
+def _environment(config: dict[str, Any]) -> Any:
+    """Return the run's environment. Nothing is imported for it: MODULE:ID needs MODULE to be imported before."""
+    env_id = str(config["env_id"]).rpartition(":")[2]
+    if not config.get("env_kwargs"):
+        return env_id
+    import gymnasium
+
+    return functools.partial(gymnasium.make, env_id, **config["env_kwargs"])

@@ -1,0 +1,148 @@
+"""A run's directory: who may write to it, its numbered checkpoints, its config and its summary.
+
+    DIR/config.yaml  metrics.jsonl  events.out.tfevents.*  summary.json
+    DIR/checkpoints/ckpt-000000012345/
+
+One process owns it at a time (a lock on DIR/.lock, released by the system however the process ends).
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from dynarl import checkpoint
+from dynarl.checkpoint.series import CHECKPOINTS, numbered, prune
+
+__all__ = ["RunDirectory", "RunDirectoryError", "read_summary", "refuse_under_ray"]
+
+LOCK, CONFIG, SUMMARY = ".lock", "config.yaml", "summary.json"
+
+
+def read_summary(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return a run's summary.json, None where the run has not come to its end."""
+    path = Path(run_dir) / SUMMARY
+    return dict(json.loads(path.read_text())) if path.is_file() else None
+
+
+def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:
+    """Raise RunDirectoryError for a relative run directory inside a Ray job.
+
+    The working directory of a job is a copy that Ray deletes after it, with everything written there.
+    """
+    in_job = "RAY_ADDRESS" in environ or any(key.startswith("RAY_JOB") for key in environ)
+    if in_job and "_ray_pkg_" in cwd and not Path(run_dir).is_absolute():
+        raise RunDirectoryError(
+            f"run_dir: must be absolute inside a Ray job, got {str(run_dir)!r}; a relative path lies in "
+            f"{cwd}, a copy of the working directory that Ray deletes with the job"
+        )
+
+
+class RunDirectoryError(OSError):
+    """A run directory that this process must not or cannot use."""
+
+
+class RunDirectory:
+    """The directory of the run that this process owns. Use as a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+        """Claim `path`: create it, or with `resume` take it over.
+
+        Raises RunDirectoryError if it holds a run and `resume` is False, if there is nothing to resume,
+        if another process owns it, or if it cannot be written.
+        """
+        self.path = Path(path).absolute()
+        self.checkpoints = self.path / CHECKPOINTS
+        if resume and not (self.path / CONFIG).is_file():
+            raise RunDirectoryError(f"resume: {self.path} holds no run ({CONFIG} is missing)")
+        self._created = not self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path / LOCK)
+        except RunDirectoryError:
+            raise
+        except OSError as error:
+            raise RunDirectoryError(f"run_dir: cannot write to {self.path}: {error}") from error
+        try:
+            if not resume and (found := sorted(p.name for p in self.path.iterdir() if p.name != LOCK)):
+                raise RunDirectoryError(
+                    f"run_dir: {self.path} exists and holds {', '.join(found[:4])}; "
+                    "continue that run with --resume, or choose another --run-dir"
+                )
+            self._started = resume
+            checkpoint.recover(self.checkpoints)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Release the lock. A new run that failed before it began leaves nothing behind."""
+        self._lock.close()
+        if not getattr(self, "_started", True):
+            (self.path / LOCK).unlink(missing_ok=True)
+            if self._created:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved configuration; from here on the directory holds a run."""
+        _write(self.path / CONFIG, text.encode())
+        self._started = True
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """Write summary.json, whole or not at all."""
+        path = self.path / SUMMARY
+        _write(path, (json.dumps(dict(summary), indent=1, allow_nan=False) + "\n").encode())
+        return path
+
+    def save(self, state: Mapping[str, Any], *, meta: Mapping[str, Any], keep: int) -> Path:
+        """Save the checkpoint of `meta["env_steps"]`, then drop all but the newest `keep` and the best.
+
+        The best is the one with the highest `meta["score"]` (the newest of equals); None never is.
+        The older ones go only after the new one has been read back and verified.
+        """
+        path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"
+        checkpoint.save(path, state, meta=meta)
+        checkpoint.load(path)
+        prune(self.checkpoints, keep)
+        return path
+
+    def set_aside_after(self, env_steps: int) -> None:
+        """Rename the checkpoints of a later step: they belong to a future that will be written anew."""
+        for step, path in numbered(self.path):
+            if step > env_steps:
+                for attempt in _attempts(path):
+                    if not attempt.exists():
+                        path.rename(attempt)
+                        break
+
+
+def _attempts(path: Path) -> Iterator[Path]:
+    number = 0
+    while True:
+        number += 1
+        yield path.with_name(f"{path.name}.aside-{number}")
+
+
+def _lock(path: Path) -> IO[bytes]:
+    import fcntl
+
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RunDirectoryError(f"run_dir: another process is writing to {path.parent}") from None
+    return file
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        checkpoint.write_atomically(path, content)
+    except OSError as error:
+        raise RunDirectoryError(f"run_dir: cannot write {path}: {error}") from error
