@@ -44,7 +44,9 @@ from dynarl.autograd.dtypes import (
 )
 from dynarl.autograd.flat import Flat, flatten
 from dynarl.autograd.function import Function
+from dynarl.autograd.grad_mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from dynarl.autograd.gradcheck import gradcheck, gradgradcheck
+from dynarl.autograd.graph import Leaf, Node
 from dynarl.autograd.memory import keep_freed_memory, mark_modified
 from dynarl.autograd.methods import lifted as lifted
 from dynarl.autograd.random import (
@@ -63,16 +65,7 @@ from dynarl.autograd.random import (
     randperm,
     set_rng_state,
 )
-from dynarl.autograd.tape import (
-    Leaf,
-    Node,
-    detect_anomaly,
-    enable_grad,
-    is_grad_enabled,
-    no_grad,
-    primitive,
-    set_grad_enabled,
-)
+from dynarl.autograd.tape import primitive
 from dynarl.autograd.tensor import Parameter, Tensor
 
 keep_freed_memory()

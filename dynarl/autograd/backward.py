@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import is_array, xp
+from dynarl.autograd.grad_mode import OFF, RECORD, mode
+from dynarl.autograd.graph import Leaf, Node, Output
 from dynarl.autograd.memory import last_modification, line_of, modified_since
-from dynarl.autograd.tape import OFF, RECORD, Leaf, Node, Output, fit, mode, wrap
+from dynarl.autograd.operands import fit
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["Part", "backward", "dense", "grad"]
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from dynarl.autograd.device import device_of, is_array, namespace_for, to_device, xp
 from dynarl.autograd.dtypes import get_default_dtype
-from dynarl.autograd.tape import wrap
-from dynarl.autograd.tensor import Tensor
+from dynarl.autograd.tensor import Tensor, wrap
 
 
 def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:

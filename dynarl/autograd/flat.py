@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dynarl.autograd.device import device_of, xp
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["Flat", "flatten"]
 

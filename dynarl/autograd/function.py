@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd.device import xp
-from dynarl.autograd.tape import Node, Output, mode, no_grad, wrap
-from dynarl.autograd.tensor import Tensor
+from dynarl.autograd.grad_mode import mode, no_grad
+from dynarl.autograd.graph import Node, Output
+from dynarl.autograd.tensor import Tensor, wrap
 
 __all__ = ["Function", "once_differentiable"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from dynarl.autograd.backward import grad
 from dynarl.autograd.device import to_host
+from dynarl.autograd.grad_mode import enable_grad, no_grad
 from dynarl.autograd.random import Generator, randn
-from dynarl.autograd.tape import no_grad, wrap
-from dynarl.autograd.tensor import Tensor
+from dynarl.autograd.tensor import Tensor, wrap
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]
 
@@ -117,8 +117,6 @@ def gradgradcheck(
         with_grad = [o for o in _as_tuple(func(*rerun)) if isinstance(o, Tensor) and o.requires_grad]
         found = grad(with_grad, [rerun[i] for i in positions], list(gs), create_graph=True, allow_unused=True)
         return tuple(wrap(np.zeros(rerun[i].shape)) if g is None else g for i, g in zip(positions, found))
-
-    from dynarl.autograd.tape import enable_grad
 
     def recorded(*args: Any) -> Any:
         with enable_grad():

@@ -7,8 +7,7 @@ from typing import Any
 
 from dynarl.autograd.device import _namespace
 from dynarl.autograd.ops import activation, elementwise, indexing, linalg, reduction, shape
-from dynarl.autograd.tape import wrap
-from dynarl.autograd.tensor import Parameter, Tensor
+from dynarl.autograd.tensor import Parameter, Tensor, wrap
 
 
 def _asarray(x: Any, dtype: Any = None) -> Any:

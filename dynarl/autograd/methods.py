@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd import creation, lifted
-from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, shape
+from dynarl.autograd.backward import backward
+from dynarl.autograd.ops import activation, conversion, elementwise, indexing, inplace, linalg, reduction, shape
 from dynarl.autograd.tensor import Tensor
 
 
@@ -95,6 +96,17 @@ def _sub(self: Any, other: Any, *, alpha: float = 1) -> Any:
     return elementwise.sub(self, other if alpha == 1 else other * alpha)
 
 
+def _backward(
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Accumulate the gradient of this tensor into `.grad` of every leaf it was computed from."""
+    backward(self, gradient, retain_graph, create_graph, inputs)
+
+
 def _view_as(self: Any, other: Any) -> Any:
     return self.reshape(other.shape)
 
@@ -147,7 +159,7 @@ def bind() -> None:
         setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
     for name in ("var", "std"):
         setattr(Tensor, name, _variance(getattr(reduction, name)))
-    for name, method in inplace.METHODS.items():
+    for name, method in (conversion.METHODS | inplace.METHODS).items():
         setattr(Tensor, name, method)
     for name, inplace_name in (
         ("iadd", "add_"),
@@ -158,6 +170,7 @@ def bind() -> None:
     ):
         setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
     extra: dict[str, Any] = {
+        "backward": _backward,
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
         "__abs__": elementwise.abs, "__pos__": elementwise.positive,
         "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,

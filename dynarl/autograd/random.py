@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import tape
+from dynarl.autograd import dispatch
 from dynarl.autograd.creation import _finish, _shape
 from dynarl.autograd.device import to_host
+from dynarl.autograd.dispatch import overridable_random
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.memory import line_of, mark_modified, user_line
-from dynarl.autograd.tape import drawn, wrap
-from dynarl.autograd.tensor import Tensor
+from dynarl.autograd.ops.views import check_inplace
+from dynarl.autograd.tensor import Tensor, wrap
 
 __all__ = ["Generator", "default_generator", "manual_seed"]
 
@@ -87,7 +88,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 def stream(generator: Generator | np.random.Generator | None) -> np.random.Generator:
     """Return the NumPy generator behind `generator`, the default one for None."""
-    if tape.lane_inside():
+    if dispatch.in_batched_call():
         raise RuntimeError(
             f"random numbers: inside a per-sample program a generator's numbers, drawn at {line_of(user_line())}, "
             "would be one draw for all samples together; call rand, randn, normal, bernoulli or categorical without "
@@ -109,7 +110,7 @@ def _gaussian(shape: tuple[int, ...], dtype: Any, generator: Any) -> np.ndarray[
     return np.asarray(stream(generator).standard_normal(shape, dtype=kind)).astype(dtype)
 
 
-@drawn
+@overridable_random
 def rand(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -117,7 +118,7 @@ def rand(
     return _finish(_uniform(_shape(size), dtype, generator), device, requires_grad)
 
 
-@drawn
+@overridable_random
 def randn(
     *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -131,7 +132,7 @@ def _floating(dtype: Any, name: str) -> Any:
     return dtype
 
 
-@drawn
+@overridable_random
 def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw uniformly from [0, 1) with the shape, dtype and device of another tensor."""
     return rand(
@@ -139,7 +140,7 @@ def rand_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Ten
     )
 
 
-@drawn
+@overridable_random
 def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Tensor:
     """Draw from the standard normal with the shape, dtype and device of another tensor."""
     return randn(
@@ -150,7 +151,7 @@ def randn_like(input: Tensor, *, dtype: Any = None, generator: Any = None) -> Te
     )
 
 
-@drawn
+@overridable_random
 def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Draw integers from [low, high): randint(high, size) or randint(low, high, size)."""
     if size is None:
@@ -161,13 +162,13 @@ def randint(*bounds: Any, size: Any = None, generator: Any = None, dtype: Any = 
     return _finish(stream(generator).integers(low, high, tuple(size)).astype(dtype or np.int64), device, False)
 
 
-@drawn
+@overridable_random
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
     """Return a random order of 0 ... n - 1."""
     return _finish(stream(generator).permutation(n).astype(dtype or np.int64), device, False)
 
 
-@drawn
+@overridable_random
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None, device: Any = None) -> Tensor:
     """Draw from normal distributions with the given means and standard deviations."""
     if isinstance(std, (int, float)) and std < 0:
@@ -178,7 +179,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
     return randn(tuple(size), generator=generator, device=device) * std + mean
 
 
-@drawn
+@overridable_random
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Draw 0 or 1 with the probabilities of the tensor (or p everywhere)."""
     probabilities = to_host(input.array) if p is None else np.asarray(p)
@@ -188,7 +189,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     return _finish(np.asarray(draw).astype(input.dtype), input.device, False)
 
 
-@drawn
+@overridable_random
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
     """Draw class indices from rows of unnormalised weights: [rows, num_samples], or [num_samples] for one row."""
     weights = np.atleast_2d(to_host(input.array)).astype(np.float64)
@@ -212,8 +213,6 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 def _refill(name: str, draw: Any) -> Any:
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        from dynarl.autograd.ops.views import check_inplace
-
         check_inplace(self, name)
         values = wrap(draw(self.shape, self.dtype, generator, *args, **kwargs)).to(device=self.device)
         self.array[...] = values.array

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynarl.autograd import tape
-from dynarl.autograd.backward import backward
 from dynarl.autograd.device import device, device_of, is_array, to_device, to_host, xp
 from dynarl.autograd.dtypes import get_default_dtype
+from dynarl.autograd.graph import Leaf, Node
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.tape import Leaf, Node, wrap
 
-__all__ = ["Parameter", "Tensor"]
+__all__ = ["Parameter", "Tensor", "wrap"]
 
 
 class Tensor:
@@ -44,7 +42,16 @@ class Tensor:
         self.array = to_device(array, device)
         self._node = self._leaf = None
 
-    if TYPE_CHECKING:  # the operations, bound in methods.py
+    if TYPE_CHECKING:  # backward, conversions and operations, which stand above this class: bound in methods.py
+
+        def backward(
+            self,
+            gradient: Tensor | None = None,
+            retain_graph: bool | None = None,
+            create_graph: bool = False,
+            inputs: Any = None,
+        ) -> None: ...
+        def to(self, *target: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor: ...
 
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
@@ -132,10 +139,6 @@ class Tensor:
         """Tell whether the elements lie in row-major order without gaps."""
         return bool(self.array.flags.c_contiguous)
 
-    def contiguous(self) -> Tensor:
-        """Return the tensor with its elements in row-major order, itself if they are."""
-        return self if self.array.flags.c_contiguous else _contiguous(self)
-
     def data_ptr(self) -> int:
         """Return the address of the first element."""
         array = self.array
@@ -219,16 +222,6 @@ class Tensor:
             self._node.hooks = {}
         return Handle(self._node.hooks, hook)
 
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-        inputs: Any = None,
-    ) -> None:
-        """Accumulate the gradient of this tensor into `.grad` of every leaf it was computed from."""
-        backward(self, gradient, retain_graph, create_graph, inputs)
-
     def detach(self) -> Tensor:
         """Return a tensor over the same memory without history."""
         return wrap(self.array)
@@ -293,70 +286,6 @@ class Tensor:
         """Return the elements as nested lists of Python numbers."""
         return to_host(self.array).tolist()
 
-    def to(self, *target: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
-        """Return the tensor on another device or in another dtype; itself when nothing changes."""
-        for t in target:
-            if isinstance(t, Tensor):
-                dtype, device = t.dtype, t.device
-            elif (
-                (isinstance(t, str) and t.partition(":")[0] in ("cpu", "cuda"))
-                or t.__class__.__name__ == "device"
-                or (isinstance(t, str) and not hasattr(np, t))
-            ):
-                device = t
-            elif not isinstance(t, bool):
-                dtype = t
-        out = self
-        if dtype is not None and np.dtype(dtype) != self.array.dtype:
-            out = _cast(out, np.dtype(dtype))
-        if device is not None and to_device(out.array, device) is not out.array:
-            out = _move(out, device=device)
-        return out.clone() if copy and out is self else out
-
-    def cpu(self) -> Tensor:
-        """Return the tensor on the CPU."""
-        return self.to(device="cpu")
-
-    def cuda(self, index: int | None = None) -> Tensor:
-        """Return the tensor on a GPU."""
-        return self.to(device="cuda" if index is None else f"cuda:{index}")
-
-    def astype(self, dtype: Any) -> Tensor:
-        """Return the tensor in another dtype (NumPy's name for `to`)."""
-        return self.to(dtype=dtype)
-
-    def type(self, dtype: Any) -> Tensor:
-        """Return the tensor in another dtype."""
-        return self.to(dtype=dtype)
-
-    def type_as(self, other: Tensor) -> Tensor:
-        """Return the tensor in the dtype and on the device of another."""
-        return self.to(other)
-
-    def float(self) -> Tensor:
-        """Return the tensor as float32."""
-        return self.to(dtype=np.float32)
-
-    def double(self) -> Tensor:
-        """Return the tensor as float64."""
-        return self.to(dtype=np.float64)
-
-    def half(self) -> Tensor:
-        """Return the tensor as float16."""
-        return self.to(dtype=np.float16)
-
-    def int(self) -> Tensor:
-        """Return the tensor as int32."""
-        return self.to(dtype=np.int32)
-
-    def long(self) -> Tensor:
-        """Return the tensor as int64."""
-        return self.to(dtype=np.int64)
-
-    def bool(self) -> Tensor:
-        """Return the tensor as bool."""
-        return self.to(dtype=np.bool_)
-
     def __bool__(self) -> builtins.bool:
         if self.array.size != 1:
             raise RuntimeError(
@@ -394,7 +323,7 @@ class Tensor:
     def __deepcopy__(self, memo: dict[builtins.int, Any]) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach() or clone()")
-        copy = tape._new(type(self))
+        copy = _new(type(self))
         memo[id(self)] = copy
         copy.array, copy._node, copy._leaf = xp(self.array).array(self.array), None, None
         if self._node is not None:
@@ -411,6 +340,20 @@ class Tensor:
 
     def __repr__(self) -> str:
         return _render(self)
+
+
+_new: Callable[[type], Any] = object.__new__
+
+
+def wrap(array: Any, node: Any = None) -> Any:
+    """Return a Tensor over an array without copying it; `node` is the edge to what made it."""
+    if not is_array(array):
+        array = np.asarray(array)
+    tensor = _new(Tensor)
+    tensor.array = array
+    tensor._node = node
+    tensor._leaf = None
+    return tensor
 
 
 class Parameter(Tensor):
@@ -452,30 +395,9 @@ def release_home(leaf: Leaf) -> None:
 
 
 def _rebuild(kind: type, array: np.ndarray[Any, Any], requires_grad: bool, where: str) -> Tensor:
-    tensor = tape._new(kind)
+    tensor = _new(kind)
     tensor.array, tensor._node, tensor._leaf = to_device(array, where), None, None
     return tensor.requires_grad_() if requires_grad else tensor
-
-
-def _cast(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
-    from dynarl.autograd.ops.elementwise import cast
-
-    if dtype.kind != "f":
-        return wrap(x.array.astype(dtype))
-    return cast(x, dtype=dtype)
-
-
-@tape.primitive(linear=True)
-def _contiguous(x: Any) -> Any:
-    return (x if isinstance(x, Tensor) else xp(x).ascontiguousarray(x)), (lambda g: g,)
-
-
-@tape.primitive
-def _move(x: Any, *, device: Any) -> Any:
-    source = device_of(x) if not isinstance(x, Tensor) else x.device
-    if isinstance(x, Tensor):
-        return x, (lambda g: _move(g, device=source),)
-    return to_device(x, device), (lambda g: tape.call(_move, g, device=source),)
 
 
 def _render(x: Tensor) -> str:
@@ -491,6 +413,3 @@ def _render(x: Tensor) -> str:
         parts.append("requires_grad=True")
     text = ", ".join(parts) + ")"
     return f"Parameter containing:\n{text}" if isinstance(x, Parameter) else text
-
-
-tape.bind_tensor(Tensor)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.dispatch import batching_rules
 from dynarl.autograd.ops import elementwise, indexing, normalization, reduction, shape
-from dynarl.autograd.tape import lane_rules, wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching import index_rules
 from dynarl.batching.lane import Lane
 from dynarl.batching.rules import BY_ROW, Operands, aligned, by_row, promoted, shifted, state_error, where_rule
@@ -207,16 +208,16 @@ def _install() -> None:
         "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
         "bitwise_xor",
     )  # fmt: skip
-    lane_rules.update({name: comparing(getattr(elementwise, name)) for name in pairs})
+    batching_rules.update({name: comparing(getattr(elementwise, name)) for name in pairs})
     names = (
         "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide", "divide_whole",
         "isclose",
     )  # fmt: skip
-    lane_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
+    batching_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
     for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod", "cumprod"):
-        lane_rules[name] = on_axis(getattr(reduction, name))
-    lane_rules.update(index_rules.FUNCTIONS)
-    lane_rules.update(
+        batching_rules[name] = on_axis(getattr(reduction, name))
+    batching_rules.update(index_rules.FUNCTIONS)
+    batching_rules.update(
         one_hot=_one_hot, embedding=_embedding, where=_where, masked_fill=_masked_fill, diag=_diag, diagonal=_diagonal,
         repeat_interleave=_repeat_interleave,
     )  # fmt: skip

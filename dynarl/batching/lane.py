@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, is_grad_enabled, tape
+from dynarl.autograd import Tensor, dispatch, is_grad_enabled
 from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import inplace
 from dynarl.autograd.ops.indexing import getitem
@@ -231,4 +231,4 @@ def _bind() -> None:
 
 
 _bind()
-tape.bind_lane(Lane, state.apply, lambda: state.context is not None)
+dispatch.register_sample_type(Lane, state.apply, lambda: state.context is not None)

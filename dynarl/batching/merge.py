@@ -20,8 +20,9 @@ import numpy as np
 
 from dynarl.autograd import no_grad
 from dynarl.autograd.device import to_host
+from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.memory import user_line
-from dynarl.autograd.tape import mode, wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.cohort import Cohort, split
 from dynarl.batching.deferred import Unit, gather, slot_of
 from dynarl.batching.gather import gather_rows

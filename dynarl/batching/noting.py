@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.tape import mode
+from dynarl.autograd.grad_mode import mode
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Part, Unit, done, gather, lane_of, slot_of
 from dynarl.batching.lane import Lane

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.tape import OFF, mode, wrap
+from dynarl.autograd.grad_mode import OFF, mode
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Unit, apply_rule, done, frozen, is_small, lane_of, spec_of
 from dynarl.batching.lane import Lane

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.grad_mode import ANOMALY, mode
 from dynarl.autograd.ops.indexing import _getitem, _is_basic, getitem
-from dynarl.autograd.tape import ANOMALY, mode, record
+from dynarl.autograd.tape import record
 from dynarl.batching.lane import Lane
 from dynarl.batching.run import state
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from dynarl.autograd import philox
 from dynarl.autograd.device import to_device, to_host
+from dynarl.autograd.dispatch import batching_rules
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.random import default_generator
-from dynarl.autograd.tape import lane_rules, wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.run import Context, state
@@ -130,7 +131,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, **_: Any) -> Any:
 def bernoulli(input: Any, p: float | None = None, **_: Any) -> Any:
     """Draw 0 or 1 with the given probabilities, for each sample by itself."""
     probability: Any = input if p is None else p
-    drawn: Any = _chosen(lane_rules["lt"](rand(tuple(getattr(input, "shape", ()))), probability))
+    drawn: Any = _chosen(batching_rules["lt"](rand(tuple(getattr(input, "shape", ()))), probability))
     return drawn.to(getattr(input, "dtype", get_default_dtype()))
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from dynarl.autograd import Tensor, primitive, xp
 from dynarl.autograd.backward import Part
-from dynarl.autograd.tape import Node, call, mode
+from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.graph import Node
+from dynarl.autograd.tape import call
 
 __all__ = ["joined", "take_rows", "taken"]
 

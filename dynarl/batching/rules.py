@@ -12,8 +12,9 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.operands import fit
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
-from dynarl.autograd.tape import fit, primitive
+from dynarl.autograd.tape import primitive
 from dynarl.batching.lane import Lane, _clone, _detach, _to
 from dynarl.batching.operators import bind_operators
 from dynarl.batching.run import Elementwise, Leading, bind, state

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.tape import set_lane_draws
+from dynarl.autograd.dispatch import set_batched_call
 from dynarl.batching.cohort import PerSampleError
 from dynarl.batching.lane import Lane
 from dynarl.batching.random import FUNCTIONS
 from dynarl.batching.run import Raised, run_scope, state
 from dynarl.batching.trees import join, node_of
-from dynarl.nn import Linear, Sequential, structure
+from dynarl.nn import Linear, Sequential
 from dynarl.nn.containers import _is_plain
 
 __all__ = ["PLAIN", "call_scope", "given", "joined", "module_scopes", "per_sample"]
@@ -140,14 +140,12 @@ class module_scopes:
 
     def __enter__(self) -> None:
         module_scopes._open += 1
-        structure.scope = _call_module
-        set_lane_draws(FUNCTIONS)
+        set_batched_call(_call_module, FUNCTIONS)
 
     def __exit__(self, *error: object) -> None:
         module_scopes._open -= 1
         if not module_scopes._open:
-            structure.scope = None
-            set_lane_draws(None)
+            set_batched_call(None, None)
 
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import xp
-from dynarl.autograd.tape import mode, wrap
+from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.cohort import Cohort
 from dynarl.batching.deferred import Call, Merged, Unit, apply_rule, gather
 from dynarl.batching.lane import Lane

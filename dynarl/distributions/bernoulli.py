@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, arange, no_grad, tape, xp
+from dynarl.autograd import Tensor, arange, dispatch, no_grad, xp
 from dynarl.autograd.ops.activation import sigmoid, softplus
 from dynarl.autograd.ops.elementwise import clamp, log, log1p
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions.checks import BOOLEAN, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters
 
@@ -65,13 +65,13 @@ class Bernoulli(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw 0 or 1, sample_shape + batch_shape; in a per-sample program, each sample its own."""
-        if self._given.__class__ is tape.lane_type and not sample_shape:
-            return tape.draw_lane("bernoulli", self.probs)
+        if self._given.__class__ is dispatch.sample_type and not sample_shape:
+            return dispatch.draw_per_sample("bernoulli", self.probs)
         return super().sample(sample_shape)
 
     def log_prob(self, value: Any) -> Tensor:
         """Return value log p + (1 - value) log(1 - p)."""
-        if self._validate_args and value.__class__ is not tape.lane_type:
+        if self._validate_args and value.__class__ is not dispatch.sample_type:
             check_value(self, value.array, BOOLEAN)
         if value.dtype.kind != "f":
             value = value.to(self._given.dtype)

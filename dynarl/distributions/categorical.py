@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, arange, full, no_grad, tape, xp
+from dynarl.autograd import Tensor, arange, dispatch, full, no_grad, xp
 from dynarl.autograd.ops.activation import log_softmax, softmax
 from dynarl.autograd.ops.elementwise import clamp, log
 from dynarl.autograd.ops.indexing import gather
@@ -20,7 +20,7 @@ from dynarl.autograd.ops.probability import (
     invert_cdf,
     row_statistics,
 )
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions.checks import (
     NON_NEGATIVE_ROWS,
     REAL,
@@ -99,13 +99,13 @@ class Categorical(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw class indices, sample_shape + batch_shape; in a per-sample program, each sample its own."""
-        if self._logits.__class__ is tape.lane_type and not sample_shape:
-            return tape.draw_lane("categorical", logits=self._logits)
+        if self._logits.__class__ is dispatch.sample_type and not sample_shape:
+            return dispatch.draw_per_sample("categorical", logits=self._logits)
         return super().sample(sample_shape)
 
     def log_prob(self, value: Any) -> Tensor:
         """Return the log-probability of class indices: any shape that broadcasts with batch_shape."""
-        if tape.lane_type in (value.__class__, self._logits.__class__):
+        if dispatch.sample_type in (value.__class__, self._logits.__class__):
             chosen: Tensor = gather(self.logits, -1, value.unsqueeze(-1)).squeeze(-1)
             return chosen
         index = value.array
@@ -123,7 +123,7 @@ class Categorical(Distribution):
 
     def entropy(self) -> Tensor:
         """Return -sum p log p."""
-        if self._logits.__class__ is tape.lane_type:
+        if self._logits.__class__ is dispatch.sample_type:
             summed: Tensor = -(self.probs * clamp(self.logits, -1e8)).sum(-1)
             return summed
         entropy: Tensor = categorical_entropy(self._logits, statistics=self._statistics)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, get_default_dtype, no_grad, rand, randn, tape, tensor
+from dynarl.autograd import Tensor, dispatch, get_default_dtype, no_grad, rand, randn, tensor
 from dynarl.autograd.ops.elementwise import exp, sqrt
 
 Shape = tuple[int, ...]
@@ -162,7 +162,7 @@ class Distribution:
 
 def is_tensor(value: Any) -> bool:
     """Tell whether a value is a tensor, of a batch or of one sample."""
-    return isinstance(value, Tensor) or value.__class__ is tape.lane_type
+    return isinstance(value, Tensor) or value.__class__ is dispatch.sample_type
 
 
 def as_parameters(*values: Any) -> list[Tensor]:

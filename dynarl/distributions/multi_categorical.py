@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor, tape, xp
+from dynarl.autograd import Tensor, dispatch, xp
 from dynarl.autograd.ops.probability import pad_components
 from dynarl.autograd.ops.shape import split
 from dynarl.distributions.categorical import Categorical
@@ -42,7 +42,7 @@ class MultiCategorical(Distribution):
         self._logits = logits
         self.batch_shape = tuple(logits.shape[:-1])
         self.event_shape = (len(self.nvec),)
-        if self._validate_args and logits.__class__ is not tape.lane_type:
+        if self._validate_args and logits.__class__ is not dispatch.sample_type:
             self.base_dist  # noqa: B018  (checks the logits)
 
     @cached_property

@@ -11,7 +11,7 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.ops.activation import erf
 from dynarl.autograd.ops.elementwise import square
 from dynarl.autograd.ops.probability import erfinv, normal_entropy, normal_log_prob
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions.checks import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape, is_tensor
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dynarl.autograd import Tensor
+from dynarl.autograd import Tensor, rand
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.shape import cat
 from dynarl.distributions.distribution import Distribution
@@ -54,8 +54,6 @@ class Product(Distribution):
         return [width * (2 if part.noise_kind == "normal" else 1) for part, width in zip(self.parts, self.widths)]
 
     def _noise(self, sample_shape: Sequence[int]) -> Any:
-        from dynarl.autograd import rand
-
         like = self._like()
         shape = (*sample_shape, *self.batch_shape, sum(self._numbers()))
         return rand(shape, dtype=like.dtype, device=like.device).array

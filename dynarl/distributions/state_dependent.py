@@ -8,7 +8,7 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.elementwise import exp, log
 from dynarl.autograd.ops.linalg import matmul
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions.distribution import Distribution
 from dynarl.distributions.normal import Normal
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from dynarl import autograd
+from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.ops import activation as activations
 from dynarl.autograd.ops import affine, elementwise
 from dynarl.autograd.ops.activation import sigmoid
 from dynarl.autograd.ops.conv import avg_pool2d, conv2d, max_pool2d
 from dynarl.autograd.ops.elementwise import tanh
 from dynarl.autograd.ops.normalization import layer_norm as _layer_norm
-from dynarl.autograd.tape import laned
 from dynarl.nn.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -133,7 +133,7 @@ def log_softmax(input: Any, dim: int | None = None, *, dtype: Any = None) -> Any
     return activations.log_softmax(input, dim, dtype=dtype)
 
 
-@laned
+@overridable
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Return rows of weight: input [...] of indices, weight [num_embeddings, dim], result [..., dim].
 
@@ -191,7 +191,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     return input * (keep.to(input.dtype) * (1.0 / (1.0 - p)))
 
 
-@laned
+@overridable
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Return int64 [..., num_classes] with a one at each index; -1 takes the largest index plus one."""
     index = tensor.array

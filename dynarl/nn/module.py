@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dynarl.autograd import Tensor, tape
+from dynarl.autograd import Tensor, dispatch
 from dynarl.autograd import device as device_class
 from dynarl.nn import structure
 from dynarl.nn.hooks import Hooks, RemovableHandle
@@ -46,8 +46,8 @@ class Module:
         self.training = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if structure.scope is not None:
-            return structure.scope(self, args, kwargs)
+        if dispatch.call_module is not None:
+            return dispatch.call_module(self, args, kwargs)
         if self._hooks is None:
             return self.forward(*args, **kwargs)
         return self._hooks.call(self, args, kwargs)
@@ -71,7 +71,7 @@ class Module:
                 structure.changed()
             elif name == "forward":
                 structure.changed()
-            elif value.__class__ is tape.lane_type:
+            elif value.__class__ is dispatch.sample_type:
                 raise RuntimeError(
                     f"{type(self).__name__}.{name}: a per-sample tensor cannot be kept on a Module, it belongs to the "
                     "samples of one call; return it as state and pass it in again"

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 version = 0
-
-scope: Callable[..., Any] | None = None
-"""While per-sample programs run: what a call of a Module goes through, so that samples that part in it are joined."""
 
 
 def changed() -> None:

@@ -12,7 +12,7 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops.shape import cat
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.flat import Flat, flatten
-from dynarl.autograd.tape import Leaf, wrap
+from dynarl.autograd.graph import Leaf
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["Plan", "Run", "Slabs"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import device_of, to_device, to_host
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["loaded_hyperparameter", "loaded_state"]
 

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import xp
+from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.tape import _operand, _promote, laned, primitive, wrap
+from dynarl.autograd.operands import operand, promote
+from dynarl.autograd.tape import primitive
+from dynarl.autograd.tensor import wrap
 
 
 def _quiet(body: Any) -> Any:
@@ -56,16 +59,16 @@ def div(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     return divide_whole(x, y)
 
 
-@laned
+@overridable
 def truncated_divide(x: Any, y: Any) -> Any:
     """Return x / y rounded towards zero, in the operands' dtype."""
-    return trunc(_true_divide(x, y)).to(result_type(_operand(x), _operand(y)))
+    return trunc(_true_divide(x, y)).to(result_type(operand(x), operand(y)))
 
 
-@laned
+@overridable
 def divide_whole(x: Any, y: Any) -> Any:
     """Return x / y for an x that is no floating tensor."""
-    x, y = _operand(x), _operand(y) if not hasattr(y, "_node") else y
+    x, y = operand(x), operand(y) if not hasattr(y, "_node") else y
     raw = getattr(y, "array", y)
     if result_type(x, raw).kind != "f":
         x = np.asarray(x) if not hasattr(x, "dtype") else x
@@ -314,10 +317,10 @@ def remainder(x: Any, y: Any) -> Any:
     return np_.remainder(x, y), (lambda g: g, lambda g: -g * np_.floor(x / y))
 
 
-@laned
+@overridable
 def floor_divide(x: Any, y: Any) -> Any:
     """Return floor(x / y); no gradient."""
-    x, y = _promote([_operand(x), _operand(y)])
+    x, y = promote([operand(x), operand(y)])
     return wrap(x // y)
 
 
@@ -371,7 +374,7 @@ def _where(cond: Any, x: Any, y: Any) -> Any:
 _where.promotes = True
 
 
-@laned
+@overridable
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """Choose from input where the condition holds, else from other; no gradient (so no NaN) reaches the other side.
 
@@ -381,10 +384,10 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         return tuple(wrap(i) for i in condition.array.nonzero())
     if condition.dtype != np.bool_:
         raise TypeError(f"where: the condition must be a bool tensor, got {condition.dtype}; compare, or use .bool()")
-    dtype = result_type(_operand(input), _operand(other))
+    dtype = result_type(operand(input), operand(other))
     np_ = xp(condition.array)
     x, y = (
-        (a if a.dtype == dtype else a.to(dtype)) if hasattr(a, "_node") else wrap(np_.asarray(_operand(a), dtype=dtype))
+        (a if a.dtype == dtype else a.to(dtype)) if hasattr(a, "_node") else wrap(np_.asarray(operand(a), dtype=dtype))
         for a in (input, other)
     )
     return _where(condition, x, y)
@@ -396,17 +399,17 @@ def _compare(name: str, symbol: str) -> Any:
     def op(x: Any, y: Any) -> Any:
         if y is None and name in ("eq", "ne"):
             return name == "ne"
-        a, b = _operand(x), _operand(y)
+        a, b = operand(x), operand(y)
         try:
             if a.__class__ not in (int, float, bool) and b.__class__ not in (int, float, bool) and a.dtype != b.dtype:
-                a, b = _promote([a, b])
+                a, b = promote([a, b])
             return wrap(function(a, b))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Compare elementwise ({name}); returns a bool tensor."
-    return laned(op)
+    return overridable(op)
 
 
 eq, ne = _compare("eq", "equal"), _compare("ne", "not_equal")
@@ -420,12 +423,12 @@ bitwise_xor = _compare("bitwise_xor", "bitwise_xor")
 
 def _test(name: str) -> Any:
     def op(x: Any) -> Any:
-        a = _operand(x)
+        a = operand(x)
         return wrap(getattr(xp(a), name)(a))
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Test elementwise ({name}); returns a bool tensor."
-    return laned(op)
+    return overridable(op)
 
 
 isnan, isinf, isfinite = _test("isnan"), _test("isinf"), _test("isfinite")
@@ -442,10 +445,10 @@ def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None
     return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
-@laned
+@overridable
 def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     """Test |x - y| <= atol + rtol |y| elementwise."""
-    a, b = _operand(x), _operand(y)
+    a, b = operand(x), operand(y)
     return wrap(xp(a).isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
@@ -457,12 +460,6 @@ def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
 def equal(x: Any, y: Any) -> bool:
     """Tell whether two tensors have the same shape and elements."""
     return bool(x.shape == y.shape and (x == y).all())
-
-
-@primitive(linear=True)
-def cast(x: Any, *, dtype: Any) -> Any:
-    source = x.dtype
-    return x.astype(dtype), (lambda g: g.astype(source),)
 
 
 @primitive(linear=True)

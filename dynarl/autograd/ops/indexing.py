@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import tape
+from dynarl.autograd import dispatch
 from dynarl.autograd.backward import Part
 from dynarl.autograd.device import xp
+from dynarl.autograd.dispatch import overridable
+from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.memory import mark_modified
+from dynarl.autograd.operands import describe
+from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.ops.views import check_inplace, follow, viewed
-from dynarl.autograd.tape import call, describe, laned, mode, primitive, record, wrap
+from dynarl.autograd.tape import call, primitive, record
+from dynarl.autograd.tensor import wrap
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
 
@@ -93,13 +98,13 @@ def sum_at(values: Any, positions: Any, shape: tuple[int, ...]) -> Any:
     return out.astype(values.dtype).reshape(shape)
 
 
-@laned
+@overridable
 def getitem(x: Any, index: Any) -> Any:
     """Return x[index] with NumPy's and PyTorch's indexing; slices share memory with x."""
     if _is_basic(index):
         return _getitem(x, index=index)
-    if index.__class__ is tuple and any([part.__class__ is tape.lane_type for part in index]):
-        return tape.lane_rules["getitem"](x, index)
+    if index.__class__ is tuple and any([part.__class__ is dispatch.sample_type for part in index]):
+        return dispatch.batching_rules["getitem"](x, index)
     index = raw_index(index)
     if _is_basic(index):
         return _getitem(x, index=index)
@@ -225,7 +230,7 @@ def _spread_along(x: Any, *, index: Any, axis: int, shape: tuple[int, ...]) -> A
     return sum_at(x, positions, shape), vjps
 
 
-@laned
+@overridable
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """Take elements along dim by an index of the same number of dimensions, broadcasting the others."""
     if dim is None:
@@ -244,7 +249,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     return _take_along(input, index=index, axis=axis)
 
 
-@laned
+@overridable
 def gather(input: Any, dim: int, index: Any) -> Any:
     """Return out[i][j] = input[index[i][j]][j] for dim 0, alike for others; index may be smaller in other dims."""
     array = getattr(index, "array", index)
@@ -299,7 +304,7 @@ def _cropped(index: Any, src: Any) -> Any:
     return src
 
 
-@laned
+@overridable
 def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     """Return input with out[index[i][j]][j] = src[i][j] for dim 0; src is a tensor or a number."""
     if reduce == "add":
@@ -310,7 +315,7 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
     return _scatter(input, _cropped(index, src), index=index.array, axis=dim % input.ndim)
 
 
-@laned
+@overridable
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     """Return input with src added at index along dim; repeated indices add up."""
     axis = dim % input.ndim
@@ -322,7 +327,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     return getitem(input, (slice(None),) * (dim % max(input.ndim, 1)) + (index,))
 
 
-@laned
+@overridable
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
     """Return input with slices of source added along dim at the indices."""
     where = (slice(None),) * (dim % input.ndim) + (index.array,)
@@ -335,11 +340,9 @@ def take(input: Any, index: Any) -> Any:
     return getitem(input.reshape(-1), index)
 
 
-@laned
+@overridable
 def masked_fill(input: Any, mask: Any, value: Any) -> Any:
     """Return input with `value` where the mask is true."""
-    from dynarl.autograd.ops.elementwise import where
-
     if mask.dtype != np.bool_:
         raise TypeError(f"masked_fill: mask must be a bool tensor, got {mask.dtype}")
     if not hasattr(value, "_node"):
@@ -362,7 +365,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     return wrap(xp(input.array).stack(found, 1))
 
 
-@laned
+@overridable
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Return 0/1 int64 vectors [..., num_classes] of class indices."""
     array = tensor.array

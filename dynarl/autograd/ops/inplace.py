@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd.device import xp
+from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops import activation, elementwise, indexing
 from dynarl.autograd.ops.views import check_inplace, follow
-from dynarl.autograd.tape import mode, primitive, wrap
+from dynarl.autograd.tape import primitive
+from dynarl.autograd.tensor import wrap
 
 
 def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import xp
-from dynarl.autograd.tape import fit, primitive
+from dynarl.autograd.operands import fit
+from dynarl.autograd.tape import primitive
 
 
 @primitive

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import xp
+from dynarl.autograd.operands import fit
 from dynarl.autograd.ops.activation import _erf_values, log_softmax, softmax
 from dynarl.autograd.ops.elementwise import clamp
-from dynarl.autograd.tape import fit, primitive
+from dynarl.autograd.tape import primitive
 
 Statistics = tuple[Any, Any, Any]
 

@@ -6,10 +6,13 @@ import math
 from typing import Any, NamedTuple
 
 from dynarl.autograd.device import xp
+from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.dtypes import int64
+from dynarl.autograd.ops.elementwise import maximum, minimum
 from dynarl.autograd.ops.indexing import take_along_dim
 from dynarl.autograd.ops.shape import stack
-from dynarl.autograd.tape import laned, primitive, wrap
+from dynarl.autograd.tape import primitive
+from dynarl.autograd.tensor import wrap
 
 
 class _Found(NamedTuple):
@@ -162,34 +165,32 @@ def _at(input: Any, indices: Any, dim: int, keepdim: bool) -> Any:
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the maximum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmax, amax, "maximum", _Found)
+    return _max_or_min(input, dim, keepdim, argmax, amax, maximum, _Found)
 
 
 def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the minimum of all elements; with dim (values, indices) along it; with a tensor the elementwise one."""
-    return _max_or_min(input, dim, keepdim, argmin, amin, "minimum", _Found)
+    return _max_or_min(input, dim, keepdim, argmin, amin, minimum, _Found)
 
 
-def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elementwise: str, result: Any) -> Any:
+def _max_or_min(input: Any, dim: Any, keepdim: bool, arg: Any, reduce: Any, elementwise: Any, result: Any) -> Any:
     if dim is None:
         return reduce(input)
     if hasattr(dim, "_node"):
-        from dynarl.autograd.ops import elementwise as ops
-
-        return getattr(ops, elementwise)(input, dim)
+        return elementwise(input, dim)
     axes_of(input, dim)
     indices = arg(input, dim, keepdim=True)
     values = _at(input, indices, dim, keepdim)
     return result(values, indices if keepdim or input.ndim == 0 else indices.squeeze(dim))
 
 
-@laned
+@overridable
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the index of the maximum, of the flattened tensor or along dim."""
     return _arg(input, dim, keepdim, "argmax")
 
 
-@laned
+@overridable
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the index of the minimum, of the flattened tensor or along dim."""
     return _arg(input, dim, keepdim, "argmin")
@@ -226,7 +227,7 @@ def _cumprod(x: Any, *, axis: int) -> Any:
     return y, (lambda g: xp(g).flip(xp(g).cumsum(xp(g).flip(g * y, axis), axis), axis) / x,)
 
 
-@laned
+@overridable
 def cumprod(input: Any, dim: int) -> Any:
     """Return running products along dim."""
     input = _signed(input)
@@ -238,7 +239,7 @@ def cumprod(input: Any, dim: int) -> Any:
     return stack(running, dim)
 
 
-@laned
+@overridable
 def prod(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Multiply all elements, or along dim."""
     input = _signed(input)
@@ -275,25 +276,25 @@ def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
     return y if keepdims else (y.reshape(()) if axis is None else y.squeeze(axis)), (vjp,)
 
 
-@laned
+@overridable
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Tell whether all elements are true."""
     return wrap(input.array.all(axis=axes_of(input, dim), keepdims=keepdim))
 
 
-@laned
+@overridable
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Tell whether any element is true."""
     return wrap(input.array.any(axis=axes_of(input, dim), keepdims=keepdim))
 
 
-@laned
+@overridable
 def count_nonzero(input: Any, dim: Any = None) -> Any:
     """Count elements that are not zero."""
     return wrap((input.array != 0).sum(axis=axes_of(input, dim)))
 
 
-@laned
+@overridable
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """Return the indices that sort along dim; equal elements keep their order."""
     array = input.array

@@ -10,7 +10,8 @@ from typing import Any
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.recurrent import affine, check_cell, gru_pull, gru_step, lstm_pull, lstm_step, weight_gradients
-from dynarl.autograd.tape import primitive, wrap
+from dynarl.autograd.tape import primitive
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["gru_scan", "lstm_scan"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd.device import to_host, xp
-from dynarl.autograd.tape import call, primitive, wrap
+from dynarl.autograd.tape import call, primitive
+from dynarl.autograd.tensor import wrap
 
 __all__ = [
     "Places",

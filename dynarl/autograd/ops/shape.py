@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from dynarl.autograd.device import xp
-from dynarl.autograd.tape import fit, laned, primitive, wrap
+from dynarl.autograd.dispatch import overridable
+from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.operands import fit
+from dynarl.autograd.tape import primitive
+from dynarl.autograd.tensor import wrap
 
 
 @primitive(linear=True, views=True)
@@ -144,8 +150,6 @@ def broadcast_to(input: Any, size: Any) -> Any:
 
 def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
     """Broadcast tensors to their common shape."""
-    import numpy as np
-
     shape = np.broadcast_shapes(*(tuple(x.shape) for x in tensors))
     return tuple(_broadcast_to(x, shape=shape) for x in tensors)
 
@@ -167,7 +171,7 @@ def tile(input: Any, *dims: Any) -> Any:
     return repeat(input, (1,) * (input.ndim - len(shape)) + shape)
 
 
-@laned
+@overridable
 def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
     """Repeat each element along dim (of the flattened tensor without dim); repeats is a number or one per element."""
     if dim is None:
@@ -219,8 +223,6 @@ _concatenate.__name__ = "cat"
 
 
 def _same_dtypes(tensors: Any) -> list[Any]:
-    from dynarl.autograd.dtypes import result_type
-
     tensors = [x if hasattr(x, "_node") else wrap(x) for x in tensors]
     first = tensors[0].dtype
     if all(x.dtype == first for x in tensors):
@@ -311,7 +313,7 @@ def triu(input: Any, diagonal: int = 0) -> Any:
     return _triangle(input, diagonal=diagonal, name="triu")
 
 
-@laned
+@overridable
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Return the diagonals over two dimensions, as the last dimension."""
     moved = movedim(input, (dim1, dim2), (-2, -1))
@@ -324,7 +326,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
 _diagonal = diagonal
 
 
-@laned
+@overridable
 def diag(input: Any, diagonal: int = 0) -> Any:
     """Return the diagonal of a matrix, or the matrix with this diagonal."""
     if input.ndim == 2:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd.backward import dense
-from dynarl.autograd.tape import Leaf, mode, primitive, record, wrap
+from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.graph import Leaf
+from dynarl.autograd.tape import primitive, record
+from dynarl.autograd.tensor import wrap
 
 
 def viewed(x: Any) -> Any:

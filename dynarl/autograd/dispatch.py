@@ -1,0 +1,103 @@
+"""Dispatch: how operations, functions and Modules hand a call to dynarl.batching when it has per-sample tensors.
+
+A per-sample tensor (`dynarl.batching`'s SampleTensor) stands for one sample of a batch. The engine, nn and
+distributions do not import batching, which is built on them; batching sets the variables below instead. They are the
+only wiring of this kind in the lower packages. All of them are read as `dispatch.NAME`, because they change.
+
+    variable          set by                                           when
+    ----------------  -----------------------------------------------  --------------------------------------
+    sample_type       register_sample_type, from the module that       once, when dynarl.batching is imported
+    apply_per_sample      defines SampleTensor                             (before: a class without instances)
+    in_batched_call
+    batching_rules    the rules of functions on raw arrays             once, when dynarl.batching is imported
+    call_module       set_batched_call, from the context manager       while batched calls run; None otherwise
+    random_functions      around batched calls
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+__all__ = [
+    "batching_rules",
+    "draw_per_sample",
+    "overridable",
+    "overridable_random",
+    "register_sample_type",
+    "set_batched_call",
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_Apply = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+
+
+class _Unregistered:
+    """The sample type before dynarl.batching is imported: no object has this class."""
+
+
+sample_type: Any = _Unregistered
+"""The class of per-sample tensors. Tested by identity (`x.__class__ is dispatch.sample_type`): it is not a Tensor."""
+
+apply_per_sample: _Apply | None = None
+"""Apply an operation to operands of which at least one is a per-sample tensor: `(operation, operands, static)`."""
+
+in_batched_call: Callable[[], bool] = bool
+"""Return whether the running code is a program of one sample."""
+
+batching_rules: dict[str, Callable[..., Any]] = {}
+"""By function name: what replaces a function decorated with `overridable` when an operand is a per-sample tensor."""
+
+call_module: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
+"""Run `module(*args, **kwargs)` so that samples that diverge in the module are joined behind it."""
+
+random_functions: dict[str, Callable[..., Any]] | None = None
+"""By function name: what draws separate random numbers for each sample."""
+
+
+def register_sample_type(kind: type, apply: _Apply, active: Callable[[], bool]) -> None:
+    """Set the class of per-sample tensors, what applies an operation to them, and what tells their programs run."""
+    global sample_type, apply_per_sample, in_batched_call
+    sample_type, apply_per_sample, in_batched_call = kind, apply, active
+
+
+def set_batched_call(
+    call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None,
+    random: dict[str, Callable[..., Any]] | None,
+) -> None:
+    """Set what runs calls of Modules and what draws random numbers; None, None when the last batched call ends."""
+    global call_module, random_functions
+    call_module, random_functions = call, random
+
+
+def draw_per_sample(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Draw separate random numbers for each sample with the random function `name`."""
+    if random_functions is None:
+        raise RuntimeError(f"{name}: a per-sample tensor was used after its batched call had ended")
+    return random_functions[name](*args, **kwargs)
+
+
+def overridable_random(function: _F) -> _F:
+    """Decorate a function that draws from the default generator: in a batched call each sample draws separately."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if random_functions is not None and in_batched_call() and kwargs.get("generator") is None:
+            return random_functions[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def overridable(function: _F) -> _F:
+    """Decorate a function that reads raw arrays: for a per-sample tensor its entry in `batching_rules` runs instead."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for a in args:
+            if a.__class__ is sample_type:
+                return batching_rules[function.__name__](*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]

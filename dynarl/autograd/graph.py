@@ -1,0 +1,65 @@
+"""The graph that recording leaves behind: one Node per operation, one Leaf per tensor that gathers a gradient.
+
+A tensor's `_node` is the edge that leads to what made it: a Node, an Output of a Node that has several, a Leaf, or
+None where no gradient is needed. Nodes know their own edges, so a loss holds its graph alive and nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynarl.autograd.memory import line_of, next_sequence, user_line
+
+__all__ = ["Leaf", "Node", "Output"]
+
+
+class Node:
+    """One recorded operation: its gradient functions, and the edges along which they send gradients."""
+
+    __slots__ = ("__weakref__", "args", "edges", "grad", "hooks", "line", "op", "owned", "sequence", "static", "vjps")
+
+    def __init__(self, op: Any, args: tuple[Any, ...], static: dict[str, Any], edges: list[Any], vjps: Any) -> None:
+        self.op = op
+        self.args = args
+        self.static = static
+        self.edges = edges
+        self.vjps = vjps
+        self.sequence = next_sequence()  # backward visits nodes in descending order of it
+        self.grad: Any = None  # the gradient gathered so far in a running backward
+        self.owned = False  # whether `grad` is an array of this node alone, which may be added to in place
+        self.hooks: Any = None
+        self.line = user_line(4)  # 4 frames up: this, `record`, the operation, its caller
+
+    def name(self) -> str:
+        """Return the operation's name."""
+        return str(self.op.__name__)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} recorded at {line_of(self.line)}>"
+
+
+class Leaf:
+    """The end of the graph: it holds a tensor's gradient, which lies in `home` if the tensor is in a flat buffer."""
+
+    __slots__ = ("__weakref__", "flat", "grad", "home", "hooks", "start", "stop")
+
+    def __init__(self) -> None:
+        self.grad: Any = None
+        self.home: Any = None  # a Tensor over flat.grad[start:stop]
+        self.flat: Any = None
+        self.start = self.stop = 0
+        self.hooks: Any = None
+
+
+class Output:
+    """One of several outputs of a node: its gradient waits in a slot of the node's list."""
+
+    __slots__ = ("count", "hooks", "index", "node")
+
+    def __init__(self, node: Node, index: int, count: int) -> None:
+        self.node, self.index, self.count = node, index, count
+        self.hooks: Any = None
+
+    def name(self) -> str:
+        """Return the operation's name."""
+        return self.node.name()
