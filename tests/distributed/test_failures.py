@@ -159,7 +159,7 @@ def test_replaying_what_is_not_there_or_not_allowed(tmp_path, capsys):
     assert "allow it with --allow-import elsewhere" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"entry_point": "__main__:Env"}))
     assert replay([str(path)]) == 2
-    assert "registered by a script of yours" in capsys.readouterr().err
+    assert "registered by your script" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"env_id": "Failing-v0"}))
     assert replay([str(path)]) == 1
     assert "without failing" in capsys.readouterr().out
