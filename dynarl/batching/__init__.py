@@ -1,23 +1,25 @@
 """Automatic batching: programs written for one sample, run on many, forward and backward."""
 
+from typing import Any
+
 from dynarl.batching.batched import Batched, batched
-from dynarl.batching.cohort import PerSampleError
-from dynarl.batching.each import Each
-from dynarl.batching.paths import Paths, Recorder
-from dynarl.batching.ragged import Ragged, RaggedGraph
+from dynarl.batching.decisions import DecisionRecorder, Paths
+from dynarl.batching.eager.scope import per_sample
+from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
-from dynarl.batching.scope import per_sample
-from dynarl.batching.trees import register_node
+from dynarl.batching.values.object_batch import ObjectBatch
+from dynarl.batching.values.pytree import register_node
+from dynarl.batching.values.ragged import Ragged, RaggedGraph
 
 __all__ = [
     "Batched",
+    "DecisionRecorder",
     "Draws",
-    "Each",
+    "ObjectBatch",
     "Paths",
     "PerSampleError",
     "Ragged",
     "RaggedGraph",
-    "Recorder",
     "batched",
     "bernoulli",
     "categorical",
@@ -27,3 +29,11 @@ __all__ = [
     "randn",
     "register_node",
 ]
+
+_RENAMED = {"Each": "ObjectBatch", "Recorder": "DecisionRecorder"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        raise AttributeError(f"dynarl.batching.{name} is now called dynarl.batching.{_RENAMED[name]}")
+    raise AttributeError(f"module 'dynarl.batching' has no attribute {name!r}")

@@ -10,26 +10,27 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.memory import collection_put_off, line_of
-from dynarl.autograd.tape import wrap
-from dynarl.batching import function_rules as function_rules
-from dynarl.batching.cohort import Cohort, PerSampleError
-from dynarl.batching.each import Each
-from dynarl.batching.foreign import drawing_line, generators_of, state_of
-from dynarl.batching.lane import Lane
-from dynarl.batching.merge import Entry, run_merged
-from dynarl.batching.paths import Imposed, Paths, Recorder
-from dynarl.batching.ragged import Ragged
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.decisions import DecisionRecorder, DecisionReplay, Paths
+from dynarl.batching.eager.execution import TooManyPaths, run_scope
+from dynarl.batching.eager.scope import forward_of, fresh, module_scopes
+from dynarl.batching.groups.group import PerSampleError, SampleGroup
+from dynarl.batching.groups.run import BatchedRun
+from dynarl.batching.lockstep.scheduler import Entry, run_lockstep
 from dynarl.batching.random import Draws
-from dynarl.batching.rewrite import rewritten
-from dynarl.batching.run import Run, TooManyPaths, run_scope
-from dynarl.batching.scope import forward_of, fresh, module_scopes
-from dynarl.batching.trees import join, map_leaves, unflatten
+from dynarl.batching.rng_guard import drawing_line, generators_of, state_of
+from dynarl.batching.rules import functions as function_rules  # noqa: F401  (fills the table of rules)
+from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.values.object_batch import ObjectBatch
+from dynarl.batching.values.pytree import join, map_leaves, unflatten
+from dynarl.batching.values.ragged import Ragged
+from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
 __all__ = ["Batched", "BatchedModule", "batched"]
 
 _FEWEST_PATHS = 16  # so many run one after the other in any case
-_MODES = ("auto", "eager", "merge", "loop")
+_MODES = ("auto", "eager", "lockstep", "loop")
 
 
 class Batched:
@@ -40,39 +41,41 @@ class Batched:
         program: Callable[..., Any],
         *,
         mode: str = "auto",
-        max_cohorts: int | None = None,
+        max_groups: int | None = None,
         max_steps: int = 1_000_000,
     ) -> None:
+        if mode == "merge":
+            raise ValueError("batched: mode 'merge' is now called 'lockstep'")
         if mode not in _MODES:
             raise ValueError(f"batched: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
-        if max_cohorts is not None and max_cohorts < 1:
-            raise ValueError(f"batched: max_cohorts must be at least 1, got {max_cohorts}")
-        self.program, self.mode, self.max_cohorts, self.max_steps = program, mode, max_cohorts, max_steps
+        if max_groups is not None and max_groups < 1:
+            raise ValueError(f"batched: max_groups must be at least 1, got {max_groups}")
+        self.program, self.mode, self.max_groups, self.max_steps = program, mode, max_groups, max_steps
         plain = isinstance(program, Module) and program._hooks is None
         self._forward = forward_of(program) if plain else rewritten(program)
-        self.last: Run | None = None
+        self.last: BatchedRun | None = None
         self._units: dict[Any, Any] = {}
-        self.merges = False  # mode "auto" has found that samples take too many paths for cohorts
+        self.uses_lockstep = False  # mode "auto" has found that samples take too many paths for groups
         self._generators: list[Any] | None = None
 
     def __call__(
         self,
         *args: Any,
         draws: Draws | None = None,
-        recorder: Recorder | None = None,
+        recorder: DecisionRecorder | None = None,
         paths: Paths | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the program; every tensor, array, Ragged and Each in the arguments has a leading axis of N samples.
+        """Run the program; every tensor, array, Ragged and ObjectBatch in the arguments has N samples, leading axis N.
 
         `draws` keys the samples' random numbers; by default they follow the default generator's seed. `recorder`
         writes down what the samples decide, `paths` [N] (what a recorder wrote) makes them decide the same again.
         """
         leaves, structure = flatten_inputs((args, kwargs))
         size = _batch_size(leaves)
-        run = self.last = Run(size, self.max_cohorts or 64 * size + 4096, self.max_steps, _identities(leaves))
+        run = self.last = BatchedRun(size, self.max_groups or 64 * size + 4096, self.max_steps, _identities(leaves))
         run.draws, run.recorder = draws, recorder
-        run.imposed = None if paths is None else Imposed(paths)
+        run.replay = None if paths is None else DecisionReplay(paths)
         if self._generators is None:
             self._generators = generators_of(self.program)
         run.generators = self._generators
@@ -85,39 +88,39 @@ class Batched:
         ((tree, _),) = join(results, run.root, numbers=True)
         return _tensors(tree)
 
-    def _results(self, leaves: list[Any], structure: Any, run: Run) -> list[tuple[Cohort, Any]]:
+    def _results(self, leaves: list[Any], structure: Any, run: BatchedRun) -> list[tuple[SampleGroup, Any]]:
         bound = max(_FEWEST_PATHS, run.root.size // 4)
-        if self.mode == "auto" and not self.merges:
+        if self.mode == "auto" and not self.uses_lockstep:
             entries = _entries(leaves, structure, run, deferred=False)
-            self.merges = len(entries) > bound
-            if not self.merges:
+            self.uses_lockstep = len(entries) > bound
+            if not self.uses_lockstep:
                 run.max_paths = bound
                 marks = run.mark()
                 with contextlib.suppress(TooManyPaths):
                     results = _guarded(self._forward, entries, run, self._units)
                     if not run.too_many:
                         return results
-                self.merges = True
+                self.uses_lockstep = True
                 run.start_again(marks)
                 run.max_paths = None
-        run.merged = self.mode == "merge" or (self.mode == "auto" and self.merges)
-        entries = _entries(leaves, structure, run, deferred=run.merged)
+        run.lockstep = self.mode == "lockstep" or (self.mode == "auto" and self.uses_lockstep)
+        entries = _entries(leaves, structure, run, deferred=run.lockstep)
         if self.mode == "loop":
             alone = [np.array([i]) for i in range(run.root.size)]
             entries = _entries(leaves, structure, run, deferred=False, parts=alone)
         return _guarded(self._forward, entries, run, self._units)
 
     def explain(self) -> str:
-        """Say how the last call went: cohorts, operations, replays, reads, and every line that split samples."""
+        """Say how the last call went: groups, operations, replays, reads, and every line that split samples."""
         run = self.last
         if run is None:
             return "nothing was run yet"
         lines = [
-            f"{run.root.size} samples: {run.cohorts + 1} cohorts, {run.operations} batched operations, "
+            f"{run.root.size} samples: {run.groups + 1} groups, {run.operations} batched operations, "
             f"{run.replayed} replayed, {run.reads} values read"
         ]
-        if run.merged:
-            lines.append(f"  merged: {run.calls} calls of all paths ran as {run.kernels}")
+        if run.lockstep:
+            lines.append(f"  lockstep: {run.calls} calls of all paths ran as {run.kernels}")
         for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
             shown = ", ".join("+".join(map(str, sizes)) for sizes in splits[:4]) + (", ..." if len(splits) > 4 else "")
             lines.append(f"  {line_of(line)}: split {len(splits)} times, rows {shown}")
@@ -146,7 +149,12 @@ class BatchedModule(Module):
 
 
 def batched(
-    program: Callable[..., Any], *, mode: str = "auto", max_cohorts: int | None = None, max_steps: int = 1_000_000
+    program: Callable[..., Any],
+    *,
+    mode: str = "auto",
+    max_groups: int | None = None,
+    max_steps: int = 1_000_000,
+    **unknown: Any,
 ) -> Any:
     """Run a program for ONE sample on N of them at once, as if it had been batched by hand.
 
@@ -154,14 +162,17 @@ def batched(
     dispatch on values just work. It may return tensors, numbers, distributions, and tuples, lists and dicts of them;
     the same comes back with a leading axis of N. It must depend on its arguments and parameters alone.
 
-    mode: "eager" runs samples on the same path together, one path after the other. "merge" runs all paths side by side
-    and, as one operation, what they ask for alike: for trees (`Each`) and samples that share no path. "auto" begins
-    with "eager" and changes for good to "merge" when samples take more than max(16, N / 4) paths. "loop" runs one
-    sample after the other (the reference semantics). A Module stays a Module, with its parameters. max_cohorts and
-    max_steps bound a program that splits or loops without end.
+    mode: "eager" runs the samples of one path together and the paths one after the other. "lockstep" runs all paths
+    side by side and equal operations of different paths as one: for trees (`ObjectBatch`) and samples that share no
+    path. "auto" starts with "eager" and switches permanently to "lockstep" when samples take more than max(16, N / 4)
+    paths. "loop" runs one sample at a time (the reference semantics). A Module stays a Module, with its parameters.
+    `max_groups` limits how many groups a call may split into, `max_steps` how many operations one path may run.
     """
+    for name in unknown:
+        renamed = "; max_cohorts is now called max_groups" if name == "max_cohorts" else ""
+        raise TypeError(f"batched: unknown option {name!r}{renamed}")
     kind = BatchedModule if isinstance(program, Module) else Batched
-    return kind(program, mode=mode, max_cohorts=max_cohorts, max_steps=max_steps)  # type: ignore[arg-type]
+    return kind(program, mode=mode, max_groups=max_groups, max_steps=max_steps)  # type: ignore[arg-type]
 
 
 def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:
@@ -169,7 +180,7 @@ def flatten_inputs(tree: Any) -> tuple[list[Any], Any]:
     leaves: list[Any] = []
 
     def visit(part: Any) -> Any:
-        if part.__class__ is Tensor or isinstance(part, (Tensor, Ragged, Each)):
+        if part.__class__ is Tensor or isinstance(part, (Tensor, Ragged, ObjectBatch)):
             leaves.append(part)
             return "leaf"
         if isinstance(part, np.ndarray):
@@ -201,7 +212,7 @@ class _Rebuilt:
 def _tensors(tree: Any) -> Any:
     """Return a tree with the Tensors of all samples in place of lanes."""
     kind = tree.__class__
-    if kind is Lane:
+    if kind is SampleTensor:
         return tree.tensor
     if kind is tuple:
         return tuple([_tensors(part) for part in tree])
@@ -215,13 +226,15 @@ def _identities(leaves: list[Any]) -> set[int]:
     return {id(y) for x in leaves if x.__class__ not in _OBJECTS for y in (x, x.array)}
 
 
-_OBJECTS = (Ragged, Each)
+_OBJECTS = (Ragged, ObjectBatch)
 
 
 def _batch_size(leaves: list[Any]) -> int:
     sizes = {len(x) if x.__class__ in _OBJECTS else x.array.shape[0] if x.array.ndim else None for x in leaves}
     if not leaves:
-        raise ValueError("batched: at least one argument must be a tensor, an array, a Ragged or an Each of N samples")
+        raise ValueError(
+            "batched: at least one argument must be a tensor, an array, a Ragged or an ObjectBatch of N samples"
+        )
     if len(sizes) != 1 or None in sizes:
         shapes = [f"{type(x).__name__} of {len(x)}" if x.__class__ in _OBJECTS else tuple(x.shape) for x in leaves]
         raise ValueError(f"batched: all arguments must have the same leading axis of N samples, got {shapes}")
@@ -232,34 +245,35 @@ def _batch_size(leaves: list[Any]) -> int:
 
 
 def _entries(
-    leaves: list[Any], structure: Any, run: Run, *, deferred: bool, parts: list[Any] | None = None
+    leaves: list[Any], structure: Any, run: BatchedRun, *, deferred: bool, parts: list[Any] | None = None
 ) -> list[Entry]:
-    """Return (args, kwargs, cohort) for each part of the batch that starts together: one, but for different objects."""
+    """Return (args, kwargs, group) for each part of the batch that starts together: one, but for different objects."""
     root = run.root
     hidden = [
-        Lane(x, root) if x.__class__ not in _OBJECTS else x.per_sample(root) if isinstance(x, Ragged) else x
+        SampleTensor(x, root) if x.__class__ not in _OBJECTS else x.per_sample(root) if isinstance(x, Ragged) else x
         for x in leaves
     ]
-    objects = [x for x in leaves if x.__class__ is Each]
+    objects = [x for x in leaves if x.__class__ is ObjectBatch]
     if not objects and parts is None:
         return [(*unflatten(structure, iter(hidden)), root)]
     sources = {id(x): x.sources() for x in objects}
     if parts is None:
-        _, inverse = np.unique(np.stack([x.group for x in objects]), axis=1, return_inverse=True)
+        _, inverse = np.unique(np.stack([x.structure for x in objects]), axis=1, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
     entries = []
     for rows in parts:
-        cohort = root if len(rows) == root.size else root.part(rows)
+        group = root if len(rows) == root.size else root.part(rows)
         given = [
-            x.of_cohort(cohort, rows, sources[id(x)], deferred=deferred) if x.__class__ is Each else x for x in hidden
+            x.of_group(group, rows, sources[id(x)], deferred=deferred) if x.__class__ is ObjectBatch else x
+            for x in hidden
         ]
-        entries.append((*unflatten(structure, iter(given)), cohort))
+        entries.append((*unflatten(structure, iter(given)), group))
     return entries
 
 
-def _guarded(program: Any, entries: list[Entry], run: Run, units: Any) -> list[tuple[Cohort, Any]]:
-    """Run a program and refuse shared random numbers, which would be one draw for all samples of a cohort."""
+def _guarded(program: Any, entries: list[Entry], run: BatchedRun, units: Any) -> list[tuple[SampleGroup, Any]]:
+    """Run a program and refuse shared random numbers, which would be one draw for all samples of a group."""
     generators = run.generators
     before = state_of(generators)
     if any(a.__class__ in (list, dict) for args, kwargs, _ in entries for a in (*args, *kwargs.values())):
@@ -269,19 +283,19 @@ def _guarded(program: Any, entries: list[Entry], run: Run, units: Any) -> list[t
             args, kwargs = fresh((args, kwargs))
             return inner(*args, **kwargs)
 
-    def one_after_the_other(run: Run) -> list[tuple[Cohort, Any]]:
+    def one_after_the_other(run: BatchedRun) -> list[tuple[SampleGroup, Any]]:
         results = []
-        for args, kwargs, cohort in entries:
-            results += run_scope(program, args, kwargs, cohort, run)
+        for args, kwargs, group in entries:
+            results += run_scope(program, args, kwargs, group, run)
         return results
 
     with module_scopes():
-        results = run_merged(program, entries, run, units) if run.merged else one_after_the_other(run)
+        results = run_lockstep(program, entries, run, units) if run.lockstep else one_after_the_other(run)
     if before != state_of(generators):
-        again = Run(run.root.size, run.max_cohorts, run.max_steps, run.inputs)
+        again = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.inputs)
         with module_scopes():
             line = drawing_line(
-                lambda: run_merged(program, entries, again, {}) if run.merged else one_after_the_other(again),
+                lambda: run_lockstep(program, entries, again, {}) if run.lockstep else one_after_the_other(again),
                 generators,
             )
         raise PerSampleError(

@@ -1,4 +1,4 @@
-"""Random numbers inside per-sample programs: each sample draws for itself, whatever cohort it happens to be in.
+"""Random numbers inside per-sample programs: each sample draws for itself, whatever group it happens to be in.
 
 Draw number d of a sample is a function of (seed, stream, step, d) alone (Philox counters), so results do not depend on
 how samples were grouped, and a rollout's draws can be made again when learning from it.
@@ -18,9 +18,9 @@ from dynarl.autograd.dispatch import batching_rules
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.random import default_generator
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.cohort import PerSampleError
-from dynarl.batching.lane import Lane
-from dynarl.batching.run import Context, state
+from dynarl.batching.eager.execution import Execution, state
+from dynarl.batching.groups.group import PerSampleError
+from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["Draws", "bernoulli", "categorical", "normal", "rand", "randn"]
 
@@ -92,8 +92,8 @@ class Draws:
         return wrap(to_device(array, device))
 
 
-def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
-    context: Context | None = state.context
+def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> SampleTensor:
+    context: Execution | None = state.context
     if context is None:
         raise PerSampleError(f"{kind}: a per-sample draw outside a batched call")
     if context.replaying():
@@ -102,9 +102,9 @@ def _draw(kind: str, shape: tuple[int, ...], dtype: Any, device: Any) -> Lane:
     if run.draws is None:
         run.draws = Draws.fresh(run.root.size)
     run.drawn += 1
-    if context.merger is not None:
-        return context.merger.draw(context, _DRAW, run.draws, kind, shape, dtype, device)
-    samples = context.cohort.samples()
+    if context.scheduler is not None:
+        return context.scheduler.draw(context, _DRAW, run.draws, kind, shape, dtype, device)
+    samples = context.group.samples()
     return context.result(_DRAW, run.draws.make(samples, run.draws.reserve(samples), kind, shape, dtype, device))
 
 
@@ -112,12 +112,12 @@ def _sizes(size: Any) -> tuple[int, ...]:
     return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else tuple(int(s) for s in size)
 
 
-def rand(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> Lane:
+def rand(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> SampleTensor:
     """Draw uniformly from [0, 1), for each sample by itself."""
     return _draw("uniform", _sizes(size), dtype, device)
 
 
-def randn(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> Lane:
+def randn(*size: Any, dtype: Any = None, device: Any = None, **_: Any) -> SampleTensor:
     """Draw from the standard normal distribution, for each sample by itself."""
     return _draw("normal", _sizes(size), dtype, device)
 
@@ -147,20 +147,20 @@ def categorical(probs: Any = None, logits: Any = None) -> Any:
 
 def _chosen(drawn: Any) -> Any:
     """Note discrete numbers that were drawn, or put those that were recorded in their place."""
-    context: Context | None = state.context
+    context: Execution | None = state.context
     if context is None:
         return drawn
     run = context.run
-    if run.recorder is None and run.imposed is None:
+    if run.recorder is None and run.replay is None:
         return drawn
     if context.replaying():
         return context.recall(_CHOICE)
-    samples = context.cohort.samples()
-    if run.imposed is not None:
+    samples = context.group.samples()
+    if run.replay is not None:
         array = run.decide(samples, drawn.dtype, drawn.numel()).reshape(len(samples), *drawn.shape)
-        drawn = Lane(wrap(to_device(array, drawn.device)), context.cohort)
+        drawn = SampleTensor(wrap(to_device(array, drawn.device)), context.group)
     if run.recorder is not None:
-        run.recorder.draw(samples, to_host(drawn.at(context.cohort).array))
+        run.recorder.draw(samples, to_host(drawn.at(context.group).array))
     context.remember(_CHOICE, drawn)
     return drawn
 

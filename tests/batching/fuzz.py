@@ -21,11 +21,11 @@ import numpy as np
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import Draws, Each, Ragged, Recorder, batched, per_sample
+from dynarl.batching import DecisionRecorder, Draws, ObjectBatch, Ragged, batched, per_sample
 
 WIDTH = 4
 SAMPLES = 14
-MODES = ("auto", "hidden auto", "eager", "merge", "hidden merge", "loop")
+MODES = ("auto", "hidden auto", "eager", "lockstep", "hidden lockstep", "loop")
 
 
 class Writer:
@@ -432,7 +432,9 @@ class Built:
             forward = (lambda *args: self.forward(*args)) if hidden else self.forward
             program = batched(forward, mode=mode.removeprefix("hidden "))
             draws = Draws(self.seed, np.arange(SAMPLES), 0)
-            outputs = leaves(program(x, Ragged(self.sequences), self.flag, Each(self.trees), draws=draws, **paths))
+            outputs = leaves(
+                program(x, Ragged(self.sequences), self.flag, ObjectBatch(self.trees), draws=draws, **paths)
+            )
             why = program.explain()
         rng = np.random.default_rng(1)
         floats = [out for out in outputs if out.dtype.kind == "f" and out.requires_grad]
@@ -494,11 +496,11 @@ def check(seed: int, modes: tuple[str, ...] | None = None) -> Built:
             built.used["skipped"] += 1
             return built
         # one records its paths, the other takes them: pairs in which the same tensors are a sample's own
-        ways = [("merge", "loop"), ("loop", "hidden merge"), ("eager", "eager")][seed % 3]
+        ways = [("lockstep", "loop"), ("loop", "hidden lockstep"), ("eager", "eager")][seed % 3]
         for mode in [*(modes or MODES), "paths"]:
             try:
                 if mode == "paths":
-                    recorder = Recorder(SAMPLES)
+                    recorder = DecisionRecorder(SAMPLES)
                     built.run(ways[0], recorder=recorder)
                     got, pulled, why = built.run(ways[1], paths=recorder.paths())
                 else:
@@ -513,7 +515,7 @@ def check(seed: int, modes: tuple[str, ...] | None = None) -> Built:
                 trace = "".join(traceback.format_exception(error)[-6:])
                 raise AssertionError(f"{built.source}\nprogram {seed}, mode {mode!r}: {trace}") from error
             if why:
-                built.used["cohorts"] += int(why.split(" cohorts")[0].split()[-1])
+                built.used["groups"] += int(why.split(" groups")[0].split()[-1])
     return built
 
 

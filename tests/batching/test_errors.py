@@ -18,11 +18,11 @@ X = np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -0.2], [-2.0, 4.0]], np.float32)
 
 
 BATCHED = batched
-SPLITS = ("replay", "swallowed", "runaway", "no_cohorts", "name_the_samples", "keep_their_line")
+SPLITS = ("replay", "swallowed", "runaway", "no_groups", "name_the_samples", "keep_their_line")
 """Tests, by a part of their names, of what happens only where samples run together."""
 
 
-@pytest.fixture(autouse=True, params=["eager", "merge", "loop"])
+@pytest.fixture(autouse=True, params=["eager", "lockstep", "loop"])
 def every_mode(request, monkeypatch):
     """Let `batched` of this file mean each mode in turn, where a test names none."""
     mode = request.param
@@ -192,12 +192,12 @@ def test_runaway_splitting_names_the_line():
 
     rng = np.random.default_rng(0)
     with pytest.raises(
-        PerSampleError, match=f"max_cohorts=20 cohorts, most often at .*:{line_with('# a path for every')} in program"
+        PerSampleError, match=f"max_groups=20 groups, most often at .*:{line_with('# a path for every')} in program"
     ):
-        batched(program, max_cohorts=20)(rng.standard_normal((64, 2)))
+        batched(program, max_groups=20)(rng.standard_normal((64, 2)))
 
 
-def test_calls_of_modules_are_no_cohorts():
+def test_calls_of_modules_are_no_groups():
     class Twice(nn.Module):
         def forward(self, x):
             return x * 2 if x[0] > 0 else x
@@ -209,9 +209,9 @@ def test_calls_of_modules_are_no_cohorts():
             x = twice(x) * 0.5
         return x
 
-    call = batched(program, max_cohorts=200)
+    call = batched(program, max_groups=200)
     call(X)
-    assert call.last.cohorts <= 60
+    assert call.last.groups <= 60
 
 
 @pytest.mark.parametrize("inside", ["operation", "module"])
@@ -328,8 +328,8 @@ def test_one_hot_needs_its_classes():
 def test_options():
     with pytest.raises(ValueError, match="mode must be one of"):
         batched(lambda x: x, mode="fast")
-    with pytest.raises(ValueError, match="max_cohorts must be at least 1, got 0"):
-        batched(lambda x: x, max_cohorts=0)
+    with pytest.raises(ValueError, match="max_groups must be at least 1, got 0"):
+        batched(lambda x: x, max_groups=0)
 
 
 def test_arguments():
@@ -456,7 +456,7 @@ def test_samples_can_be_looked_at():
     def program(x):
         if x[0] > 0:
             shown.append((repr(x), x.sample(2)))
-            with pytest.raises(IndexError, match="sample: 1 is not in this cohort"):
+            with pytest.raises(IndexError, match="sample: 1 is not in this group"):
                 (x * 1).sample(1)
         return x
 
@@ -475,3 +475,18 @@ def test_other_threads():
     thread.start()
     thread.join()
     np.testing.assert_allclose(found[0], batched(lambda x: x.softmax(-1) if x[0] > 0 else x)(X).array)
+
+
+def test_renamed_names_are_refused_with_the_new_one():
+    with pytest.raises(ValueError, match="mode 'merge' is now called 'lockstep'"):
+        batched(lambda x: x, mode="merge")
+    with pytest.raises(TypeError, match="'max_cohorts'; max_cohorts is now called max_groups"):
+        batched(lambda x: x, max_cohorts=9)
+    with pytest.raises(TypeError, match="batched: unknown option 'depth'"):
+        batched(lambda x: x, depth=9)
+    with pytest.raises(AttributeError, match=r"dynarl\.Each is now called dynarl\.ObjectBatch"):
+        dynarl.Each  # noqa: B018
+    with pytest.raises(AttributeError, match=r"dynarl\.batching\.Recorder is now called .*\.DecisionRecorder"):
+        dynarl.batching.Recorder  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'Reader'"):
+        dynarl.batching.Reader  # noqa: B018

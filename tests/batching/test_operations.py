@@ -84,7 +84,7 @@ def combinations():
             continue  # on a sample's tensor `y += 1` means y = y + 1: nothing changes in place
         for lanes in itertools.product([True, False], repeat=len(case.inputs)):
             if any(lanes) and (sum(lanes) in (1, len(lanes))):
-                for mode in ("auto", "merge") if all(lanes) else ("auto",):
+                for mode in ("auto", "lockstep") if all(lanes) else ("auto",):
                     name = f"{case.name}-{''.join('xs'[not lane] for lane in lanes)}-{mode}"
                     yield pytest.param(case, lanes, mode, id=name)
 

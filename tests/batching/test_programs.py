@@ -7,7 +7,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO
 from dynarl.batching import Draws, Ragged, batched, per_sample
-from dynarl.batching.rewrite import rewritten
+from dynarl.batching.scopes.rewrite import rewritten
 from dynarl.distributions import Categorical
 
 N, D = 40, 8
@@ -109,7 +109,7 @@ def test_values_and_gradients_are_the_loop_s(program):
     for k, g in found["loop"][1].items():
         np.testing.assert_allclose(found["auto"][1][k], g, atol=1e-4, err_msg=k)
     run = found["auto"][2].run.last
-    assert 1 < run.cohorts < N and "test_programs.py" in found["auto"][2].explain()
+    assert 1 < run.groups < N and "test_programs.py" in found["auto"][2].explain()
 
 
 def test_if_statements_are_joined_without_a_decorator():
@@ -117,7 +117,7 @@ def test_if_statements_are_joined_without_a_decorator():
     run = batched(module)
     run(*inputs("Reset"))
     # one part per outcome and step, not one per path
-    assert run.run.last.cohorts <= 1 + 2 * 5
+    assert run.run.last.groups <= 1 + 2 * 5
     assert rewritten(Reset.forward) is not Reset.forward
 
 
@@ -211,7 +211,7 @@ def test_per_sample_functions_join():
     x = inputs("Experts")[0]
     run = batched(program)
     np.testing.assert_allclose(run(x).numpy(), batched(program, mode="loop")(x).numpy(), rtol=1e-5)
-    assert run.last.cohorts <= 1 + 2 * 6
+    assert run.last.groups <= 1 + 2 * 6
     assert step(x[0]).shape == (D,)  # outside a batched call it is an ordinary function
 
 
@@ -226,7 +226,7 @@ def test_ppo_trains_a_policy_written_for_one_observation():
     first = agent.evaluate(10).mean
     agent.learn(20_000)
     assert agent.evaluate(10).mean > 3 * first
-    assert policy.run.last.cohorts >= 1 and all(p.grad is not None for p in policy.parameters())
+    assert policy.run.last.groups >= 1 and all(p.grad is not None for p in policy.parameters())
 
 
 def test_a_module_of_shared_tensors_and_then_of_a_sample_s():

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.segment import Segments
-from dynarl.autograd.tape import wrap
-from dynarl.batching.cohort import Cohort
-from dynarl.batching.lane import Lane
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["END", "Ragged", "RaggedGraph", "RaggedLane"]
+__all__ = ["END", "Ragged", "RaggedGraph", "SampleSequence"]
 
 END: Any = type("End", (), {})()
 """Stands for the element after a sequence's last."""
@@ -74,21 +74,21 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def per_sample(self, cohort: Cohort) -> RaggedLane:
+    def per_sample(self, group: SampleGroup) -> SampleSequence:
         """Return what one sample's program sees."""
-        return RaggedLane(self, cohort)
+        return SampleSequence(self, group)
 
 
-class RaggedLane:
+class SampleSequence:
     """One sample's sequence."""
 
-    def __init__(self, ragged: Ragged, cohort: Cohort) -> None:
-        self._steps = [Lane(wrap(step), cohort) for step in ragged.steps]
+    def __init__(self, ragged: Ragged, group: SampleGroup) -> None:
+        self._steps = [SampleTensor(wrap(step), group) for step in ragged.steps]
         # One more than there are steps: a sample decides to end as often whatever the longest of its batch is.
-        self._more = [Lane(wrap(ragged.lengths > t), cohort) for t in range(len(ragged.steps) + 1)]
-        self._length = Lane(wrap(ragged.lengths), cohort)
+        self._more = [SampleTensor(wrap(ragged.lengths > t), group) for t in range(len(ragged.steps) + 1)]
+        self._length = SampleTensor(wrap(ragged.lengths), group)
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[SampleTensor]:
         for t, more in enumerate(self._more):
             if not more:
                 return
@@ -105,7 +105,7 @@ class RaggedLane:
     def __len__(self) -> int:
         return int(self._length)
 
-    def __getitem__(self, index: int) -> Lane:
+    def __getitem__(self, index: int) -> SampleTensor:
         index = index.__index__()
         if index < 0:
             index += len(self)

@@ -8,11 +8,11 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.dispatch import set_batched_call
-from dynarl.batching.cohort import PerSampleError
-from dynarl.batching.lane import Lane
+from dynarl.batching.eager.execution import Raised, run_scope, state
+from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.random import FUNCTIONS
-from dynarl.batching.run import Raised, run_scope, state
-from dynarl.batching.trees import join, node_of
+from dynarl.batching.values.pytree import join, node_of
+from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Linear, Sequential
 from dynarl.nn.containers import _is_plain
 
@@ -24,13 +24,13 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
     context = state.context
     if context is None:
         return function(*args, **kwargs)
-    if context.merger is not None:
-        return context.merger.call_scope(context, key, function, args, kwargs)
+    if context.scheduler is not None:
+        return context.scheduler.call_scope(context, key, function, args, kwargs)
     if context.position < len(context.log):
         logged = context.recall(key)
         return function(*args, **kwargs) if logged is PLAIN else given(logged)
-    cohort, run = context.cohort, context.run
-    if cohort.size == 1:
+    group, run = context.group, context.run
+    if group.size == 1:
         return function(*args, **kwargs)
     context.step()
     for a in args:
@@ -38,7 +38,7 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
             results = None if key in run.plain else _unless_changed(key, function, args, kwargs, context)
             break
     else:
-        results = run_scope(function, args, kwargs, cohort, run, keep_errors=True)
+        results = run_scope(function, args, kwargs, group, run, keep_errors=True)
     if results is None:
         context.remember(key, PLAIN)
         return function(*args, **kwargs)
@@ -47,7 +47,7 @@ def call_scope(key: Any, function: Callable[..., Any], args: Any, kwargs: Any) -
 
 def joined(key: Any, results: list[tuple[Any, Any]], context: Any) -> Any:
     """Join the results of a scope's parts, log that as the scope's own result, and return it."""
-    cohort = context.cohort
+    group = context.group
     if len(results) == 1:
         result = results[0][1]
         context.remember(key, result)
@@ -55,7 +55,7 @@ def joined(key: Any, results: list[tuple[Any, Any]], context: Any) -> Any:
     returned = [entry for entry in results if entry[1].__class__ is not Raised]
     groups: list[tuple[Any, Any]] = []
     if returned:
-        groups = join(returned, cohort, numbers=False, apart=context.run.keeps_paths())
+        groups = join(returned, group, numbers=False, apart=context.run.keeps_paths())
     if len(returned) < len(results):
         groups += [(error, part) for part, error in results if error.__class__ is Raised]
         groups.sort(key=lambda entry: -entry[1].size)
@@ -73,7 +73,7 @@ PLAIN = object()  # in a log: this call was no scope
 def given(result: Any) -> Any:
     """Return a logged result for the program to keep: containers of its own, for it may change them."""
     kind = result.__class__
-    if kind is Lane:
+    if kind is SampleTensor:
         return result
     if kind is Raised:
         raise result.again()
@@ -84,7 +84,7 @@ def fresh(tree: Any) -> Any:
     """Return a tree with new lists, dicts and distributions (which keep what they computed) and the same leaves."""
     kind = tree.__class__
     if kind is tuple:
-        return tuple([part if part.__class__ is Lane else fresh(part) for part in tree])
+        return tuple([part if part.__class__ is SampleTensor else fresh(part) for part in tree])
     if kind is list:
         return [fresh(part) for part in tree]
     if kind is dict:
@@ -106,7 +106,7 @@ def _unless_changed(key: Any, function: Any, args: Any, kwargs: Any, context: An
     held = [(a, a.copy()) for a in args if a.__class__ in _CHANGEABLE]
     mark = context.run.mark()
     try:
-        results = run_scope(function, args, kwargs, context.cohort, context.run, keep_errors=True)
+        results = run_scope(function, args, kwargs, context.group, context.run, keep_errors=True)
     except PerSampleError:
         if not any(_differs(a, before) for a, before in held):
             raise
@@ -150,8 +150,8 @@ class module_scopes:
 
 def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
     context = state.context
-    if context is not None and context.merger is not None:
-        return context.merger.call_scope(context, module, None, args, kwargs)
+    if context is not None and context.scheduler is not None:
+        return context.scheduler.call_scope(context, module, None, args, kwargs)
     if module._straight:
         return _call_straight(module, args, kwargs)
     return call_scope(module, function_of(module), args, kwargs)
@@ -160,20 +160,25 @@ def _call_module(module: Any, args: Any, kwargs: Any) -> Any:
 def _call_straight(module: Any, args: Any, kwargs: Any) -> Any:
     """Call a module of this package, which does not branch: one entry of the log stands for all it does."""
     context = state.context
-    if len(args) == 1 and args[0].__class__ is Lane and context is not None and context.position == len(context.log):
-        x, kind, cohort = args[0], module.__class__, context.cohort
+    if (
+        len(args) == 1
+        and args[0].__class__ is SampleTensor
+        and context is not None
+        and context.position == len(context.log)
+    ):
+        x, kind, group = args[0], module.__class__, context.group
         if _is_plain(module, kind) and (kind is Linear or (kind is Sequential and module.is_affine())):
-            rows = x.tensor if x.cohort is cohort else x.at(cohort)
+            rows = x.tensor if x.group is group else x.at(group)
             if rows.array.ndim > 1:
                 return context.result(module, module.forward(rows))
     function = module.forward if module._hooks is None else functools.partial(_with_hooks, module)
-    if context is None or (context.cohort.size == 1 and context.position == len(context.log)):
+    if context is None or (context.group.size == 1 and context.position == len(context.log)):
         return function(*args, **kwargs)
-    log, position, cohort = context.log, context.position, context.cohort
+    log, position, group = context.log, context.position, context.group
     if position < len(log):
         return given(context.recall(module)) if log[position][0] is module else function(*args, **kwargs)
     result = function(*args, **kwargs)
-    if context.cohort is cohort:  # also where only shared tensors went in: the next call may be the same module's
+    if context.group is group:  # also where only shared tensors went in: the next call may be the same module's
         del log[position:]
         log.append((module, result))
         context.position = position + 1
@@ -191,7 +196,7 @@ def function_of(module: Any) -> Callable[..., Any]:
 
 def forward_of(module: Any) -> Callable[..., Any]:
     """Return a module's forward with its plain `if` statements as join scopes."""
-    from dynarl.batching.rewrite import rewritten
+    from dynarl.batching.scopes.rewrite import rewritten
 
     if "forward" in module.__dict__:
         return module.forward

@@ -10,10 +10,19 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.dispatch import batching_rules
 from dynarl.autograd.ops import elementwise, indexing, normalization, reduction, shape
 from dynarl.autograd.tensor import wrap
-from dynarl.batching import index_rules
-from dynarl.batching.lane import Lane
-from dynarl.batching.rules import BY_ROW, Operands, aligned, by_row, promoted, shifted, state_error, where_rule
-from dynarl.batching.run import Elementwise, state
+from dynarl.batching.eager.execution import ElementwiseRule, state
+from dynarl.batching.rules import indexing as index_rules
+from dynarl.batching.rules.operations import (
+    BY_ROW,
+    Operands,
+    aligned,
+    by_row,
+    promoted,
+    shifted,
+    state_error,
+    where_rule,
+)
+from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import functional
 
 
@@ -25,8 +34,8 @@ def on_rows(function: Any) -> Any:
 
     compute.__name__ = function.__name__
 
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        return compute(*aligned(promoted(operands, lanes), lanes), **static)
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+        return compute(*aligned(promoted(operands, batched), batched), **static)
 
     state.rules[compute] = rule
     BY_ROW.add(compute)
@@ -37,10 +46,10 @@ def comparing(function: Any) -> Any:
     """Make the rule of a function of two operands that broadcast."""
     compute = function.__wrapped__
 
-    def general(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        return compute(*aligned(promoted(operands, lanes), lanes))
+    def general(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+        return compute(*aligned(promoted(operands, batched), batched))
 
-    state.rules[compute] = Elementwise(general)
+    state.rules[compute] = ElementwiseRule(general)
     BY_ROW.add(compute)
     return lambda x, y: state.apply(compute, (x, y), {})
 
@@ -55,7 +64,7 @@ def on_axis(function: Any) -> Any:
 
     compute.__name__ = function.__name__
 
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
         (x,), dim = operands, static.pop("dim")
         if dim is None:
             return on_tensors(x if x.ndim == 2 else x.reshape(n, -1), dim=1, **static)
@@ -84,9 +93,9 @@ def each(function: Any) -> Any:
     state.rules[compute] = by_row(compute)
 
     def call(*args: Any, **named: Any) -> Any:
-        if any(value.__class__ is Lane for value in named.values()):
+        if any(value.__class__ is SampleTensor for value in named.values()):
             raise state_error(f"{function.__name__}: pass per-sample tensors by position")
-        places = [isinstance(a, (Lane, Tensor)) for a in args]
+        places = [isinstance(a, (SampleTensor, Tensor)) for a in args]
         static = {"places": places, "fixed": args, "named": named}
         return state.apply(compute, tuple(a for a, place in zip(args, places) if place), static)
 
@@ -111,16 +120,16 @@ def _embedding_op(input: Any, weight: Any, *, padding_idx: int | None) -> Any:
     return functional.embedding(input, weight, padding_idx)
 
 
-def _rows_of_table(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    if lanes[1]:
-        return by_row(_embedding_op)(operands, lanes, n, static)
+def _rows_of_table(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    if batched[1]:
+        return by_row(_embedding_op)(operands, batched, n, static)
     return _embedding_op(*operands, **static)
 
 
-def _trailing(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _trailing(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     """Normalisation over the last axes, with shared weights."""
     op = normalization.layer_norm
-    return by_row(op)(operands, lanes, n, static) if any(lanes[1:]) or not lanes[0] else op(*operands, **static)
+    return by_row(op)(operands, batched, n, static) if any(batched[1:]) or not batched[0] else op(*operands, **static)
 
 
 state.rules[_embedding_op] = _rows_of_table
@@ -146,7 +155,7 @@ def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
 
 
 def _repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
-    if repeats.__class__ is Lane:  # right where samples repeat equally often
+    if repeats.__class__ is SampleTensor:  # right where samples repeat equally often
         return _repeat_by_row(input, repeats, dim)
     return state.apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
 
@@ -155,7 +164,7 @@ def _repeat_op(input: Any, *, repeats: Any, dim: Any) -> Any:
     return shape.repeat_interleave(input, repeats, dim)
 
 
-def _repeat_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _repeat_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,), dim = operands, static["dim"]
     if dim is None:
         return shape.repeat_interleave(x.reshape(n, -1), static["repeats"], 1)
@@ -174,7 +183,7 @@ def _diagonal_op(input: Any, *, offset: int, dims: tuple[int, int]) -> Any:
     return shape.diagonal(input, offset, *dims)
 
 
-def _diagonal_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _diagonal_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,) = operands
     return shape.diagonal(x, static["offset"], *shifted(static["dims"], x.ndim - 1))
 
@@ -191,7 +200,7 @@ def _diag_op(input: Any, *, offset: int) -> Any:
     return shape.diag(input, offset)
 
 
-def _diag_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _diag_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,), offset = operands, static["offset"]
     count = x.shape[1]
     size, index = count + abs(offset), np.arange(count)

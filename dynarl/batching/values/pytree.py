@@ -11,16 +11,16 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import result_type
-from dynarl.autograd.tape import wrap
-from dynarl.batching.cohort import Cohort, PerSampleError
-from dynarl.batching.lane import Lane
-from dynarl.batching.rows import joined as joined_rows
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.groups.group import PerSampleError, SampleGroup
+from dynarl.batching.groups.rows import joined as joined_rows
+from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["flatten", "join", "map_leaves", "node_of", "register_node", "unflatten"]
 
 _NODES: dict[type, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {}
 _NUMBERS = (bool, int, float)
-_LEAVES = frozenset((Lane, Tensor, *_NUMBERS))
+_LEAVES = frozenset((SampleTensor, Tensor, *_NUMBERS))
 _LEAF_KINDS = (Tensor, *_NUMBERS)
 
 
@@ -114,19 +114,19 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def join(
-    results: list[tuple[Cohort, Any]], cohort: Cohort, *, numbers: bool, apart: bool = False
-) -> list[tuple[Any, Cohort]]:
-    """Join the results of a cohort's parts row by row: [(tree, cohort)], one entry if all can be joined.
+    results: list[tuple[SampleGroup, Any]], group: SampleGroup, *, numbers: bool, apart: bool = False
+) -> list[tuple[Any, SampleGroup]]:
+    """Join the results of a group's parts row by row: [(tree, group)], one entry if all can be joined.
 
     Python numbers that differ keep their parts apart, or with `numbers` become a tensor of each sample's own. A number
     may join other parts' tensors, but not with `apart`: to ask a tensor is a decision, to ask a number is none.
     """
     trees = [tree for _, tree in results]
-    if len(trees) == 1 and trees[0].__class__ is Lane and trees[0].cohort is cohort:
-        return [(trees[0], cohort)]
+    if len(trees) == 1 and trees[0].__class__ is SampleTensor and trees[0].group is group:
+        return [(trees[0], group)]
     if _alike(trees, numbers):
         parts = [part for part, _ in results]
-        target = cohort if sum([part.size for part in parts]) == cohort.size else _union(parts, cohort)
+        target = group if sum([part.size for part in parts]) == group.size else _union(parts, group)
         return [(_join_alike(trees, parts, target, numbers), target)]
     flat = [(part, *flatten(tree)) for part, tree in results]
     first = flat[0][2]
@@ -146,8 +146,8 @@ def join(
         )
     joined = []
     for members in groups.values():
-        whole = sum(part.size for part, _, _ in members) == cohort.size
-        target = cohort if whole else _union([part for part, _, _ in members], cohort)
+        whole = sum(part.size for part, _, _ in members) == group.size
+        target = group if whole else _union([part for part, _, _ in members], group)
         columns = zip(*[leaves for _, leaves, _ in members])
         parts = [part for part, _, _ in members]
         places = tuple([_place(part, target) for part in parts])
@@ -161,7 +161,7 @@ def _alike(trees: Any, numbers: bool) -> bool:
     """Tell whether trees, usual ones, are joined to one in any case: tuples of lanes (and of equal numbers)."""
     first = trees[0]
     kind = first.__class__
-    if kind is Lane:
+    if kind is SampleTensor:
         return _are_lanes_like(first, trees)
     if kind is tuple:
         size = len(first)
@@ -182,7 +182,7 @@ def _are_lanes_like(first: Any, trees: Any) -> bool:
     shape, dtype = array.shape[1:], array.dtype
     for tree in trees:
         if tree is not first:
-            if tree.__class__ is not Lane:
+            if tree.__class__ is not SampleTensor:
                 return False
             array = tree.tensor.array
             if array.dtype is not dtype or array.shape[1:] != shape:
@@ -190,19 +190,21 @@ def _are_lanes_like(first: Any, trees: Any) -> bool:
     return True
 
 
-def _join_alike(trees: Any, parts: list[Cohort], target: Cohort, numbers: bool) -> Any:
+def _join_alike(trees: Any, parts: list[SampleGroup], target: SampleGroup, numbers: bool) -> Any:
     places = tuple([_place(part, target) for part in parts])
 
     def joined(trees: Any) -> Any:
         first = trees[0]
-        if first.__class__ is Lane:
+        if first.__class__ is SampleTensor:
             return _join_lanes(trees, parts, target, places, numbers)
         return tuple([joined(column) for column in zip(*trees)]) if first.__class__ is tuple else first
 
     return joined(trees)
 
 
-def _join_lanes(lanes: Any, parts: list[Cohort], target: Cohort, places: tuple[Any, ...], numbers: bool) -> Any:
+def _join_lanes(
+    lanes: Any, parts: list[SampleGroup], target: SampleGroup, places: tuple[Any, ...], numbers: bool
+) -> Any:
     """Join lanes of one shape and dtype."""
     first = lanes[0]
     if not numbers:
@@ -210,17 +212,17 @@ def _join_lanes(lanes: Any, parts: list[Cohort], target: Cohort, places: tuple[A
             if lane is not first:
                 break
         else:
-            if target.within(first.cohort):
+            if target.within(first.group):
                 return first  # what no path touched
     tensors = []
     sources: list[Any] = []
     for lane, part in zip(lanes, parts):
         tensor = lane.held(part)
-        sources.append(part.rows_in(lane.cohort) if tensor is None else None)
+        sources.append(part.rows_in(lane.group) if tensor is None else None)
         tensors.append(lane.tensor if tensor is None else tensor)
     if len(parts) == 1 and parts[0] is target and sources[0] is None:
-        return Lane(tensors[0], target)
-    return Lane(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
+        return SampleTensor(tensors[0], target)
+    return SampleTensor(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
 
 
 def _key(structure: Any, leaves: list[Any], flat: list[Any], numbers: bool, likes: dict[Any, Any]) -> Any:
@@ -251,46 +253,48 @@ def _fits(number: Any, like: Any) -> bool:
     )
 
 
-def _union(parts: list[Cohort], cohort: Cohort) -> Cohort:
+def _union(parts: list[SampleGroup], group: SampleGroup) -> SampleGroup:
     if len(parts) == 1:
         return parts[0]
-    return cohort.part(np.sort(np.concatenate([part.rows_in(cohort) for part in parts])))
+    return group.part(np.sort(np.concatenate([part.rows_in(group) for part in parts])))
 
 
 def _join_leaf(
-    column: tuple[Any, ...], parts: list[Cohort], target: Cohort, places: tuple[Any, ...], numbers: bool
+    column: tuple[Any, ...], parts: list[SampleGroup], target: SampleGroup, places: tuple[Any, ...], numbers: bool
 ) -> Any:
     first = column[0]
     if not numbers:
         if first.__class__ in _NUMBERS:
             if all([leaf.__class__ in _NUMBERS and leaf == first for leaf in column]):
                 return first
-        elif all([leaf is first for leaf in column]) and (first.__class__ is not Lane or target.within(first.cohort)):
+        elif all([leaf is first for leaf in column]) and (
+            first.__class__ is not SampleTensor or target.within(first.group)
+        ):
             return first  # what no path touched, or all share
     tensors, sources = _as_rows(column, parts)
     if len(parts) == 1 and parts[0] is target and sources[0] is None:
-        return Lane(tensors[0], target)
-    return Lane(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
+        return SampleTensor(tensors[0], target)
+    return SampleTensor(joined_rows(tuple(tensors), tuple(sources), places, target.size), target)
 
 
-def _place(part: Cohort, target: Cohort) -> Any:
+def _place(part: SampleGroup, target: SampleGroup) -> Any:
     """Return where a part's samples stand in a target that contains it."""
     if part is target:
         return np.arange(target.size)
     return part.rows_in(target) if part.within(target) else np.searchsorted(target.samples(), part.samples())
 
 
-def _as_rows(column: tuple[Any, ...], parts: list[Cohort]) -> tuple[list[Tensor], list[Any]]:
+def _as_rows(column: tuple[Any, ...], parts: list[SampleGroup]) -> tuple[list[Tensor], list[Any]]:
     """Return tensors that hold the parts' rows, and which of their rows these are (None: all)."""
-    like = next((leaf for leaf in column if isinstance(leaf, (Lane, Tensor))), None)
+    like = next((leaf for leaf in column if isinstance(leaf, (SampleTensor, Tensor))), None)
     tensors: list[Tensor] = []
     sources: list[Any] = []
     for leaf, part in zip(column, parts):
         rows = None
-        if leaf.__class__ is Lane:
+        if leaf.__class__ is SampleTensor:
             tensor = leaf.held(part)
             if tensor is None:
-                tensor, rows = leaf.tensor, part.rows_in(leaf.cohort)
+                tensor, rows = leaf.tensor, part.rows_in(leaf.group)
         elif isinstance(leaf, Tensor):
             tensor = leaf.expand((part.size, *leaf.shape))
         else:
@@ -313,7 +317,7 @@ def _filled(number: Any, like: Any, size: int, column: tuple[Any, ...]) -> Tenso
     """Return a number as the rows of a tensor, in the dtype it takes beside its like."""
     if like is None:
         return wrap(np.full((size,), number, dtype=_dtype_of(column)))
-    namespace = xp(like.tensor.array if like.__class__ is Lane else like.array)
+    namespace = xp(like.tensor.array if like.__class__ is SampleTensor else like.array)
     return wrap(namespace.full((size, *like.shape), number, dtype=result_type(like, number)))
 
 
@@ -360,4 +364,4 @@ def _know_distributions() -> None:
 def _number(x: Any) -> int:
     if isinstance(x, int):
         return x
-    return int((x.tensor if x.__class__ is Lane else x).array.reshape(-1)[0])  # the same for all samples
+    return int((x.tensor if x.__class__ is SampleTensor else x).array.reshape(-1)[0])  # the same for all samples

@@ -38,10 +38,10 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from dynarl.batching.loops import changeable, run_loop
-from dynarl.batching.ragged import END
-from dynarl.batching.run import state
-from dynarl.batching.scope import call_scope
+from dynarl.batching.eager.execution import state
+from dynarl.batching.eager.loops import changeable, run_loop
+from dynarl.batching.eager.scope import call_scope
+from dynarl.batching.values.ragged import END
 
 __all__ = ["rewritten"]
 

@@ -1,4 +1,4 @@
-"""Each: a batch of Python objects, such as trees, of which every sample has one."""
+"""ObjectBatch: a batch of Python objects, such as trees, of which every sample has one."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.shape import stack
-from dynarl.autograd.tape import wrap
-from dynarl.batching.cohort import Cohort
-from dynarl.batching.deferred import Spec, deferred_lane, spec_of
-from dynarl.batching.lane import Lane
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.lockstep.lazy import TensorSpec, lazy_rows, spec_of
+from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["Each"]
+__all__ = ["ObjectBatch"]
 
 
-class Each:
+class ObjectBatch:
     """N Python objects, one for each sample: trees, graphs, records of nested tuples, lists, dicts and dataclasses.
 
     Inside a per-sample program it is the sample's own object. Arrays and tensors in it are the sample's tensors;
     numbers, strings and None stay what they are, for `if`, `len` and recursion to go by. Samples whose objects have
-    the same structure run together, and all of them side by side in `mode="merge"`, which "auto" chooses when
+    the same structure run together, and all of them side by side in `mode="lockstep"`, which "auto" chooses when
     structures are many.
     """
 
     def __init__(self, objects: Sequence[Any]) -> None:
         if len(objects) == 0:
-            raise ValueError("Each: needs at least one object, got none")
+            raise ValueError("ObjectBatch: needs at least one object, got none")
         self.objects = list(objects)
         found: list[list[Any]] = []
         structures: dict[Any, int] = {}
-        self.group = np.empty(len(self.objects), np.int64)
+        self.structure = np.empty(len(self.objects), np.int64)
         members: list[list[int]] = []
         for i, item in enumerate(self.objects):
             key: list[Any] = []
             leaves: list[Any] = []
             _take_apart(item, key, leaves)
             found.append(leaves)
-            g = self.group[i] = structures.setdefault(tuple(key), len(members))
+            g = self.structure[i] = structures.setdefault(tuple(key), len(members))
             if g == len(members):
                 members.append([])
             members[g].append(i)
@@ -49,11 +49,11 @@ class Each:
         self.position = np.empty(len(self.objects), np.int64)
         self._parts: dict[Any, list[Any]] = {}
         self._places: list[list[tuple[Any, int]]] = []
-        for group in members:
-            for place, i in enumerate(group):
+        for alike in members:
+            for place, i in enumerate(alike):
                 self.position[i] = place
             places = []
-            for column in zip(*[found[i] for i in group]):
+            for column in zip(*[found[i] for i in alike]):
                 first = column[0]
                 kind = tuple(first.shape), first.dtype
                 parts = self._parts.setdefault(kind, [])
@@ -65,7 +65,7 @@ class Each:
     def __len__(self) -> int:
         return len(self.objects)
 
-    def sources(self) -> dict[Any, tuple[Tensor, Spec]]:
+    def sources(self) -> dict[Any, tuple[Tensor, TensorSpec]]:
         """Return the stacked arrays, and what one row of each is; kept where no gradient flows through them."""
         made = {}
         for kind, parts in self._parts.items():
@@ -82,20 +82,22 @@ class Each:
             made[kind] = source, spec_of(source)
         return made
 
-    def of_cohort(self, cohort: Cohort, rows: Any, sources: dict[Any, tuple[Tensor, Spec]], *, deferred: bool) -> Any:
-        """Return the object of a cohort of samples `rows` whose objects are alike, its arrays as lanes."""
+    def of_group(
+        self, group: SampleGroup, rows: Any, sources: dict[Any, tuple[Tensor, TensorSpec]], *, deferred: bool
+    ) -> Any:
+        """Return the object of a group of samples `rows` whose objects are alike, its arrays as lanes."""
         first = int(rows[0])
-        places = self._places[self.group[first]]
+        places = self._places[self.structure[first]]
         n = len(rows)
         at = int(self.position[first])
         positions = self.position[rows] if n > 1 else None
         if positions is None or bool((positions[1:] - positions[:-1] == 1).all()):
             if deferred:
-                lanes = [deferred_lane(*sources[k], cohort, start + at) for k, start in places]
+                lanes = [lazy_rows(*sources[k], group, start + at) for k, start in places]
             else:
-                lanes = [Lane(sources[k][0][start + at : start + at + n], cohort) for k, start in places]
+                lanes = [SampleTensor(sources[k][0][start + at : start + at + n], group) for k, start in places]
         else:
-            lanes = [Lane(sources[k][0][start + positions], cohort) for k, start in places]
+            lanes = [SampleTensor(sources[k][0][start + positions], group) for k, start in places]
         return _rebuilt(self.objects[first], iter(lanes))
 
 

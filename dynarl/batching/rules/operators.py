@@ -1,4 +1,4 @@
-"""Operators between lanes and numbers: the common case of `state.apply`, in as few steps as there can be."""
+"""Operators between batched and numbers: the common case of `state.apply`, in as few steps as there can be."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import ANOMALY, mode
 from dynarl.autograd.ops.indexing import _getitem, _is_basic, getitem
 from dynarl.autograd.tape import record
-from dynarl.batching.lane import Lane
-from dynarl.batching.run import state
+from dynarl.batching.eager.execution import state
+from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["bind_operators"]
 
@@ -25,16 +25,16 @@ def _operator(op: Any) -> Callable[[Any, Any], Any]:
 
     def method(x: Any, y: Any) -> Any:
         context = state.context
-        if context is None or context.merger is not None or context.position < len(context.log):
+        if context is None or context.scheduler is not None or context.position < len(context.log):
             return apply(op, (x, y), {})
-        cohort = context.cohort
+        group = context.group
         left = right = None
-        if x.__class__ is Lane:
-            x_rows = x.tensor if x.cohort is cohort else x.at(cohort)
+        if x.__class__ is SampleTensor:
+            x_rows = x.tensor if x.group is group else x.at(group)
             a, left = x_rows.array, x_rows._node
             dtype, ndim = a.dtype, a.ndim
-            if y.__class__ is Lane:
-                y_rows = y.tensor if y.cohort is cohort else y.at(cohort)
+            if y.__class__ is SampleTensor:
+                y_rows = y.tensor if y.group is group else y.at(group)
                 b, right = y_rows.array, y_rows._node
                 usual = b.dtype is dtype
                 if usual and b.ndim != ndim:
@@ -43,7 +43,7 @@ def _operator(op: Any) -> Callable[[Any, Any], Any]:
                 y_rows = b = y
                 usual = dtype.kind == "f" and y.__class__ in _NUMBERS
         else:
-            y_rows = y.tensor if y.cohort is cohort else y.at(cohort)
+            y_rows = y.tensor if y.group is group else y.at(group)
             b, right = y_rows.array, y_rows._node
             x_rows = a = x
             usual = b.dtype.kind == "f" and x.__class__ in _NUMBERS
@@ -76,17 +76,17 @@ _ALL = slice(None)
 def _item(x: Any, index: Any) -> Any:
     """Return x[index]: slices and numbers of the sample's own axes, one behind the rows' axis."""
     context = state.context
-    if context is None or context.merger is not None or context.position < len(context.log) or not _is_basic(index):
+    if context is None or context.scheduler is not None or context.position < len(context.log) or not _is_basic(index):
         return getitem(x, index)
-    rows = x.tensor if x.cohort is context.cohort else x.at(context.cohort)
+    rows = x.tensor if x.group is context.group else x.at(context.group)
     index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
     return context.result(_getitem, _getitem(rows, index=index))
 
 
 def bind_operators(operations: dict[str, Any]) -> None:
-    """Give lanes the operators ``__name__`` and ``__rname__``."""
+    """Give batched the operators ``__name__`` and ``__rname__``."""
     for name, op in operations.items():
         method = _operator(op)
-        setattr(Lane, f"__{name}__", method)
-        setattr(Lane, f"__r{name}__", _reflected(method))
-    setattr(Lane, "__getitem__", _item)  # noqa: B010  (Lane has the methods of Tensor by assignment)
+        setattr(SampleTensor, f"__{name}__", method)
+        setattr(SampleTensor, f"__r{name}__", _reflected(method))
+    setattr(SampleTensor, "__getitem__", _item)  # noqa: B010  (SampleTensor has the methods of Tensor by assignment)

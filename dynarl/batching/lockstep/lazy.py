@@ -1,8 +1,8 @@
 """Operations put off: what lock-step merging knows of a tensor that has not been computed yet.
 
-A `Lane` of a merged call holds a `Call` in place of a Tensor (or, from its second result on, a `Part` of one), which
-has its shape and dtype from a `Unit`, the kind of all calls that may be run together. Once run, a call's results are
-rows of Tensors that many calls share.
+A `SampleTensor` of a lock-step run holds a `LazyCall` in place of a Tensor (a `LazyOutput` for every result after the
+first). It takes shape and dtype from a `Signature`: calls with equal signatures can run together. Once run, the results
+of a call are rows of Tensors that many calls share.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import is_array, xp
-from dynarl.autograd.tape import wrap
-from dynarl.batching.cohort import Cohort
-from dynarl.batching.gather import gather_rows
-from dynarl.batching.lane import Lane
-from dynarl.batching.run import Elementwise, Leading, state
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.eager.execution import ElementwiseRule, LeadingAxesRule, state
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.lockstep.gather import gather_rows
+from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["Call", "Merged", "Part", "Spec", "Unit", "apply_rule", "gather", "slot_of", "spec_of"]
+__all__ = [
+    "CombinedGroup",
+    "LazyCall",
+    "LazyOutput",
+    "Signature",
+    "TensorSpec",
+    "apply_rule",
+    "gather",
+    "slot_of",
+    "spec_of",
+]
 
 
-class Spec:
+class TensorSpec:
     """Shape, dtype and device of a deferred tensor, with a leading 1 for the batch; one object for each combination."""
 
     __slots__ = ("device", "dtype", "ndim", "needs", "shape", "size")
@@ -32,22 +42,22 @@ class Spec:
         self.ndim, self.size = len(shape), 1
 
 
-_specs: dict[Any, Spec] = {}
+_specs: dict[Any, TensorSpec] = {}
 
 
-def spec_of(tensor: Any) -> Spec:
+def spec_of(tensor: Any) -> TensorSpec:
     """Return the description of one sample of a Tensor [n, ...]."""
     array, needs = tensor.array, tensor._node is not None
     device = "cpu" if array.__class__ is np.ndarray else str(tensor.device)
     key = (array.shape[1:], array.dtype, needs, device)
     spec = _specs.get(key)
     if spec is None:
-        spec = _specs[key] = Spec((1, *array.shape[1:]), array.dtype, needs, tensor.device)
+        spec = _specs[key] = TensorSpec((1, *array.shape[1:]), array.dtype, needs, tensor.device)
     return spec
 
 
-class Unit:
-    """A kind of call: calls of one unit and depth are run as one. `eager` ones are run at once, by themselves."""
+class Signature:
+    """A kind of call: calls of one signature and depth are run as one. `eager` ones are run at once, by themselves."""
 
     __slots__ = ("columns", "eager", "number", "op", "operands", "recording", "specs", "structure")
 
@@ -56,27 +66,45 @@ class Unit:
         self.eager = False
         self.columns = False
         self.number = -1
-        self.specs: tuple[Spec, ...] = ()
+        self.specs: tuple[TensorSpec, ...] = ()
         self.structure: Any = "leaf"
         self.operands: tuple[Any, ...] = ()  # of a call that is given first results alone
 
 
-class Call:
-    """One call of a unit by one cohort, and its first result in the place of a lane's Tensor.
+class LazyCall:
+    """One call of a signature by one group, and its first result in the place of a lane's Tensor.
 
     `array` tells shape and dtype, and holds no numbers. `results` are Tensors that hold the rows from `start` on.
     """
 
     __slots__ = (
-        "_node", "args", "array", "cohort", "constant", "depth", "function", "lanes", "number", "results", "start",
-        "unit", "used",
+        "_node",
+        "args",
+        "array",
+        "constant",
+        "depth",
+        "function",
+        "group",
+        "lanes",
+        "number",
+        "results",
+        "signature",
+        "start",
+        "used",
     )  # fmt: skip
     index = 0
 
     def __init__(
-        self, unit: Any, spec: Spec, cohort: Cohort, args: Any, function: Any, lanes: list[Any], depth: int
+        self,
+        signature: Any,
+        spec: TensorSpec,
+        group: SampleGroup,
+        args: Any,
+        function: Any,
+        lanes: list[Any],
+        depth: int,
     ) -> None:
-        self.unit, self.array, self._node, self.cohort = unit, spec, spec.needs or None, cohort
+        self.signature, self.array, self._node, self.group = signature, spec, spec.needs or None, group
         self.args, self.function, self.lanes, self.depth = args, function, lanes, depth
         self.used = self.constant = False
         self.results: Any = None
@@ -93,12 +121,12 @@ class Call:
         return self
 
 
-class Part:
+class LazyOutput:
     """A result of a call beside its first."""
 
     __slots__ = ("_node", "array", "call", "index")
 
-    def __init__(self, call: Call, index: int, spec: Spec) -> None:
+    def __init__(self, call: LazyCall, index: int, spec: TensorSpec) -> None:
         self.call, self.index, self.array = call, index, spec
         self._node = spec.needs or None
 
@@ -108,9 +136,9 @@ class Part:
         return self.array.device
 
 
-def done(tensor: Any, cohort: Cohort, start: int = 0, spec: Spec | None = None) -> Call:
+def done(tensor: Any, group: SampleGroup, start: int = 0, spec: TensorSpec | None = None) -> LazyCall:
     """Return what is there already: rows of a Tensor from `start` on."""
-    call = Call(None, spec or spec_of(tensor), cohort, (), None, _NONE, -1)
+    call = LazyCall(None, spec or spec_of(tensor), group, (), None, _NONE, -1)
     call.results, call.start = (tensor,), start
     return call
 
@@ -118,25 +146,25 @@ def done(tensor: Any, cohort: Cohort, start: int = 0, spec: Spec | None = None) 
 _NONE: list[Any] = []
 
 
-def deferred_lane(tensor: Any, spec: Spec, cohort: Cohort, start: int) -> Any:
+def lazy_rows(tensor: Any, spec: TensorSpec, group: SampleGroup, start: int) -> Any:
     """Return a lane of rows of a Tensor from `start` on."""
-    call = Call(None, spec, cohort, (), None, _NONE, -1)
+    call = LazyCall(None, spec, group, (), None, _NONE, -1)
     call.results, call.start = (tensor,), start
-    lane = _new(Lane)
-    lane.tensor, lane.cohort, lane._at = call, cohort, None
+    lane = _new(SampleTensor)
+    lane.tensor, lane.group, lane._at = call, group, None
     return lane
 
 
 def slot_of(lane: Any) -> Any:
     """Return the call or part in a lane, giving it one if it holds a Tensor."""
     slot = lane.tensor
-    if slot.__class__ is not Call and slot.__class__ is not Part:
-        slot = lane.tensor = done(slot, lane.cohort)
+    if slot.__class__ is not LazyCall and slot.__class__ is not LazyOutput:
+        slot = lane.tensor = done(slot, lane.group)
     return slot
 
 
-class Merged(Cohort):
-    """The rows of several calls, to run them as one cohort; it has no part in the batch's own numbering."""
+class CombinedGroup(SampleGroup):
+    """The rows of several calls, to run them as one group; it has no part in the batch's own numbering."""
 
     __slots__ = ()
 
@@ -152,26 +180,26 @@ def apply_rule(op: Any, operands: list[Any], lanes: list[bool], n: int, static: 
     rule = rules[op]
     if rule is None:
         return op(operands[0], **static)
-    if rule.__class__ is Elementwise:
+    if rule.__class__ is ElementwiseRule:
         return rule.general(operands, lanes, n, static)
-    if rule.__class__ is Leading:
+    if rule.__class__ is LeadingAxesRule:
         rule.check(operands[0], lanes)
         return op(*operands, **static)
     return rule(operands, lanes, n, dict(static))
 
 
-def gather(lanes: list[Any], cohorts: list[Cohort], total: int) -> Any:
-    """Return a Tensor [total, ...] of lanes' rows, each lane's for its cohort, one after the other."""
+def gather(lanes: list[Any], groups: list[SampleGroup], total: int) -> Any:
+    """Return a Tensor [total, ...] of lanes' rows, each lane's for its group, one after the other."""
     first = lanes[0].tensor
     if len(lanes) == 1:
-        return _rows_of_one(lanes[0], cohorts[0])
+        return _rows_of_one(lanes[0], groups[0])
     sources: dict[int, tuple[Any, list[int], list[int]]] = {}
     place, last = 0, None
     places: list[int] = []
     rows: list[int] = []
-    for lane, cohort in zip(lanes, cohorts):
+    for lane, group in zip(lanes, groups):
         slot = lane.tensor
-        call = slot if slot.__class__ is Call else slot.call
+        call = slot if slot.__class__ is LazyCall else slot.call
         tensor = call.results[slot.index]
         if tensor is not last:
             last = tensor
@@ -179,27 +207,27 @@ def gather(lanes: list[Any], cohorts: list[Cohort], total: int) -> Any:
             if entry is None:
                 entry = sources[id(tensor)] = (tensor, [], [])
             _, places, rows = entry
-        size = cohort.size
+        size = group.size
         if size == 1:
             places.append(place)
-            if lane.cohort is cohort:
+            if lane.group is group:
                 rows.append(call.start)
             else:
-                rows.append(0 if call.constant else call.start + int(cohort.rows_in(lane.cohort)[0]))
+                rows.append(0 if call.constant else call.start + int(group.rows_in(lane.group)[0]))
             place += 1
             continue
         places.extend(range(place, place + size))
         if call.constant:
             rows.extend([0] * size)
-        elif lane.cohort is cohort:
+        elif lane.group is group:
             rows.extend(range(call.start, call.start + size))
         else:
-            rows.extend((cohort.rows_in(lane.cohort) + call.start).tolist())
+            rows.extend((group.rows_in(lane.group) + call.start).tolist())
         place += size
     return _taken(list(sources.values()), total, first.array)
 
 
-def _taken(entries: list[Any], total: int, spec: Spec) -> Any:
+def _taken(entries: list[Any], total: int, spec: TensorSpec) -> Any:
     """Return the rows found in each source as one operation; none where it is a whole source in order."""
     if len(entries) == 1:
         tensor, _, found = entries[0]
@@ -245,19 +273,19 @@ def _distinct(rows: Any, count: int) -> bool:
     return int(np.count_nonzero(seen)) == len(rows)
 
 
-def _rows_of_one(lane: Any, cohort: Cohort) -> Any:
+def _rows_of_one(lane: Any, group: SampleGroup) -> Any:
     slot = lane.tensor
     call = slot.call
     tensor = call.results[slot.index]
-    size = cohort.size
+    size = group.size
     if call.constant:
         return tensor if size == 1 else tensor.expand((size, *tensor.shape[1:]))
-    if lane.cohort is cohort:
+    if lane.group is group:
         if len(tensor.array) == size:
             return tensor
         rows: Any = slice(call.start, call.start + size)
     else:
-        rows = cohort.rows_in(lane.cohort) + call.start
+        rows = group.rows_in(lane.group) + call.start
     return gather_rows(tensor, plan=((None, rows, True),), count=size)
 
 
@@ -278,10 +306,10 @@ def is_small(tensor: Any) -> bool:
     return tensor._node is None and tensor.array.size <= 4096
 
 
-def lane_of(slot: Any, cohort: Cohort) -> Any:
+def sample_tensor_of(slot: Any, group: SampleGroup) -> Any:
     """Return a lane of a call or part."""
-    lane = _new(Lane)
-    lane.tensor, lane.cohort, lane._at = slot, cohort, None
+    lane = _new(SampleTensor)
+    lane.tensor, lane.group, lane._at = slot, group, None
     return lane
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Imposed", "Paths", "Recorder"]
+__all__ = ["DecisionRecorder", "DecisionReplay", "Paths"]
 
 
 class Paths:
@@ -63,7 +63,7 @@ class Paths:
         )
 
 
-class Recorder:
+class DecisionRecorder:
     """Writes down what the samples of one batched call decide; `steps` [N] counts the concrete values each read.
 
     Without `keep` it only counts.
@@ -109,7 +109,7 @@ class Recorder:
         del self._samples[length:], self._values[length:]
 
 
-class Imposed:
+class DecisionReplay:
     """Hands recorded decisions back in order, to each sample its own."""
 
     def __init__(self, paths: Paths) -> None:

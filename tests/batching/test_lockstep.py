@@ -1,4 +1,4 @@
-"""Lock-step merging: paths of their own side by side give what the loop gives, in few operations; trees; fallbacks."""
+"""Lock-step execution: paths side by side give the results of the loop in few operations; trees; fallbacks."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import Draws, Each, Recorder, batched, per_sample
+from dynarl.batching import DecisionRecorder, Draws, ObjectBatch, batched, per_sample
 
 N, D = 48, 6
 
@@ -22,8 +22,8 @@ def some(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def compare(program, *args, parameters=(), modes=("merge", "eager"), make=dynarl.tensor):
-    """Values and gradients of every mode are the loop's; return the merged call."""
+def compare(program, *args, parameters=(), modes=("lockstep", "eager"), make=dynarl.tensor):
+    """Values and gradients of every mode are the loop's; return the lock-step run."""
     found = {}
     for mode in (*modes, "loop"):
         inputs = [make(a, requires_grad=True) if isinstance(a, np.ndarray) else a for a in args]
@@ -38,7 +38,7 @@ def compare(program, *args, parameters=(), modes=("merge", "eager"), make=dynarl
     for mode in modes:
         for a, b in zip(found[mode][0], found["loop"][0], strict=True):
             np.testing.assert_allclose(a.detach().array, b.detach().array, rtol=1e-7, atol=1e-9, err_msg=mode)
-    run = found["merge"][1]
+    run = found["lockstep"][1]
     return run.run.last if isinstance(run, nn.Module) else run.last
 
 
@@ -61,7 +61,7 @@ class Ponder(nn.Module):
 def test_paths_of_their_own_run_as_few_operations():
     module = Ponder()
     last = compare(module, some(N, D), parameters=list(module.parameters()))
-    assert last.cohorts == N - 1
+    assert last.groups == N - 1
     assert last.calls > 10 * last.kernels and last.reads < 20
 
 
@@ -76,7 +76,7 @@ def test_a_sample_takes_part_in_as_many_operations_in_every_mode():
         return y * dynarl.rand(()), dynarl.batching.bernoulli(x[1].sigmoid())
 
     counts = []
-    for mode in ("loop", "eager", "merge", "merge"):
+    for mode in ("loop", "eager", "lockstep", "lockstep"):
         run = batched(program, mode=mode)
         run(x, draws=Draws(3, np.arange(N), 0))
         counts.append(run.last.row_operations)
@@ -87,14 +87,14 @@ def test_a_sample_takes_part_in_as_many_operations_in_every_mode():
 def test_the_choice_of_mode():
     run = batched(Ponder())
     run(some(8, D))
-    assert not run.run.last.merged and "merged" not in run.explain()
+    assert not run.run.last.lockstep and "lockstep:" not in run.explain()
     run(some(N, D))
-    assert run.run.last.merged and "calls of all paths ran as" in run.explain()
+    assert run.run.last.lockstep and "calls of all paths ran as" in run.explain()
     run(some(8, D))
-    assert run.run.last.merged  # remembered
+    assert run.run.last.lockstep  # remembered
     same = batched(lambda x: x * 2 if x[0] > 0 else x)
     same(some(N, D))
-    assert not same.last.merged
+    assert not same.last.lockstep
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
@@ -132,7 +132,9 @@ def test_trees():
     rng = np.random.default_rng(0)
     trees = [random_tree(rng, int(rng.integers(1, 15))) for _ in range(N)]
     module = ChildSum()
-    last = compare(module, Each(trees), parameters=list(module.parameters()), modes=("merge", "eager", "auto"))
+    last = compare(
+        module, ObjectBatch(trees), parameters=list(module.parameters()), modes=("lockstep", "eager", "auto")
+    )
     assert last.calls > 8 * last.kernels
 
 
@@ -150,7 +152,7 @@ def test_trees_beside_a_tensor_and_their_values_in_branches():
                 return out * 2
         return out
 
-    compare(program, some(N, D), Each(trees), modes=("merge", "eager", "auto"))
+    compare(program, some(N, D), ObjectBatch(trees), modes=("lockstep", "eager", "auto"))
 
 
 @dataclasses.dataclass
@@ -160,31 +162,31 @@ class Item:
     more: dict
 
 
-def test_objects_of_one_structure_share_a_cohort():
+def test_objects_of_one_structure_share_a_group():
     items = [Item("ab"[i % 2], some(D, seed=i), {"count": i % 3, "scale": np.float64(i)}) for i in range(12)]
 
     def program(item):
         out = item.value * item.more["scale"] if item.kind == "a" else item.value.sum() + item.value
         return out + item.more["count"], item.more["count"]
 
-    values, counts = batched(program)(Each(items))
+    values, counts = batched(program)(ObjectBatch(items))
     expected = [
         (i.value * i.more["scale"] if i.kind == "a" else i.value.sum() + i.value) + i.more["count"] for i in items
     ]
     np.testing.assert_allclose(values.array, expected)
     np.testing.assert_array_equal(counts.array, [i.more["count"] for i in items])
     call = batched(program, mode="eager")
-    call(Each(items))
+    call(ObjectBatch(items))
     assert call.last.operations < 12 * 3
 
 
 def test_gradients_reach_tensors_inside_objects():
     leaves = [dynarl.tensor(some(D, seed=i), requires_grad=True) for i in range(4)]
     trees = [(leaves[0], leaves[1]), leaves[2], (leaves[3], leaves[3])]
-    for mode in ("eager", "merge", "loop"):
+    for mode in ("eager", "lockstep", "loop"):
         for leaf in leaves:
             leaf.grad = None
-        each = Each(trees)
+        each = ObjectBatch(trees)
         for _ in range(2):  # the same objects in a second call
             out = batched(lambda t: t[0] * t[1] if isinstance(t, tuple) else t * 2, mode=mode)(each)
             out.sum().backward()
@@ -193,10 +195,10 @@ def test_gradients_reach_tensors_inside_objects():
 
 
 def test_each_needs_objects():
-    with pytest.raises(ValueError, match="Each: needs at least one object"):
-        Each([])
+    with pytest.raises(ValueError, match="ObjectBatch: needs at least one object"):
+        ObjectBatch([])
     with pytest.raises(ValueError, match="the same leading axis of N samples"):
-        batched(lambda x, tree: x)(some(3, D), Each([1, 2]))
+        batched(lambda x, tree: x)(some(3, D), ObjectBatch([1, 2]))
 
 
 # -- calls that do not behave as they did the first time ---------------------------------------------------------------
@@ -269,7 +271,7 @@ def test_an_error_of_values_stands_on_its_line():
     compare(program, some(N, D), dynarl.tensor(index))
     index[17] = 7
     with pytest.raises(IndexError, match="out of bounds") as caught:
-        batched(program, mode="merge")(some(N, D), index)
+        batched(program, mode="lockstep")(some(N, D), index)
     frames = [entry.lineno + 1 for entry in caught.traceback if str(entry.path) == __file__]
     assert frames[-1] == line_with("# out of range")
     assert "for samples 17 of the batch" in caught.value.__notes__[0]
@@ -332,7 +334,7 @@ def test_second_derivatives():
         return (h.tanh() * x.sum()).sum() if h[1] > 0 else (h**3).sum()
 
     found = []
-    for mode in ("merge", "loop"):
+    for mode in ("lockstep", "loop"):
         x = dynarl.tensor(some(N, D), requires_grad=True)
         out = batched(program, mode=mode)(x)
         (g,) = dynarl.autograd.grad(out.sum(), x, create_graph=True)
@@ -355,8 +357,11 @@ def test_anomalies_name_the_program_s_line():
         y = x * float(x[0])
         return y.log()  # makes a NaN
 
-    with dynarl.detect_anomaly(), pytest.raises(RuntimeError, match=rf"test_merge.py:{line_with('# makes a NaN')} in"):
-        batched(program, mode="merge")(dynarl.tensor(some(N, D), requires_grad=True))
+    with (
+        dynarl.detect_anomaly(),
+        pytest.raises(RuntimeError, match=rf"_lockstep.py:{line_with('# makes a NaN')} in"),
+    ):
+        batched(program, mode="lockstep")(dynarl.tensor(some(N, D), requires_grad=True))
 
 
 def deciding(x):
@@ -371,15 +376,15 @@ def deciding(x):
 
 
 @pytest.mark.parametrize(
-    ("first", "then"), [("merge", "eager"), ("eager", "merge"), ("loop", "merge"), ("merge", "loop")]
+    ("first", "then"), [("lockstep", "eager"), ("eager", "lockstep"), ("loop", "lockstep"), ("lockstep", "loop")]
 )
 def test_paths_recorded_in_one_mode_are_taken_in_another(first, then):
     x = some(N, D)
-    recorder = Recorder(N)
+    recorder = DecisionRecorder(N)
     expected = batched(deciding, mode=first)(x, recorder=recorder, draws=Draws(1, np.arange(N), 0))
     run = batched(deciding, mode=then)
     run(x)  # kinds of calls are learned without a record
-    again = Recorder(N)
+    again = DecisionRecorder(N)
     found = run(x, paths=recorder.paths(), recorder=again, draws=Draws(1, np.arange(N), 0))
     for a, b in zip(found, expected):
         np.testing.assert_allclose(a.array, b.array, rtol=1e-9)

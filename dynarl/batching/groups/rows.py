@@ -1,4 +1,4 @@
-"""Moving rows between cohorts: operations on the tape whose rows are never repeated, so gradients need no sums."""
+"""Moving rows between groups: operations on the tape whose rows are never repeated, so gradients need no sums."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Lane: a tensor as one sample's program sees it, with the batch axis hidden.
+"""SampleTensor: a tensor as one sample's program sees it, with the batch axis hidden.
 
 A lane behaves as a Tensor of the sample's shape. Underneath it is a Tensor [n, ...] with a row per sample of a
-cohort; operations run on all rows at once, and reading a concrete value (`if`, `int()`, `.item()`) splits the
-cohort where the rows disagree.
+group; operations run on all rows at once, and reading a concrete value (`if`, `int()`, `.item()`) splits the
+group where the rows disagree.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from dynarl.autograd import Tensor, dispatch, is_grad_enabled
 from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import inplace
 from dynarl.autograd.ops.indexing import getitem
-from dynarl.batching.cohort import Cohort, PerSampleError
-from dynarl.batching.rows import taken
-from dynarl.batching.run import concretize, state
+from dynarl.batching.eager.execution import read_value, state
+from dynarl.batching.groups.group import PerSampleError, SampleGroup
+from dynarl.batching.groups.rows import taken
 
-__all__ = ["Lane"]
+__all__ = ["SampleTensor"]
 
 
-class Lane:
-    """One sample's view of a Tensor [n, ...] that belongs to a cohort of n samples."""
+class SampleTensor:
+    """One sample's view of a Tensor [n, ...] that belongs to a group of n samples."""
 
-    __slots__ = ("__weakref__", "_at", "cohort", "tensor")
+    __slots__ = ("__weakref__", "_at", "group", "tensor")
     __array_priority__ = 2000
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, tensor: Tensor, cohort: Cohort) -> None:
-        self.tensor, self.cohort = tensor, cohort
-        self._at: dict[Cohort, Tensor] | None = None
+    def __init__(self, tensor: Tensor, group: SampleGroup) -> None:
+        self.tensor, self.group = tensor, group
+        self._at: dict[SampleGroup, Tensor] | None = None
 
-    def at(self, cohort: Cohort) -> Tensor:
-        """Return the rows of a cohort that this lane's own contains."""
-        if self.tensor.__class__ is not Tensor and state.context is not None and state.context.merger is not None:
-            return state.context.merger.ready(self, cohort)
-        if cohort is self.cohort:
+    def at(self, group: SampleGroup) -> Tensor:
+        """Return the rows of a group that this lane's own contains."""
+        if self.tensor.__class__ is not Tensor and state.context is not None and state.context.scheduler is not None:
+            return state.context.scheduler.ready(self, group)
+        if group is self.group:
             return self.tensor
-        tensor = self.held(cohort)
+        tensor = self.held(group)
         if tensor is None:
             if self._at is None:
                 self._at = {}
-            tensor = self._at[cohort] = taken(self.tensor, cohort.rows_in(self.cohort))
+            tensor = self._at[group] = taken(self.tensor, group.rows_in(self.group))
         return tensor
 
-    def held(self, cohort: Cohort) -> Tensor | None:
-        """Return the rows of a cohort if they are at hand."""
-        if cohort is self.cohort:
+    def held(self, group: SampleGroup) -> Tensor | None:
+        """Return the rows of a group if they are at hand."""
+        if group is self.group:
             return self.tensor
-        tensor = None if self._at is None else self._at.get(cohort)
+        tensor = None if self._at is None else self._at.get(group)
         if tensor is not None and tensor._node is None and self.tensor._node is not None and is_grad_enabled():
             return None
         return tensor
@@ -111,25 +111,25 @@ class Lane:
         """Tell whether the dtype is floating."""
         return bool(self.dtype.kind == "f")
 
-    # -- concrete values: where cohorts split -----------------------------------------------------------------------
+    # -- concrete values: where groups split -----------------------------------------------------------------------
 
     def item(self) -> Any:
         """Return the sample's number; samples whose numbers differ go separate ways from here."""
-        return concretize(self)
+        return read_value(self)
 
     def __bool__(self) -> bool:
-        return bool(concretize(self))
+        return bool(read_value(self))
 
     def __int__(self) -> int:
-        return int(concretize(self))
+        return int(read_value(self))
 
     def __float__(self) -> float:
-        return float(concretize(self))
+        return float(read_value(self))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iub":
             raise TypeError(f"index: expected an integer, got {self.dtype}")
-        return int(concretize(self))
+        return int(read_value(self))
 
     def tolist(self) -> Any:
         """Return the sample's values as Python numbers; samples that differ go separate ways."""
@@ -147,32 +147,32 @@ class Lane:
 
     # -- without a batch axis these mean the same -------------------------------------------------------------------
 
-    def to(self, *target: Any, dtype: Any = None, **_: Any) -> Lane:
+    def to(self, *target: Any, dtype: Any = None, **_: Any) -> SampleTensor:
         """Return the tensor in another dtype."""
         for t in target:
-            dtype = t.dtype if isinstance(t, (Tensor, Lane)) else t if dtype is None else dtype
+            dtype = t.dtype if isinstance(t, (Tensor, SampleTensor)) else t if dtype is None else dtype
         if dtype is None or np.dtype(dtype) == self.dtype:
             return self
         return state.apply(_to, (self,), {"dtype": np.dtype(dtype)})
 
-    def detach(self) -> Lane:
+    def detach(self) -> SampleTensor:
         """Return the tensor without history."""
         return state.apply(_detach, (self,), {})
 
-    def clone(self) -> Lane:
+    def clone(self) -> SampleTensor:
         """Return a copy."""
         return state.apply(_clone, (self,), {})
 
-    def contiguous(self) -> Lane:
+    def contiguous(self) -> SampleTensor:
         """Return the tensor: where its elements lie is not for one sample to know."""
         return self
 
     def sample(self, index: int) -> Any:
         """Return the value of one sample of the batch as an array, to look at while debugging."""
-        rows = np.flatnonzero(self.cohort.samples() == index)
+        rows = np.flatnonzero(self.group.samples() == index)
         if not len(rows):
-            raise IndexError(f"sample: {index} is not in this cohort of samples {self.cohort.samples().tolist()}")
-        return to_host(self.at(self.cohort).array)[rows[0]]
+            raise IndexError(f"sample: {index} is not in this group of samples {self.group.samples().tolist()}")
+        return to_host(self.at(self.group).array)[rows[0]]
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise PerSampleError(
@@ -185,8 +185,8 @@ class Lane:
         raise PerSampleError("backward: call it outside the per-sample program, on what the batched call returned")
 
     def __repr__(self) -> str:
-        array = to_host(self.at(self.cohort).array)
-        samples = self.cohort.samples()
+        array = to_host(self.at(self.group).array)
+        samples = self.group.samples()
         return f"per-sample tensor of samples {samples.tolist()}, rows:\n{array}"
 
     def __format__(self, spec: str) -> str:
@@ -206,7 +206,7 @@ def _detach(x: Tensor) -> Tensor:
 
 
 def _refused(name: str) -> Any:
-    def method(self: Lane, *args: Any, **kwargs: Any) -> Any:
+    def method(self: SampleTensor, *args: Any, **kwargs: Any) -> Any:
         raise PerSampleError(
             f"{name}: changing a tensor in place inside a per-sample program would change other samples' past; "
             f"use the operation without the underscore"
@@ -219,16 +219,22 @@ def _refused(name: str) -> Any:
 def _bind() -> None:
     """Give lanes the methods of Tensors: they are made of operations, which know lanes."""
     for name, value in vars(Tensor).items():
-        if name in vars(Lane) or name in ("__array__", "__array_ufunc__", "__dlpack__", "__reduce__", "__deepcopy__"):
+        if name in vars(SampleTensor) or name in (
+            "__array__",
+            "__array_ufunc__",
+            "__dlpack__",
+            "__reduce__",
+            "__deepcopy__",
+        ):
             continue
         if name in inplace.METHODS or name in ("uniform_", "normal_", "bernoulli_", "exponential_", "random_"):
-            setattr(Lane, name, _refused(name))
+            setattr(SampleTensor, name, _refused(name))
         elif name in ("T", "mT") or (callable(value) and not isinstance(value, type)):
-            setattr(Lane, name, value)
+            setattr(SampleTensor, name, value)
     for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"):
-        if hasattr(Lane, name):
-            delattr(Lane, name)  # `x += y` then means x = x + y
+        if hasattr(SampleTensor, name):
+            delattr(SampleTensor, name)  # `x += y` then means x = x + y
 
 
 _bind()
-dispatch.register_sample_type(Lane, state.apply, lambda: state.context is not None)
+dispatch.register_sample_type(SampleTensor, state.apply, lambda: state.context is not None)

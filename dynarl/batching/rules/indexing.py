@@ -8,10 +8,10 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops import indexing
-from dynarl.autograd.tape import wrap
-from dynarl.batching.lane import Lane
-from dynarl.batching.rules import Operands, shifted, state_error
-from dynarl.batching.run import state
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.eager.execution import state
+from dynarl.batching.rules.operations import Operands, shifted, state_error
+from dynarl.batching.values.sample_tensor import SampleTensor
 
 
 class _Hole:
@@ -25,18 +25,18 @@ def _pick(*operands: Any, index: Any) -> Any:
     raise TypeError("unreachable: _pick has a rule")
 
 
-def _pick_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    """x[index] of slices, new axes and tensors, where x or some of these are lanes."""
+def _pick_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    """x[index] of slices, new axes and tensors, where x or some of these are batched."""
     (x, *picks), index = operands, static["index"]
-    depth = max(p.ndim - lane for p, lane in zip(picks, lanes[1:]))
+    depth = max(p.ndim - is_batched for p, is_batched in zip(picks, batched[1:]))
     arrays = iter(
-        p.array.reshape(n if lane else 1, *(1,) * (depth - p.ndim + lane), *p.shape[lane:])
-        for p, lane in zip(picks, lanes[1:])
+        p.array.reshape(n if is_batched else 1, *(1,) * (depth - p.ndim + is_batched), *p.shape[is_batched:])
+        for p, is_batched in zip(picks, batched[1:])
     )
     parts = [next(arrays) if part is _HOLE else part for part in index]
     holes = [i for i, part in enumerate(index) if part is _HOLE]
     lead = holes[0] if holes[-1] - holes[0] == len(holes) - 1 else 0  # dimensions before those of the tensors
-    if lanes[0]:  # NumPy puts the tensors' dimensions in front, beside the rows'
+    if batched[0]:  # NumPy puts the tensors' dimensions in front, beside the rows'
         out = indexing.getitem(x, (np.arange(n).reshape(-1, *(1,) * depth), *parts))
         order = [0, *range(1 + depth, 1 + depth + lead), *range(1, 1 + depth)]
     else:
@@ -57,20 +57,20 @@ def _getitem(x: Any, index: Any) -> Any:
         wrap(np.asarray(p)) if isinstance(p, (list, np.ndarray)) else p
         for p in (index if isinstance(index, tuple) else (index,))
     ]
-    tensors = [p for p in parts if isinstance(p, (Lane, Tensor))]
+    tensors = [p for p in parts if isinstance(p, (SampleTensor, Tensor))]
     if any(p.dtype.kind == "b" for p in tensors):
         return _masked(x, parts, tensors)
-    places = [k for k, p in enumerate(parts) if isinstance(p, (Lane, Tensor, int))]
+    places = [k for k, p in enumerate(parts) if isinstance(p, (SampleTensor, Tensor, int))]
     together = places[-1] - places[0] == len(places) - 1
-    if together and not any(p.__class__ is Lane for p in tensors):
+    if together and not any(p.__class__ is SampleTensor for p in tensors):
         return indexing._getitem(x, index=tuple(p.array if isinstance(p, Tensor) else p for p in parts))
     x, parts = _numbers_first(x, parts, together)
-    holes = tuple(_HOLE if isinstance(p, (Lane, Tensor)) else p for p in parts)
-    return state.apply(_pick, (x, *(p for p in parts if isinstance(p, (Lane, Tensor)))), {"index": holes})
+    holes = tuple(_HOLE if isinstance(p, (SampleTensor, Tensor)) else p for p in parts)
+    return state.apply(_pick, (x, *(p for p in parts if isinstance(p, (SampleTensor, Tensor)))), {"index": holes})
 
 
 def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:
-    if any(p.__class__ is Lane for p in tensors):
+    if any(p.__class__ is SampleTensor for p in tensors):
         raise state_error(
             "getitem: a mask would give each sample another shape; use where(), or a loop over the elements"
         )
@@ -89,8 +89,12 @@ def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[
         at = next(i for i, p in enumerate(parts) if p is Ellipsis)
         used = sum(p is not None for p in parts) - 1
         parts = [*parts[:at], *[slice(None)] * (x.ndim - used), *parts[at + 1 :]]
-    first = [p for p in parts if isinstance(p, int) or (not together and isinstance(p, (Lane, Tensor)) and not p.ndim)]
-    if len(first) == sum(isinstance(p, (Lane, Tensor, int)) for p in parts):
+    first = [
+        p
+        for p in parts
+        if isinstance(p, int) or (not together and isinstance(p, (SampleTensor, Tensor)) and not p.ndim)
+    ]
+    if len(first) == sum(isinstance(p, (SampleTensor, Tensor, int)) for p in parts):
         first = [p for p in first if isinstance(p, int)]  # the last tensors are for the caller
     for p in reversed(first):
         at = next(i for i, part in enumerate(parts) if part is p)
@@ -100,8 +104,8 @@ def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[
     return x, parts
 
 
-def _spread(operands: Operands, lanes: list[bool], n: int) -> Operands:
-    return [t if lane else t.expand((n, *t.shape)) for t, lane in zip(operands, lanes)]
+def _spread(operands: Operands, batched: list[bool], n: int) -> Operands:
+    return [t if is_batched else t.expand((n, *t.shape)) for t, is_batched in zip(operands, batched)]
 
 
 def _gather(input: Any, dim: int, index: Any) -> Any:
@@ -112,14 +116,14 @@ def _gather_op(input: Any, index: Any, *, dim: int) -> Any:
     return indexing.gather(input, dim, index)
 
 
-def _gather_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    x, index = _spread(operands, lanes, n)
+def _gather_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    x, index = _spread(operands, batched, n)
     return indexing.gather(x, shifted(static["dim"], x.ndim - 1), index)
 
 
 def _scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     src = value if src is None else src
-    if isinstance(src, (Lane, Tensor)):
+    if isinstance(src, (SampleTensor, Tensor)):
         return state.apply(_scatter_op, (input, index, src), {"dim": dim, "reduce": reduce})
     return state.apply(_scatter_op, (input, index), {"dim": dim, "reduce": reduce, "value": src})
 
@@ -129,8 +133,8 @@ def _scatter_op(*operands: Any, dim: int, reduce: str | None, value: Any = None)
     return indexing.scatter(input, dim, index, *src, value=value, reduce=reduce)
 
 
-def _scatter_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    x, index, *src = _spread(operands, lanes, n)
+def _scatter_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    x, index, *src = _spread(operands, batched, n)
     if src and src[0].ndim == 1:  # a number per sample
         src = [src[0].reshape(n, *(1,) * (index.ndim - 1)).expand(index.shape)]
     dim = shifted(static["dim"], x.ndim - 1)
@@ -145,10 +149,10 @@ def _index_add_op(input: Any, index: Any, source: Any, *, dim: int, alpha: float
     return indexing.index_add(input, dim, index, source, alpha=alpha)
 
 
-def _index_add_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    (x, source), index = _spread([operands[0], operands[2]], [lanes[0], lanes[2]], n), operands[1]
+def _index_add_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    (x, source), index = _spread([operands[0], operands[2]], [batched[0], batched[2]], n), operands[1]
     dim, alpha = shifted(static["dim"], x.ndim - 1) % x.ndim, static["alpha"]
-    if not lanes[1]:
+    if not batched[1]:
         return indexing.index_add(x, dim, index, source, alpha=alpha)
     sizes = [n if d == 0 else index.shape[1] if d == dim else 1 for d in range(source.ndim)]
     everywhere = index.reshape(sizes).expand(source.shape)

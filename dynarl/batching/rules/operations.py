@@ -1,8 +1,8 @@
 """How each operation acts under the hidden batch axis: axes move by one, ranks are aligned behind it.
 
-Elementwise functions of one operand are applied as they stand (their rule is None); an operation that is not named here
-runs one sample after the other. A rule gets the operands, which of them are lanes, the number of rows, and the static
-arguments.
+Elementwise functions of one operand need no change (their rule is None); an operation without a rule runs one sample
+after the other. A rule gets the operands, a flag for each that says whether it has the batch axis, the number of rows,
+and the static arguments.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.operands import fit
 from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
 from dynarl.autograd.tape import primitive
-from dynarl.batching.lane import Lane, _clone, _detach, _to
-from dynarl.batching.operators import bind_operators
-from dynarl.batching.run import Elementwise, Leading, bind, state
+from dynarl.batching.eager.execution import ElementwiseRule, LeadingAxesRule, bind, state
+from dynarl.batching.rules.operators import bind_operators
+from dynarl.batching.values.sample_tensor import SampleTensor, _clone, _detach, _to
 
 Operands = list[Any]
 _NUMBERS = (bool, int, float)
 
 
-def aligned(operands: Operands, lanes: list[bool]) -> Operands:
+def aligned(operands: Operands, batched: list[bool]) -> Operands:
     """Insert axes behind the batch axis so that one sample's ranks agree."""
-    ranks = [x.ndim - lane if isinstance(x, Tensor) else 0 for x, lane in zip(operands, lanes)]
+    ranks = [x.ndim - is_batched if isinstance(x, Tensor) else 0 for x, is_batched in zip(operands, batched)]
     top = max(ranks)
     return [
-        shape._reshape(x, shape=(x.shape[0], *(1,) * (top - rank), *x.shape[1:])) if lane and rank < top else x
-        for x, lane, rank in zip(operands, lanes, ranks)
+        shape._reshape(x, shape=(x.shape[0], *(1,) * (top - rank), *x.shape[1:])) if is_batched and rank < top else x
+        for x, is_batched, rank in zip(operands, batched, ranks)
     ]
 
 
@@ -51,12 +51,15 @@ class _Sample:
         self.dtype, self.ndim = dtype, ndim
 
 
-def promoted(operands: Operands, lanes: list[bool]) -> Operands:
+def promoted(operands: Operands, batched: list[bool]) -> Operands:
     """Cast operands as they would be for one sample: a number per sample counts as 0-dim."""
     if len({x.dtype for x in operands if x.__class__ not in _NUMBERS}) == 1:
         return operands
     dtype = result_type(
-        *(x if x.__class__ in _NUMBERS else _Sample(x.dtype, x.ndim - lane) for x, lane in zip(operands, lanes))
+        *(
+            x if x.__class__ in _NUMBERS else _Sample(x.dtype, x.ndim - is_batched)
+            for x, is_batched in zip(operands, batched)
+        )
     )
     return [x if x.__class__ in _NUMBERS or x.dtype == dtype else x.to(dtype) for x in operands]
 
@@ -72,28 +75,28 @@ def elementwise_rule(op: Any) -> Any:
     body.__name__ = op.__name__
     by_rank = primitive(linear=op.linear)(body)
 
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
         x, y = operands
         if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
             return op(x, y, **static)
-        if lanes[0] and lanes[1] and x.array.dtype is y.array.dtype and not static:
+        if batched[0] and batched[1] and x.array.dtype is y.array.dtype and not static:
             return by_rank(x, y)
-        if x.ndim - lanes[0] != y.ndim - lanes[1] or x.dtype is not y.dtype:
-            x, y = aligned(promoted(operands, lanes), lanes)
+        if x.ndim - batched[0] != y.ndim - batched[1] or x.dtype is not y.dtype:
+            x, y = aligned(promoted(operands, batched), batched)
         return op(x, y, **static)
 
-    return Elementwise(rule, by_rank)
+    return ElementwiseRule(rule, by_rank)
 
 
-def where_rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def where_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     condition, *values = operands
-    values = promoted(values, lanes[1:])
-    condition, *values = aligned([condition, *values], lanes)
+    values = promoted(values, batched[1:])
+    condition, *values = aligned([condition, *values], batched)
     return elementwise.where(condition, *values)
 
 
 def axis_rule(op: Any) -> Any:
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
         (x,) = operands
         if x.ndim == 1:  # one number per sample counts as one dimension
             return _of_number(op, x, n, static)
@@ -113,8 +116,10 @@ def _of_number(op: Any, x: Any, n: int, static: dict[str, Any]) -> Any:
 def by_row(op: Any) -> Any:
     """Make the rule of an operation that has no other: one sample after the other, always right and never fast."""
 
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        rows = [op(*(x[i] if lane else x for x, lane in zip(operands, lanes)), **static) for i in range(n)]
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+        rows = [
+            op(*(x[i] if is_batched else x for x, is_batched in zip(operands, batched)), **static) for i in range(n)
+        ]
         if len({tuple(row.shape) for row in rows}) > 1:
             raise state_error(f"{op.__name__}: gives samples different shapes, which cannot be batched")
         return shape.stack(rows)
@@ -122,14 +127,14 @@ def by_row(op: Any) -> Any:
     return rule
 
 
-def _roll(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _roll(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,), axis = operands, static["axis"]
     if axis is None:
         return shape._roll(x.reshape(n, -1), shift=static["shift"], axis=1).reshape(x.shape)
     return shape._roll(x, shift=static["shift"], axis=shifted(axis, x.ndim - 1))
 
 
-def _reshape(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _reshape(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,), sizes = operands, static["shape"]
     if -1 in sizes:
         rest = -math.prod(sizes)
@@ -137,48 +142,50 @@ def _reshape(operands: Operands, lanes: list[bool], n: int, static: dict[str, An
     return x.reshape((n, *sizes))
 
 
-def _transpose(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _transpose(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     return operands[0].permute(0, *(a + 1 for a in static["axes"]))
 
 
-def _broadcast(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _broadcast(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     (x,), sizes = operands, static["shape"]
     x = x.reshape(n, *(1,) * (len(sizes) - x.ndim + 1), *x.shape[1:])
     return shape._broadcast_to(x, shape=(n, *sizes))
 
 
-def _concatenate(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    rows = [x if lane else x.expand((n, *x.shape)) for x, lane in zip(operands, lanes)]
+def _concatenate(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    rows = [x if is_batched else x.expand((n, *x.shape)) for x, is_batched in zip(operands, batched)]
     return shape._concatenate(*rows, axis=shifted(static["axis"], rows[0].ndim - 1))
 
 
-def _matmul(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _matmul(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     x, y = operands
-    x_rank, y_rank = x.ndim - lanes[0], y.ndim - lanes[1]
+    x_rank, y_rank = x.ndim - batched[0], y.ndim - batched[1]
     if x_rank == 0 or y_rank == 0:
         raise ValueError("matmul: both operands must have at least one dimension, here one sample is a number")
-    if lanes[0] and not lanes[1] and y_rank <= 2:
+    if batched[0] and not batched[1] and y_rank <= 2:
         return linalg.matmul(x, y)
-    if lanes[1] and not lanes[0] and y_rank == 1 and x_rank <= 2:  # a shared matrix or vector times a sample's vector
+    if (
+        batched[1] and not batched[0] and y_rank == 1 and x_rank <= 2
+    ):  # a shared matrix or vector times a sample's vector
         return linalg.matmul(y, x.T if x_rank == 2 else x)
     if x_rank == 1 and y_rank == 1:
         return (x * y).sum(-1)
     rows = x.unsqueeze(-2) if x_rank == 1 else x
     columns = y.unsqueeze(-1) if y_rank == 1 else y
-    out = linalg.matmul(*aligned([rows, columns], lanes))
+    out = linalg.matmul(*aligned([rows, columns], batched))
     out = out.squeeze(-2) if x_rank == 1 else out
     return out.squeeze(-1) if y_rank == 1 else out
 
 
-def _einsum(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _einsum(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     used = set("".join(static["terms"])) | set(static["out"])
     batch = next(c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in used)
-    terms = tuple(batch + term if lane else term for term, lane in zip(static["terms"], lanes))
+    terms = tuple(batch + term if is_batched else term for term, is_batched in zip(static["terms"], batched))
     return linalg._einsum(*operands, terms=terms, out=batch + static["out"])
 
 
-def _check_linear(x: Any, lanes: list[bool]) -> None:
-    if lanes.count(True) > 1 or not lanes[0]:
+def _check_linear(x: Any, batched: list[bool]) -> None:
+    if batched.count(True) > 1 or not batched[0]:
         raise state_error("linear: inside a per-sample program weights must be shared; use matmul for a sample's own")
     if x.array.ndim == 1:
         raise ValueError("linear: x must be [..., in] and weight [out, in], here one sample is a number")
@@ -187,10 +194,10 @@ def _check_linear(x: Any, lanes: list[bool]) -> None:
 def cell_rule(op: Any, inputs: int) -> Any:
     """Make the rule of a recurrent cell: input and state of each sample, or one for all, and shared weights."""
 
-    def rule(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-        if any(lanes[inputs:]):
-            return by_row(op)(operands, lanes, n, static)
-        own = [x if lane else x.expand((n, *x.shape)) for x, lane in zip(operands[:inputs], lanes)]
+    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+        if any(batched[inputs:]):
+            return by_row(op)(operands, batched, n, static)
+        own = [x if is_batched else x.expand((n, *x.shape)) for x, is_batched in zip(operands[:inputs], batched)]
         return op(*own, *operands[inputs:], **static)
 
     return rule
@@ -198,12 +205,12 @@ def cell_rule(op: Any, inputs: int) -> Any:
 
 def state_error(text: str) -> Exception:
     """Return the error of a program that batching cannot follow."""
-    from dynarl.batching.cohort import PerSampleError
+    from dynarl.batching.groups.group import PerSampleError
 
     return PerSampleError(text)
 
 
-def _getitem(operands: Operands, lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _getitem(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
     index = static["index"]
     index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
     get = indexing._getitem if indexing._is_basic(index) else indexing.getitem
@@ -234,13 +241,13 @@ state.rules.update({
     shape._concatenate: _concatenate,
     linalg.matmul: _matmul,
     linalg._einsum: _einsum,
-    affine.linear: Leading(_check_linear),
-    affine.mlp: Leading(_check_linear),
+    affine.linear: LeadingAxesRule(_check_linear),
+    affine.mlp: LeadingAxesRule(_check_linear),
     recurrent.gru_cell: cell_rule(recurrent.gru_cell, 2),
     recurrent.lstm_cell: cell_rule(recurrent.lstm_cell, 3),
     indexing._getitem: _getitem,
 })  # fmt: skip
-bind(Lane, by_row)
+bind(SampleTensor, by_row)
 bind_operators({"add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul})
 
 BY_ROW: set[Any] = {*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow}

@@ -1,4 +1,4 @@
-"""Cohorts: samples that took the same path through a program so far."""
+"""Groups: samples that took the same path through a program so far."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Cohort", "PerSampleError"]
+__all__ = ["PerSampleError", "SampleGroup"]
 
 
 class PerSampleError(RuntimeError):
     """A per-sample program did what batching cannot follow; the message names the line and the way out."""
 
 
-class Cohort:
-    """A set of samples: the rows `selection` of its parent cohort (the root holds all samples of a call)."""
+class SampleGroup:
+    """A set of samples: the rows `selection` of its parent group (the root holds all samples of a call)."""
 
     __slots__ = ("_rows", "parent", "root", "selection", "size")
 
-    def __init__(self, parent: Cohort | None, selection: NDArray[np.int64] | None, size: int) -> None:
+    def __init__(self, parent: SampleGroup | None, selection: NDArray[np.int64] | None, size: int) -> None:
         self.parent, self.selection, self.size = parent, selection, size
-        self.root: Cohort = self if parent is None else parent.root
-        self._rows: dict[Cohort, NDArray[np.int64]] = {}
+        self.root: SampleGroup = self if parent is None else parent.root
+        self._rows: dict[SampleGroup, NDArray[np.int64]] = {}
 
-    def rows_in(self, ancestor: Cohort) -> NDArray[np.int64]:
-        """Return where this cohort's samples stand in an ancestor's numbering."""
+    def rows_in(self, ancestor: SampleGroup) -> NDArray[np.int64]:
+        """Return where this group's samples stand in an ancestor's numbering."""
         rows = self._rows.get(ancestor)
         if rows is None:
             parent = self.parent
@@ -39,21 +39,21 @@ class Cohort:
         return rows
 
     def samples(self) -> NDArray[np.int64]:
-        """Return the indices of this cohort's samples in the batch."""
+        """Return the indices of this group's samples in the batch."""
         return np.arange(self.size) if self.parent is None else self.rows_in(self.root)
 
-    def within(self, other: Cohort) -> bool:
-        """Tell whether this cohort is the other or was split off from it."""
-        cohort: Cohort | None = self
-        while cohort is not None:
-            if cohort is other:
+    def within(self, other: SampleGroup) -> bool:
+        """Tell whether this group is the other or was split off from it."""
+        group: SampleGroup | None = self
+        while group is not None:
+            if group is other:
                 return True
-            cohort = cohort.parent
+            group = group.parent
         return False
 
-    def part(self, selection: NDArray[Any]) -> Cohort:
-        """Return the sub-cohort of the given rows."""
-        return Cohort(self, selection, len(selection))
+    def part(self, selection: NDArray[Any]) -> SampleGroup:
+        """Return the sub-group of the given rows."""
+        return SampleGroup(self, selection, len(selection))
 
 
 def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:

@@ -8,12 +8,12 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from dynarl.autograd import Tensor
-from dynarl.batching.cohort import Cohort
-from dynarl.batching.lane import Lane
-from dynarl.batching.ragged import END, RaggedLane
-from dynarl.batching.run import OPEN, Context, Raised, run_scope, state
-from dynarl.batching.scope import fresh, given, joined
-from dynarl.batching.trees import join
+from dynarl.batching.eager.execution import OPEN, Execution, Raised, run_scope, state
+from dynarl.batching.eager.scope import fresh, given, joined
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.values.pytree import join
+from dynarl.batching.values.ragged import END, SampleSequence
+from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
 __all__ = ["changeable", "run_loop"]
@@ -30,11 +30,11 @@ def run_loop(step: Step, items: Any, values: tuple[Any, ...], plain: bool) -> tu
     if plain or context is None or not _shared(items):
         return _plainly(step, items, values)
     key = step.__code__
-    if context.merger is not None:
+    if context.scheduler is not None:
         return _side_by_side(key, step, items, values, context)
     if context.position < len(context.log):
         return given(context.recall(key))
-    if context.cohort.size == 1:
+    if context.group.size == 1:
         return _plainly(step, items, values)
     context.step()
     return joined(key, _repeat(step, _items(items), values, context), context)
@@ -47,8 +47,8 @@ def changeable(value: Any) -> bool:
 
 
 _CHANGEABLE = (list, dict, set, bytearray, deque)
-_FIXED = frozenset((Lane, Tensor, int, float, bool, str, type(None), FunctionType, MethodType))
-_LASTING = (type(None), range, Lane, RaggedLane, Module)
+_FIXED = frozenset((SampleTensor, Tensor, int, float, bool, str, type(None), FunctionType, MethodType))
+_LASTING = (type(None), range, SampleTensor, SampleSequence, Module)
 
 
 def _shared(items: Any) -> bool:
@@ -74,7 +74,7 @@ def _plainly(step: Step, items: Any, values: tuple[Any, ...]) -> tuple[int, tupl
 
 def _side_by_side(key: Any, step: Step, items: Any, values: tuple[Any, ...], context: Any) -> Any:
     """Repeat as Python would, where every path is on its own: its log has one entry for each iteration."""
-    inline = context.merger.inline
+    inline = context.scheduler.inline
 
     def iteration(item: Any, *values: Any) -> Any:
         return inline(context, key, step, (item, *values), {})
@@ -111,7 +111,7 @@ def _items(items: Any) -> Iterator[tuple[Any, Any]]:
     if items is None:
         while True:
             yield None, None
-    elif items.__class__ is RaggedLane:
+    elif items.__class__ is SampleSequence:
         for ask in items.steps():
             yield ask, None
     else:
@@ -125,20 +125,20 @@ def _asking(step: Step, ask: Callable[[], Any], *values: Any) -> tuple[int, tupl
 
 
 def _repeat(
-    step: Step, items: Iterator[tuple[Any, Any]], values: tuple[Any, ...], context: Context
-) -> list[tuple[Cohort, Any]]:
-    """Run the iterations; return (cohort, (way, values)) of each part that left."""
+    step: Step, items: Iterator[tuple[Any, Any]], values: tuple[Any, ...], context: Execution
+) -> list[tuple[SampleGroup, Any]]:
+    """Run the iterations; return (group, (way, values)) of each part that left."""
     run = context.run
-    left: list[tuple[Cohort, Any]] = []
-    active: list[tuple[Any, Cohort]] = [(values, context.cohort)]
+    left: list[tuple[SampleGroup, Any]] = []
+    active: list[tuple[Any, SampleGroup]] = [(values, context.group)]
     for ask, item in items:
         if not active:
             break
-        going: list[tuple[Cohort, Any]] = []
-        for values, cohort in active:
+        going: list[tuple[SampleGroup, Any]] = []
+        for values, group in active:
             before = run.operations
             program, args = (step, (item, *values)) if ask is None else (_asking, (step, ask, *values))
-            results = run_scope(program, args, {}, cohort, run, keep_errors=True)
+            results = run_scope(program, args, {}, group, run, keep_errors=True)
             for entry in results:
                 if entry[1].__class__ is not Raised and not entry[1][0]:
                     going.append((entry[0], entry[1][1]))
@@ -148,5 +148,5 @@ def _repeat(
         if len(going) < 2:
             active = [(v, part) for part, v in going]
         else:
-            active = join(going, context.cohort, numbers=False, apart=run.keeps_paths())
+            active = join(going, context.group, numbers=False, apart=run.keeps_paths())
     return left

@@ -1,0 +1,1 @@
+"""How each operation acts under the hidden batch axis."""
