@@ -59,8 +59,9 @@ clip, concat, concatenate = elementwise.clamp, shape.cat, shape.cat
 swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
 del _bound, _module, _names, _name
 
-_BATCHING = ("batched", "per_sample", "Ragged", "RaggedGraph", "Each", "categorical", "PerSampleError")
+_BATCHING = ("batched", "per_sample", "Ragged", "RaggedGraph", "ObjectBatch", "categorical", "PerSampleError")
 _LAZY = ("batching", "nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
+_RENAMED = {"Each": "ObjectBatch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -68,6 +69,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"dynarl.{name}")
     if name in _BATCHING:
         return getattr(importlib.import_module("dynarl.batching"), name)
+    if name in _RENAMED:
+        raise AttributeError(f"dynarl.{name} is now called dynarl.{_RENAMED[name]}")
     raise AttributeError(f"module 'dynarl' has no attribute {name!r}: this torch name is not offered")
 
 

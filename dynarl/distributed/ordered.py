@@ -69,7 +69,7 @@ class OrderedFragments:
 
     def load_state_dict(self, state: Mapping[str, Any], *, like: Any = None) -> None:
         """Continue from `state_dict`; `like` has the structure of the policy's states, where it has one."""
-        from dynarl.batching.paths import Paths
+        from dynarl.batching.decisions import Paths
 
         self.asked, self.taken = int(state["asked"]), int(state["taken"])
         self._waiting = {group: deque() for group in range(self.groups)}

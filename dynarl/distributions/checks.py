@@ -54,7 +54,7 @@ def integer_interval(count: int) -> Constraint:
 
 def check_parameter(distribution: Any, name: str, value: Any, constraint: Constraint) -> None:
     """Raise ValueError naming the parameter and its invalid values; of a per-sample tensor all rows are checked."""
-    array = value.at(value.cohort).array if value.__class__ is dispatch.sample_type else value.array
+    array = value.at(value.group).array if value.__class__ is dispatch.sample_type else value.array
     if not constraint.holds(array):
         raise ValueError(
             f"Expected parameter {name} (Tensor of shape {tuple(array.shape)}) of distribution {distribution!r} to "

@@ -588,4 +588,4 @@ def section(report: Report, libs: dict[str, Any]) -> None:
 def _of_each(dynarl: Any, lib: Any, net: Any) -> Callable[..., Any]:
     """Return the tree policy on a list of trees."""
     policy = dynarl.batched(tree_program(lib, net))
-    return lambda trees: policy(dynarl.Each(trees))
+    return lambda trees: policy(dynarl.ObjectBatch(trees))

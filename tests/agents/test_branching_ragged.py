@@ -33,7 +33,7 @@ def test_batches_are_the_loop_s(env_id, policy):
         ((distribution.logits**2).sum() + (value**2).sum()).backward()
         gradients = [np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for p in module.parameters()]
         found.append([distribution.logits.detach().numpy(), value.detach().numpy(), extra["steps"].numpy(), *gradients])
-        assert mode == "loop" or run.run.last.cohorts > 1
+        assert mode == "loop" or run.run.last.groups > 1
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 

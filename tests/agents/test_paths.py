@@ -6,7 +6,7 @@ import pytest
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO
-from dynarl.batching import Draws, Paths, PerSampleError, Recorder
+from dynarl.batching import DecisionRecorder, Draws, Paths, PerSampleError
 from dynarl.distributions import Bernoulli, Branched, Categorical
 from tests.agents.test_programs import QUICK, Rule, ratios
 
@@ -37,7 +37,7 @@ class Wild(nn.Module):
         return Categorical(logits=self.head(h)), h[:1]
 
 
-@pytest.mark.parametrize("mode", ["auto", "eager", "merge", "loop"])
+@pytest.mark.parametrize("mode", ["auto", "eager", "lockstep", "loop"])
 def test_paths_are_those_of_the_loop_and_are_taken_again(mode):
     dynarl.manual_seed(0)
     one, other = Wild(), Wild()
@@ -45,7 +45,7 @@ def test_paths_are_those_of_the_loop_and_are_taken_again(mode):
     draws = lambda: Draws(3, np.arange(50), 5)  # noqa: E731
     found = []
     for kind in (mode, "loop"):
-        recorder = Recorder(50)
+        recorder = DecisionRecorder(50)
         h, n = dynarl.batched(one.walk, mode=kind)(x, draws=draws(), recorder=recorder)
         found.append((recorder.paths(), h, n))
     (paths, h, n), (same, *_) = found
@@ -56,7 +56,7 @@ def test_paths_are_those_of_the_loop_and_are_taken_again(mode):
     again = dynarl.batched(one.walk, mode=mode)(x, draws=draws(), paths=paths)
     np.testing.assert_allclose(again[0].detach().numpy(), h.detach().numpy(), rtol=1e-5)
     free = dynarl.batched(other.walk, mode=mode)(x, draws=draws())[1].numpy()
-    rerun, recorder = dynarl.batched(other.walk, mode=mode), Recorder(50)
+    rerun, recorder = dynarl.batched(other.walk, mode=mode), DecisionRecorder(50)
     order = np.random.default_rng(1).permutation(50)  # minibatches shuffle rows
     forced = rerun(x[order], draws=Draws(3, order, 5), paths=paths[order], recorder=recorder)[1].numpy()
     assert (free != n.numpy()).any()
@@ -86,13 +86,13 @@ def lazy(x):
     return y + halted
 
 
-@pytest.mark.parametrize("recorded", ["auto", "eager", "merge", "loop"])
-@pytest.mark.parametrize("imposed", ["auto", "eager", "merge", "loop"])
+@pytest.mark.parametrize("recorded", ["auto", "eager", "lockstep", "loop"])
+@pytest.mark.parametrize("imposed", ["auto", "eager", "lockstep", "loop"])
 def test_a_number_is_no_decision_however_samples_are_grouped(recorded, imposed):
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     outputs, paths = [], []
     for rows in np.split(np.argsort(x[:, 0] > 0, kind="stable"), 8):  # some groups go one way, so nothing is joined
-        recorder = Recorder(len(rows))
+        recorder = DecisionRecorder(len(rows))
         outputs.append(dynarl.batched(lazy, mode=recorded)(x[rows], recorder=recorder).numpy())
         paths.append((rows, recorder.paths()))
     order = np.concatenate([rows for rows, _ in paths])
@@ -112,13 +112,13 @@ def test_a_program_of_another_path_is_refused():
         return x * 2
 
     x = np.array([[1.0, 1.0], [-1.0, 1.0]], np.float32)
-    recorder = Recorder(2)
+    recorder = DecisionRecorder(2)
     dynarl.batched(run)(x, recorder=recorder)
     assert recorder.paths().count.tolist() == [1, 2]
     program.deep = False
     with pytest.raises(PerSampleError, match=r"decides less for samples 1 than it did when its paths were recorded"):
         dynarl.batched(run)(x, paths=recorder.paths())
-    shallow = Recorder(2)
+    shallow = DecisionRecorder(2)
     dynarl.batched(run)(x, recorder=shallow)
     program.deep = True
     with pytest.raises(PerSampleError, match=r"decides more at .*test_paths.py:\d+ in run than it did"):
@@ -140,8 +140,8 @@ def test_what_is_computed_twice_is_recorded_once():
 
     x = np.linspace(-1, 1, 20, dtype=np.float32)
     found = []
-    for mode in ("auto", "merge", "loop"):
-        recorder = Recorder(20)
+    for mode in ("auto", "lockstep", "loop"):
+        recorder = DecisionRecorder(20)
         y = dynarl.batched(program, mode=mode)(x, draws=Draws(0, np.arange(20), 0), recorder=recorder)
         found.append((y.numpy(), recorder.paths().values, recorder.steps))
         again = dynarl.batched(program, mode=mode)(x, draws=Draws(0, np.arange(20), 0), paths=recorder.paths())
@@ -260,7 +260,7 @@ def test_gradient_of_a_branch_is_the_score_function():
     """d/d gate of log p(branch) + log p(a | branch), against the closed form."""
     program = Gate()
     program.gate.data.array[...] = [0.3, -0.2]
-    x, recorder = np.ones((64, 3), np.float32), Recorder(64)
+    x, recorder = np.ones((64, 3), np.float32), DecisionRecorder(64)
     run = dynarl.batched(program)
     run(x, draws=Draws(0, np.arange(64), 0), recorder=recorder)
     branches = recorder.paths().values[recorder.paths().first]

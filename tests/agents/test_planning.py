@@ -24,7 +24,7 @@ def both_modes(module, obs, state, feedback):
         total.backward()
         gradients = [np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for p in module.parameters()]
         found.append([logits.detach().numpy(), value.detach().numpy(), after.numpy(), *gradients])
-        assert mode == "loop" or run.run.last.cohorts > 1
+        assert mode == "loop" or run.run.last.groups > 1
     return found
 
 

@@ -117,7 +117,7 @@ def test_learning_is_that_of_one_environment_after_the_other(sequence_length):
         agent = PPO(Rule, policy=wrap(Everything()), seed=3, sequence_length=sequence_length, **QUICK)
         agent.learn(128)
         found.append([p.detach().numpy() for p in agent.policy.parameters()])
-    assert agent.policy.run.last.cohorts == 0
+    assert agent.policy.run.last.groups == 0
     for one, other in zip(*found):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
@@ -399,8 +399,8 @@ def test_every_kind_of_action(space):
     assert agent.evaluate(2) is not None
 
 
-def test_whether_paths_are_merged_is_part_of_the_state(tmp_path):
+def test_lockstep_flag_is_part_of_the_state(tmp_path):
     agent = PPO("CartPole-v1", policy=Halves, seed=0, **QUICK)
-    agent.policy.run.merges = True
-    again = PPO.load(agent.save(tmp_path / "merging"), policy=Halves)
-    assert again.policy.run.merges
+    agent.policy.run.uses_lockstep = True
+    again = PPO.load(agent.save(tmp_path / "lockstep"), policy=Halves)
+    assert again.policy.run.uses_lockstep

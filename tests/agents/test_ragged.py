@@ -233,7 +233,7 @@ class Largest(nn.Module):
         return best[:-1], value
 
 
-@pytest.mark.parametrize("mode", ["eager", "merge", "loop"])
+@pytest.mark.parametrize("mode", ["eager", "lockstep", "loop"])
 def test_a_program_for_one_sample_reads_its_elements(mode):
     envs = dynarl.envs.make(SET, 32, seed=0)
     envs.reset()
@@ -274,7 +274,7 @@ def test_ppo_trains_a_policy_for_one_environment(tmp_path):
     assert agent.evaluate(40, deterministic=False).mean > before + 0.1
 
 
-@pytest.mark.parametrize("mode", ["eager", "merge", "loop"])
+@pytest.mark.parametrize("mode", ["eager", "lockstep", "loop"])
 def test_a_program_for_one_sample_walks_its_graph(mode):
     def follow(graph):
         node = 0

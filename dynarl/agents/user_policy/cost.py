@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.batching.run import Run
+from dynarl.batching.groups.run import BatchedRun
 
 __all__ = ["ComputeMeter"]
 
@@ -18,16 +18,16 @@ class ComputeMeter:
     ``batching/path_lengths``: how many values each acted row decided by (``path_length`` their mean);
     ``batching/operations_per_row``: the operations that an acted row took part in;
     ``batching/PHASE_kernels_per_row`` and ``PHASE_cohorts``: the batched operations run for a row of a call, and
-    the cohorts of a call, where PHASE is acting or learning.
+    the sample groups of a call, where PHASE is acting or learning.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._lengths: list[NDArray[np.int64]] = []
 
-    def add(self, phase: str, run: Run, steps: NDArray[np.int64] | None = None) -> None:
+    def add(self, phase: str, run: BatchedRun, steps: NDArray[np.int64] | None = None) -> None:
         """Count a call, and the path lengths [N] of its rows."""
-        counted = (1, run.root.size, run.cohorts + 1, run.operations, run.row_operations)
+        counted = (1, run.root.size, run.groups + 1, run.operations, run.row_operations)
         self._sums[phase] = self._sums.get(phase, np.zeros(5)) + counted
         if steps is not None:
             self._lengths.append(steps)
@@ -35,8 +35,8 @@ class ComputeMeter:
     def metrics(self) -> dict[str, Any]:
         """Return the means, and begin to count anew."""
         found: dict[str, Any] = {}
-        for phase, (calls, rows, cohorts, operations, row_operations) in self._sums.items():
-            found[f"batching/{phase}_cohorts"] = cohorts / calls
+        for phase, (calls, rows, groups, operations, row_operations) in self._sums.items():
+            found[f"batching/{phase}_cohorts"] = groups / calls
             found[f"batching/{phase}_kernels_per_row"] = operations / rows
             if phase == "acting":
                 found["batching/operations_per_row"] = row_operations / rows

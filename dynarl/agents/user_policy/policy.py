@@ -158,14 +158,14 @@ class UserPolicy:
 
 
 def merging(networks: Iterable[Module]) -> list[int]:
-    """Return which batched programs in networks have come to merge: part of the state, for rounding depends on it."""
-    return [int(module.run.merges) for module in _batched(networks)]
+    """Return which batched programs in networks use lock-step: part of the state, since rounding depends on it."""
+    return [int(module.run.uses_lockstep) for module in _batched(networks)]
 
 
 def set_merging(networks: Iterable[Module], flags: Iterable[Any]) -> None:
     """Continue from `merging`."""
     for module, flag in zip(_batched(networks), flags):
-        module.run.merges = bool(flag)
+        module.run.uses_lockstep = bool(flag)
 
 
 def _batched(networks: Iterable[Module]) -> list[BatchedModule]:

@@ -15,7 +15,7 @@ from dynarl.autograd import Tensor, no_grad, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.tape import wrap
-from dynarl.batching import Draws, Recorder
+from dynarl.batching import DecisionRecorder, Draws
 from dynarl.envs.masks import mask_size
 from dynarl.rollout import ActResult, Feedback, Rows, map_state
 from dynarl.rollout.feedback import encode_action, state_leaves
@@ -92,7 +92,12 @@ class PolicyRunner:
         return Draws(self.agent.seed, rows.env, rows.step, purpose=purpose)
 
     def call(
-        self, obs: NDArray[Any], state: Any, feedback: Feedback, draws: Any = None, recorder: Recorder | None = None
+        self,
+        obs: NDArray[Any],
+        state: Any,
+        feedback: Feedback,
+        draws: Any = None,
+        recorder: DecisionRecorder | None = None,
     ) -> tuple[tuple[Any, ...], Any]:
         """Return what the policy returns for stored observations [N, ...], and its next state as arrays."""
         with no_grad():
@@ -113,7 +118,7 @@ class PolicyRunner:
         purpose: str = "per-sample",
     ) -> ActResult:
         """Return what the policy does; the mode without noise."""
-        recorder = Recorder(len(obs), keep=self.keeps_paths) if self.program.per_sample else None
+        recorder = DecisionRecorder(len(obs), keep=self.keeps_paths) if self.program.per_sample else None
         outputs, after = self.call(obs, state, feedback, self.draws(rows, purpose), recorder)
         action, log_prob, value = self.agent.decide(outputs, noise, feedback.action_mask)
         paths = None
