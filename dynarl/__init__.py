@@ -16,7 +16,19 @@ from dynarl import autograd as autograd
 from dynarl.autograd import *  # noqa: F403
 from dynarl.autograd.dtypes import bool_ as bool  # noqa: F401
 from dynarl.autograd.dtypes import result_type as result_type
-from dynarl.autograd.ops import activation, elementwise, indexing, inplace, linalg, reduction, segment, shape
+from dynarl.autograd.ops import (
+    activation,
+    comparison,
+    elementwise,
+    indexing,
+    inplace,
+    linalg,
+    reduction,
+    segment,
+    shape,
+    sorting,
+    trigonometry,
+)
 from dynarl.autograd.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
@@ -25,17 +37,18 @@ inf, nan, pi = math.inf, math.nan, math.pi
 
 _FUNCTIONS = {
     elementwise: (
-        "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign sin cos tan "
-        "asin acos atan atan2 sinh cosh tanh atanh asinh acosh floor ceil trunc round frac maximum minimum fmod "
-        "remainder floor_divide clamp clamp_min clamp_max logaddexp positive where eq ne lt le gt ge logical_and "
-        "logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isinf isfinite "
-        "nan_to_num isclose allclose equal clone"
+        "mul div pow neg exp exp2 expm1 log log2 log10 log1p sqrt rsqrt square reciprocal abs sign tanh floor ceil "
+        "trunc round frac maximum minimum fmod remainder floor_divide clamp clamp_min clamp_max logaddexp positive "
+        "where nan_to_num clone"
+    ),
+    trigonometry: "sin cos tan asin acos atan atan2 sinh cosh atanh asinh acosh",
+    comparison: (
+        "eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor "
+        "bitwise_not isnan isinf isfinite isclose allclose equal"
     ),
     activation: "relu sigmoid softmax log_softmax logsumexp erf selu",
-    reduction: (
-        "sum mean var std amax amin max min argmax argmin all any cumsum cumprod prod norm count_nonzero argsort sort "
-        "topk median unique"
-    ),
+    reduction: ("sum mean var std amax amin max min argmax argmin all any cumsum cumprod prod norm count_nonzero"),
+    sorting: "argsort sort topk median unique",
     linalg: "matmul mm bmm mv dot outer addmm baddbmm einsum",
     shape: (
         "reshape flatten unflatten unsqueeze squeeze permute transpose t movedim broadcast_to broadcast_tensors tile "
@@ -48,9 +61,11 @@ _FUNCTIONS = {
     segment: "segment_sum segment_mean segment_max segment_softmax segment_expand Segments",
     inplace: "lerp addcmul addcdiv",
 }
-for _module, _names in _FUNCTIONS.items():
+for _module, _names in _FUNCTIONS.items():  # reductions as methods, which also take axis=
     for _name in _names.split():
-        globals()[_name] = getattr(Tensor if _module is reduction else _module, _name)  # methods also take axis=
+        globals()[_name] = getattr(
+            Tensor if _module in (reduction, sorting) else _module, _name
+        )  # methods also take axis=
 
 _bound: Any = Tensor
 add, sub = _bound.add, _bound.sub

@@ -13,7 +13,7 @@ from dynarl.autograd.tensor import Tensor, wrap
 __all__ = ["Function", "once_differentiable"]
 
 
-class Context:
+class FunctionCtx:
     """What forward leaves for backward: `save_for_backward` and any attribute."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Applied:
     promotes = False
     linear = True  # its backward sees what it saved, never the arguments again
 
-    def __init__(self, function: type[Function], ctx: Context, args: Any, outputs: list[Any]) -> None:
+    def __init__(self, function: type[Function], ctx: FunctionCtx, args: Any, outputs: list[Any]) -> None:
         self.__name__ = function.__name__
         self.function, self.ctx = function, ctx
         self.shapes = [tuple(a.shape) if isinstance(a, Tensor) else () for a in args]
@@ -102,7 +102,7 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run forward, and put backward on the tape."""
-        ctx = Context()
+        ctx = FunctionCtx()
         edges = [a._node if isinstance(a, Tensor) else None for a in args]
         ctx.needs_input_grad = tuple(e is not None for e in edges)
         with no_grad():

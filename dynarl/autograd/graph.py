@@ -6,11 +6,12 @@ None where no gradient is needed. Nodes know their own edges, so a loss holds it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd.memory import line_of, next_sequence, user_line
 
-__all__ = ["Leaf", "Node", "Output"]
+__all__ = ["Leaf", "Node", "Output", "RemovableHandle"]
 
 
 class Node:
@@ -63,3 +64,25 @@ class Output:
     def name(self) -> str:
         """Return the operation's name."""
         return self.node.name()
+
+
+class RemovableHandle:
+    """Handle of a hook on a tensor or a Module; `remove()` removes the hook, and so does the end of a `with` block."""
+
+    def __init__(self, hooks: list[Any], entry: Any, on_change: Callable[[], None] | None = None) -> None:
+        self._hooks = hooks
+        self._entry = entry
+        self._on_change = on_change
+
+    def remove(self) -> None:
+        """Remove the hook; a second call does nothing."""
+        if any(entry is self._entry for entry in self._hooks):
+            self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
+            if self._on_change is not None:
+                self._on_change()
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.remove()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dynarl.autograd.device import _namespace
-from dynarl.autograd.ops import activation, elementwise, indexing, linalg, reduction, shape
+from dynarl.autograd.ops import activation, comparison, elementwise, indexing, linalg, reduction, shape, trigonometry
 from dynarl.autograd.tensor import Parameter, Tensor, wrap
 
 
@@ -18,20 +18,21 @@ lifted = SimpleNamespace(
     add=elementwise.add, subtract=elementwise.sub, multiply=elementwise.mul, divide=elementwise.div,
     true_divide=elementwise.div, power=elementwise.pow, negative=elementwise.neg, matmul=linalg.matmul,
     floor_divide=elementwise.floor_divide, float_power=elementwise.pow,
-    equal=elementwise.eq, not_equal=elementwise.ne, less=elementwise.lt, less_equal=elementwise.le,
-    greater=elementwise.gt, greater_equal=elementwise.ge, logical_and=elementwise.logical_and,
-    logical_or=elementwise.logical_or, logical_not=elementwise.logical_not,
+    equal=comparison.eq, not_equal=comparison.ne, less=comparison.lt, less_equal=comparison.le,
+    greater=comparison.gt, greater_equal=comparison.ge, logical_and=comparison.logical_and,
+    logical_or=comparison.logical_or, logical_not=comparison.logical_not,
     exp=elementwise.exp, exp2=elementwise.exp2, expm1=elementwise.expm1, log=elementwise.log, log2=elementwise.log2,
     log10=elementwise.log10, log1p=elementwise.log1p, sqrt=elementwise.sqrt, square=elementwise.square,
-    sin=elementwise.sin, cos=elementwise.cos, tan=elementwise.tan, arcsin=elementwise.asin, arccos=elementwise.acos,
-    arctan=elementwise.atan, arctan2=elementwise.atan2, sinh=elementwise.sinh, cosh=elementwise.cosh,
-    tanh=elementwise.tanh, arctanh=elementwise.atanh, arcsinh=elementwise.asinh, arccosh=elementwise.acosh,
+    sin=trigonometry.sin, cos=trigonometry.cos, tan=trigonometry.tan, arcsin=trigonometry.asin,
+    arccos=trigonometry.acos, arctan=trigonometry.atan, arctan2=trigonometry.atan2, sinh=trigonometry.sinh,
+    cosh=trigonometry.cosh,
+    tanh=elementwise.tanh, arctanh=trigonometry.atanh, arcsinh=trigonometry.asinh, arccosh=trigonometry.acosh,
     abs=elementwise.abs, absolute=elementwise.abs, sign=elementwise.sign, floor=elementwise.floor,
     ceil=elementwise.ceil, trunc=elementwise.trunc, rint=elementwise._rint, reciprocal=elementwise.reciprocal,
     logaddexp=elementwise.logaddexp, maximum=elementwise.maximum,
     minimum=elementwise.minimum, fmod=elementwise.fmod, remainder=elementwise.remainder,
-    where=elementwise.where, clip=elementwise.clamp, isnan=elementwise.isnan, isfinite=elementwise.isfinite,
-    isinf=elementwise.isinf, nan_to_num=elementwise.nan_to_num,
+    where=elementwise.where, clip=elementwise.clamp, isnan=comparison.isnan, isfinite=comparison.isfinite,
+    isinf=comparison.isinf, nan_to_num=elementwise.nan_to_num,
     sum=reduction.sum, mean=reduction.mean, cumsum=reduction.cumsum, cumprod=reduction.cumprod,
     broadcast_to=shape.broadcast_to, expand_dims=lambda x, axis: _expand_dims(x, axis), flip=shape.flip,
     transpose=shape.permute, roll=shape.roll, concatenate=shape.cat, stack=shape.stack,

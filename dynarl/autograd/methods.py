@@ -6,7 +6,19 @@ from typing import Any
 
 from dynarl.autograd import creation, lifted
 from dynarl.autograd.backward import backward
-from dynarl.autograd.ops import activation, conversion, elementwise, indexing, inplace, linalg, reduction, shape
+from dynarl.autograd.ops import (
+    activation,
+    comparison,
+    conversion,
+    elementwise,
+    indexing,
+    inplace,
+    linalg,
+    reduction,
+    shape,
+    sorting,
+    trigonometry,
+)
 from dynarl.autograd.tensor import Tensor
 
 
@@ -43,38 +55,32 @@ def _variance(op: Any) -> Any:
 _OPERATORS = {
     "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
     "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
-    "matmul": linalg.matmul, "and": elementwise.bitwise_and, "or": elementwise.bitwise_or,
-    "xor": elementwise.bitwise_xor,
+    "matmul": linalg.matmul, "and": comparison.bitwise_and, "or": comparison.bitwise_or,
+    "xor": comparison.bitwise_xor,
 }  # fmt: skip
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
-_REDUCTIONS = (
-    "sum",
-    "mean",
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "argmax",
-    "argmin",
-    "all",
-    "any",
-    "prod",
-    "logsumexp",
-    "median",
-)
+_INPLACE_OPERATORS = {"add": "add_", "sub": "sub_", "mul": "mul_", "truediv": "div_", "pow": "pow_"}
+_REDUCTIONS = {
+    reduction: ("sum", "mean", "amax", "amin", "max", "min", "argmax", "argmin", "all", "any", "prod"),
+    sorting: ("median",),
+    activation: ("logsumexp",),
+}
 _NAMES = {
     elementwise: (
         "mul", "div", "pow", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "square",
-        "reciprocal", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
-        "atanh", "asinh", "acosh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod", "remainder",
-        "floor_divide", "clamp",
-        "clamp_min", "clamp_max", "logaddexp", "positive", "logical_and", "logical_or", "logical_xor", "logical_not",
-        "bitwise_and", "bitwise_or",
-        "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "nan_to_num", "isclose", "allclose", "equal",
-        "clone", *_COMPARISONS,
+        "reciprocal", "abs", "sign", "tanh", "floor", "ceil", "trunc", "round", "frac", "maximum", "minimum", "fmod",
+        "remainder", "floor_divide", "clamp", "clamp_min", "clamp_max", "logaddexp", "positive", "nan_to_num", "clone",
+    ),
+    trigonometry: (
+        "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "atanh", "asinh", "acosh",
+    ),
+    comparison: (
+        *_COMPARISONS, "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or",
+        "bitwise_xor", "bitwise_not", "isnan", "isinf", "isfinite", "isclose", "allclose", "equal",
     ),
     activation: ("relu", "sigmoid", "softmax", "log_softmax", "erf"),
-    reduction: ("cumsum", "cumprod", "norm", "count_nonzero", "argsort", "sort", "topk", "unique"),
+    reduction: ("cumsum", "cumprod", "norm", "count_nonzero"),
+    sorting: ("argsort", "sort", "topk", "unique"),
     linalg: ("matmul", "mm", "bmm", "mv", "dot", "outer", "addmm", "baddbmm"),
     shape: (
         "reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t", "movedim",
@@ -141,48 +147,44 @@ def _where_method(self: Any, condition: Any, other: Any) -> Any:
     return elementwise.where(condition, self, other)
 
 
-def _unsupported_order(self: Any) -> Any:
+def _reversed_dims(self: Any) -> Any:
     return self.permute(*range(self.ndim - 1, -1, -1))
 
 
+def _operators() -> dict[str, Any]:
+    """Return the special methods by name: `x + y`, `1 - x`, `x < y`, `x += y`, `-x`, `x[i]`."""
+    found = {f"__{name}__": op for name, op in _OPERATORS.items()}
+    found |= {f"__r{name}__": _reflected(op) for name, op in _OPERATORS.items()}
+    found |= {f"__{name}__": getattr(comparison, name) for name in _COMPARISONS}
+    found |= {f"__i{name}__": inplace.METHODS[method] for name, method in _INPLACE_OPERATORS.items()}
+    return found | {
+        "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
+        "__abs__": elementwise.abs, "__pos__": elementwise.positive, "__invert__": comparison.bitwise_not,
+    }  # fmt: skip
+
+
 def bind() -> None:
-    """Attach everything to Tensor; run once at import."""
-    for name, op in _OPERATORS.items():
-        setattr(Tensor, f"__{name}__", op)
-        setattr(Tensor, f"__r{name}__", _reflected(op))
-    for name in _COMPARISONS:
-        setattr(Tensor, f"__{name}__", getattr(elementwise, name))
+    """Attach everything to Tensor; run once, when this module is imported."""
     for module, names in _NAMES.items():
         for name in names:
             setattr(Tensor, name, getattr(module, name))
-    for name in _REDUCTIONS:
-        setattr(Tensor, name, _with_axis(getattr(activation if name == "logsumexp" else reduction, name)))
+    for module, names in _REDUCTIONS.items():
+        for name in names:
+            setattr(Tensor, name, _with_axis(getattr(module, name)))
     for name in ("var", "std"):
         setattr(Tensor, name, _variance(getattr(reduction, name)))
-    for name, method in (conversion.METHODS | inplace.METHODS).items():
-        setattr(Tensor, name, method)
-    for name, inplace_name in (
-        ("iadd", "add_"),
-        ("isub", "sub_"),
-        ("imul", "mul_"),
-        ("itruediv", "div_"),
-        ("ipow", "pow_"),
-    ):
-        setattr(Tensor, f"__{name}__", inplace.METHODS[inplace_name])
     extra: dict[str, Any] = {
         "backward": _backward,
-        "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__neg__": elementwise.neg,
-        "__abs__": elementwise.abs, "__pos__": elementwise.positive,
-        "__invert__": elementwise.bitwise_not, "add": _add, "sub": _sub, "view_as": _view_as,
+        "add": _add, "sub": _sub, "view_as": _view_as,
         "reshape_as": _view_as, "swapaxes": _swapaxes, "ravel": _ravel,
         "clip": elementwise.clamp, "absolute": elementwise.abs,
         "where": _where_method, "lerp": inplace.lerp, "addcmul": inplace.addcmul, "addcdiv": inplace.addcdiv,
         "new_zeros": _new_like("zeros"), "new_ones": _new_like("ones"), "new_empty": _new_like("empty"),
-        "T": property(_unsupported_order), "mT": property(lambda self: self.transpose(-1, -2)),
+        "T": property(_reversed_dims), "mT": property(lambda self: self.transpose(-1, -2)),
         "true_divide": elementwise.div, "multiply": elementwise.mul, "subtract": _sub, "divide": elementwise.div,
-        "greater": elementwise.gt, "less": elementwise.lt, "new_full": _new_full, "new_tensor": _new_tensor,
+        "greater": comparison.gt, "less": comparison.lt, "new_full": _new_full, "new_tensor": _new_tensor,
     }  # fmt: skip
-    for name, value in extra.items():
+    for name, value in (_operators() | conversion.METHODS | inplace.METHODS | extra).items():
         setattr(Tensor, name, value)
 
 

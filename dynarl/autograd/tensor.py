@@ -11,7 +11,7 @@ import numpy as np
 
 from dynarl.autograd.device import device, device_of, is_array, to_device, to_host, xp
 from dynarl.autograd.dtypes import get_default_dtype
-from dynarl.autograd.graph import Leaf, Node
+from dynarl.autograd.graph import Leaf, Node, RemovableHandle
 from dynarl.autograd.memory import mark_modified
 
 __all__ = ["Parameter", "Tensor", "wrap"]
@@ -212,15 +212,17 @@ class Tensor:
 
         self.register_hook(keep)
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` when the gradient of this tensor is known; what it returns replaces the gradient."""
         if self._node is None:
             raise RuntimeError("register_hook: the tensor does not require grad")
         if self._node.__class__ not in (Leaf, Node):
             raise RuntimeError("register_hook: not offered on one of several outputs of a Function; hook a clone()")
         if self._node.hooks is None:
-            self._node.hooks = {}
-        return Handle(self._node.hooks, hook)
+            self._node.hooks = []
+        entry = (hook,)  # a tuple of its own: one function may be registered twice
+        self._node.hooks.append(entry)
+        return RemovableHandle(self._node.hooks, entry)
 
     def detach(self) -> Tensor:
         """Return a tensor over the same memory without history."""
@@ -368,18 +370,6 @@ class Parameter(Tensor):
         self._node = self._leaf = None
         if requires_grad:
             self.requires_grad_()
-
-
-class Handle:
-    """What `register_hook` returns; `remove()` takes the hook away."""
-
-    def __init__(self, hooks: dict[builtins.int, Any], hook: Any) -> None:
-        self._hooks, self._key = hooks, max(hooks, default=-1) + 1
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
-        self._hooks.pop(self._key, None)
 
 
 def release_home(leaf: Leaf) -> None:

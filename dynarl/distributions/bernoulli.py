@@ -12,7 +12,7 @@ from dynarl.autograd import Tensor, arange, dispatch, no_grad, xp
 from dynarl.autograd.ops.activation import sigmoid, softplus
 from dynarl.autograd.ops.elementwise import clamp, log, log1p
 from dynarl.autograd.tensor import wrap
-from dynarl.distributions.checks import BOOLEAN, REAL, UNIT_INTERVAL, check_parameter, check_value
+from dynarl.distributions.constraints import BOOLEAN, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters
 
 _LOG_ZERO = 1e4  # exp(-1e4) is 0 in every dtype: the limit keeps 0 * log 0 finite

@@ -21,7 +21,7 @@ from dynarl.autograd.ops.probability import (
     row_statistics,
 )
 from dynarl.autograd.tensor import wrap
-from dynarl.distributions.checks import (
+from dynarl.distributions.constraints import (
     NON_NEGATIVE_ROWS,
     REAL,
     check_parameter,

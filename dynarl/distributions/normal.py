@@ -12,7 +12,7 @@ from dynarl.autograd.ops.activation import erf
 from dynarl.autograd.ops.elementwise import square
 from dynarl.autograd.ops.probability import erfinv, normal_entropy, normal_log_prob
 from dynarl.autograd.tensor import wrap
-from dynarl.distributions.checks import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
+from dynarl.distributions.constraints import POSITIVE, REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape, is_tensor
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.activation import softplus
-from dynarl.autograd.ops.elementwise import atanh, clamp, tanh
-from dynarl.distributions.checks import OPEN_UNIT, UNIT_INTERVAL, check_value
+from dynarl.autograd.ops.elementwise import clamp, tanh
+from dynarl.autograd.ops.trigonometry import atanh
+from dynarl.distributions.constraints import OPEN_UNIT, UNIT_INTERVAL, check_value
 from dynarl.distributions.distribution import Distribution, sum_rightmost
 from dynarl.distributions.normal import Normal
 

@@ -8,7 +8,7 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.elementwise import clamp, log, square, where
 from dynarl.autograd.tensor import wrap
-from dynarl.distributions.checks import REAL, UNIT_INTERVAL, check_parameter, check_value
+from dynarl.distributions.constraints import REAL, UNIT_INTERVAL, check_parameter, check_value
 from dynarl.distributions.distribution import Distribution, as_parameters, broadcast_shape
 
 

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Self, overload
 
-from dynarl.autograd import Tensor
+from dynarl.autograd import Parameter, Tensor
 from dynarl.autograd.ops.affine import linear, mlp
-from dynarl.nn import structure
 from dynarl.nn.activation import ReLU, Sigmoid, Tanh
 from dynarl.nn.linear import Linear
-from dynarl.nn.module import Module, indent
-from dynarl.nn.parameter import Parameter
+from dynarl.nn.module import Module, changes, indent
 
 _FUSED: dict[type[Module], str] = {Tanh: "tanh", ReLU: "relu", Sigmoid: "sigmoid"}
 
@@ -152,17 +150,17 @@ class Sequential(_Numbered):
         steps = values["_plan"] = tuple(plan)
         values["_fused"] = bool(plan) and all(plain for _, plain, _ in plan)
         values["_stack"] = _stack(steps, values["_fused"])
-        values["_plan_version"] = structure.version
+        values["_plan_version"] = changes.count
         return steps
 
     def is_affine(self) -> bool:
         """Tell whether this is a stack of linear layers and their activations, which maps any rows [..., in] alike."""
-        if self._plan_version != structure.version:
+        if self._plan_version != changes.count:
             self._make_plan()
         return self._fused
 
     def forward(self, input: Any) -> Any:
-        plan = self._plan if self._plan_version == structure.version else self._make_plan()
+        plan = self._plan if self._plan_version == changes.count else self._make_plan()
         if self._stack is not None:
             layers, activations = self._stack
             parameters: list[Any] = []

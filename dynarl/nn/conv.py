@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynarl.autograd import empty
+from dynarl.autograd import Parameter, empty
 from dynarl.autograd.ops.conv import avg_pool2d, conv2d, max_pool2d, windows_of
 from dynarl.nn import init
 from dynarl.nn.module import Module
-from dynarl.nn.parameter import Parameter
 
 
 class Conv2d(Module):

@@ -6,27 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 
-class RemovableHandle:
-    """Handle returned by `register_forward_hook`; `remove()` takes the hook away, also as a `with` block."""
-
-    def __init__(self, hooks: list[Any], entry: Any, on_change: Callable[[], None]) -> None:
-        self._hooks = hooks
-        self._entry = entry
-        self._on_change = on_change
-
-    def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
-        if any(entry is self._entry for entry in self._hooks):
-            self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
-            self._on_change()
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.remove()
-
-
 class Hooks:
     """The hooks of one module: functions run before and after its `forward`."""
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dynarl.autograd import empty, no_grad
+from dynarl.autograd import Parameter, empty, no_grad
 from dynarl.nn import functional as F
 from dynarl.nn import init
 from dynarl.nn.module import Module
-from dynarl.nn.parameter import Parameter
 
 
 class Embedding(Module):

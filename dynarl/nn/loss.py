@@ -12,7 +12,7 @@ from dynarl.autograd import tensor
 from dynarl.autograd.ops.activation import log_softmax, softplus
 from dynarl.autograd.ops.elementwise import clamp, exp, log, square, where
 from dynarl.autograd.ops.indexing import gather
-from dynarl.autograd.ops.loss import mean_squared_error
+from dynarl.autograd.ops.reduction import mean_squared_error
 from dynarl.nn.module import Module
 
 

@@ -9,18 +9,29 @@ from typing import Any, Self
 
 import numpy as np
 
-from dynarl.autograd import Tensor, dispatch
+from dynarl.autograd import Parameter, Tensor, dispatch
 from dynarl.autograd import device as device_class
-from dynarl.nn import structure
-from dynarl.nn.hooks import Hooks, RemovableHandle
-from dynarl.nn.parameter import Parameter
-from dynarl.nn.state import IncompatibleKeys, load_into
+from dynarl.autograd.graph import RemovableHandle
+from dynarl.nn.hooks import Hooks
+from dynarl.nn.state_dict import IncompatibleKeys, load_into
 
 _KIND_NAMES = {"parameter": "dynarl.nn.Parameter", "module": "dynarl.nn.Module", "buffer": "dynarl.Tensor"}
 
 
 def _missing_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+
+class _Changes:
+    """A counter of the changes of all module trees: a child, a hook or `forward` added, removed or replaced.
+
+    Sequential compares it to know whether its cached plan still describes its children.
+    """
+
+    count = 0
+
+
+changes = _Changes()
 
 
 class Module:
@@ -68,9 +79,9 @@ class Module:
                         f"cannot assign '{type(value).__name__}' as {what} '{name}' "
                         f"({_KIND_NAMES[kind]} or None expected)"
                     )
-                structure.changed()
+                changes.count += 1
             elif name == "forward":
-                structure.changed()
+                changes.count += 1
             elif value.__class__ is dispatch.sample_type:
                 raise RuntimeError(
                     f"{type(self).__name__}.{name}: a per-sample tensor cannot be kept on a Module, it belongs to the "
@@ -82,7 +93,7 @@ class Module:
         object.__delattr__(self, name)
         if self._kinds.pop(name, None) is not None or name == "forward":
             self.__dict__["_non_persistent"].discard(name)
-            structure.changed()
+            changes.count += 1
 
     def _register(self, kind: str, name: str, value: Any) -> None:
         kinds = self.__dict__.get("_kinds")
@@ -93,7 +104,7 @@ class Module:
             self.__dict__["_non_persistent"].discard(name)
         kinds[name] = kind
         self.__dict__[name] = value
-        structure.changed()
+        changes.count += 1
 
     def _check_new_name(self, kind: str, name: Any) -> None:
         if "_kinds" not in self.__dict__:
@@ -350,7 +361,7 @@ class Module:
     def _hooks_changed(self) -> None:
         if not self._hooks:
             self.__dict__.pop("_hooks", None)
-        structure.changed()
+        changes.count += 1
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -359,7 +370,7 @@ class Module:
         hooks = self.__dict__.setdefault("_hooks", Hooks())
         entry = (hook, with_kwargs)
         hooks.pre.insert(0 if prepend else len(hooks.pre), entry)
-        structure.changed()
+        changes.count += 1
         return RemovableHandle(hooks.pre, entry, self._hooks_changed)
 
     def register_forward_hook(
@@ -374,7 +385,7 @@ class Module:
         hooks = self.__dict__.setdefault("_hooks", Hooks())
         entry = (hook, with_kwargs, always_call)
         hooks.post.insert(0 if prepend else len(hooks.post), entry)
-        structure.changed()
+        changes.count += 1
         return RemovableHandle(hooks.post, entry, self._hooks_changed)
 
     # ------------------------------------------------------------------ printing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynarl.autograd import Tensor, empty, zeros
+from dynarl.autograd import Parameter, Tensor, empty, zeros
 from dynarl.autograd.device import to_device
 from dynarl.autograd.ops.recurrent import gru_cell, lstm_cell
 from dynarl.autograd.ops.scan import gru_scan, lstm_scan
@@ -13,7 +13,6 @@ from dynarl.autograd.ops.shape import cat, flip, stack
 from dynarl.nn import init
 from dynarl.nn.functional import dropout
 from dynarl.nn.module import Module
-from dynarl.nn.parameter import Parameter
 
 
 class _Recurrent(Module):

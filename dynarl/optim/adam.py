@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.optim.optimizer import Optimizer, Params, check_not_negative, check_torch_switches
-from dynarl.optim.runs import Run
+from dynarl.optim.update_plan import Span
 
 __all__ = ["Adam", "AdamW"]
 
@@ -57,16 +57,16 @@ class Adam(Optimizer):
     def _names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return self.state_names if group["amsgrad"] else self.state_names[:2]
 
-    def _update(self, group: dict[str, Any], run: Run) -> None:
-        xp, param, scratch, step = run.xp, run.data, run.scratch[0], run.step
+    def _update(self, group: dict[str, Any], span: Span) -> None:
+        xp, param, scratch, step = span.xp, span.data, span.scratch[0], span.step
         multiply, add = xp.multiply, xp.add
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
         decay = float(group["weight_decay"])
         if decay and group["decoupled_weight_decay"]:
             multiply(param, 1 - lr * decay, out=param)
             decay = 0.0
-        grad = run.gradient(decay, group["maximize"]) if decay or group["maximize"] else run.grad
-        exp_avg, exp_avg_sq = run.arrays[:2]
+        grad = span.gradient(decay, group["maximize"]) if decay or group["maximize"] else span.grad
+        exp_avg, exp_avg_sq = span.arrays[:2]
         # m <- m + (1 - beta1) (g - m),  v <- beta2 v + (1 - beta2) g^2
         xp.subtract(grad, exp_avg, out=scratch)
         multiply(scratch, 1 - beta1, out=scratch)
@@ -76,7 +76,7 @@ class Adam(Optimizer):
         multiply(exp_avg_sq, beta2, out=exp_avg_sq)
         add(exp_avg_sq, scratch, out=exp_avg_sq)
         if group["amsgrad"]:
-            exp_avg_sq = xp.maximum(run.arrays[2], exp_avg_sq, out=run.arrays[2])
+            exp_avg_sq = xp.maximum(span.arrays[2], exp_avg_sq, out=span.arrays[2])
         # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps): one operation less
         correction1, correction2 = 1 - beta1**step, (1 - beta2**step) ** 0.5
         xp.sqrt(exp_avg_sq, out=scratch)

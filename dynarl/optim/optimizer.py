@@ -1,4 +1,4 @@
-"""Optimizer: parameter groups, state in PyTorch's format, and steps over whole runs of parameters."""
+"""Optimizer: parameter groups, state in PyTorch's format, and steps over whole spans of parameters."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dynarl.autograd import Tensor, enable_grad
 from dynarl.autograd.flat import flatten
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.tensor import release_home
-from dynarl.optim.runs import Plan, Run, Slabs
-from dynarl.optim.state import loaded_hyperparameter, loaded_state
+from dynarl.optim.loading import loaded_hyperparameter, loaded_state
+from dynarl.optim.update_plan import Span, StateBuffers, UpdatePlan
 
 __all__ = ["Optimizer"]
 
 
 class Optimizer:
-    """Base of the optimisers: subclasses name their state and update one run of parameters in place.
+    """Base of the optimisers: subclasses name their state and update one span of parameters in place.
 
     `params` is an iterable of Tensors, of (name, Tensor) pairs, or of dicts with a "params" entry and
     options of their own. The values in `param_groups` may change at any time. Parameters move into one flat buffer
@@ -39,8 +39,8 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.has_stepped = False
         self._state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        self._plans: list[Plan | None] = []
-        self._slabs: list[Slabs] = []
+        self._plans: list[UpdatePlan | None] = []
+        self._buffers: list[StateBuffers] = []
         groups = list(params)
         if not groups:
             raise ValueError(f"{name}: optimizer got an empty parameter list")
@@ -70,7 +70,7 @@ class Optimizer:
         flatten(params)
         self.param_groups.append(group)
         self._plans.append(None)
-        self._slabs.append(Slabs())
+        self._buffers.append(StateBuffers())
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or with `set_to_none=False` fill them with zeros."""
@@ -97,13 +97,13 @@ class Optimizer:
             names = self._names(group)
             plan = self._plans[index]
             if plan is None or not plan.holds(group["params"], names):
-                plan = Plan(group["params"], names, self._state, self._slabs[index])
+                plan = UpdatePlan(group["params"], names, self._state, self._buffers[index])
             self._plans[index] = plan if plan.reusable else None
-            for run in plan.runs:
+            for span in plan.spans:
                 if self.counts_steps:
-                    run.count_step()
-                self._update(group, run)
-                mark_modified(run.data)
+                    span.count_step()
+                self._update(group, span)
+                mark_modified(span.data)
         return loss
 
     @property
@@ -164,7 +164,7 @@ class Optimizer:
     def __setstate__(self, saved: dict[str, Any]) -> None:
         self.defaults, self.param_groups, self.has_stepped = saved["defaults"], saved["param_groups"], False
         self._plans = [None] * len(self.param_groups)
-        self._slabs = [Slabs() for _ in self.param_groups]
+        self._buffers = [StateBuffers() for _ in self.param_groups]
         self.state = saved["state"]
 
     def __repr__(self) -> str:
@@ -181,8 +181,8 @@ class Optimizer:
         """Return the state arrays a group needs under its present options."""
         raise NotImplementedError(f"{type(self).__name__} does not define _names()")
 
-    def _update(self, group: dict[str, Any], run: Run) -> None:
-        """Update one run of parameters in place."""
+    def _update(self, group: dict[str, Any], span: Span) -> None:
+        """Update one span of parameters in place."""
         raise NotImplementedError(f"{type(self).__name__} does not define _update()")
 
 

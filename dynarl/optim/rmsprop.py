@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.optim.optimizer import Optimizer, Params, check_not_negative, check_torch_switches
-from dynarl.optim.runs import Run
+from dynarl.optim.update_plan import Span
 
 __all__ = ["RMSprop"]
 
@@ -53,17 +53,17 @@ class RMSprop(Optimizer):
         momentum = ("momentum_buffer",) if group["momentum"] else ()
         return ("square_avg", *centered, *momentum)
 
-    def _update(self, group: dict[str, Any], run: Run) -> None:
-        xp, param, scratch, alpha = run.xp, run.data, run.scratch[0], group["alpha"]
+    def _update(self, group: dict[str, Any], span: Span) -> None:
+        xp, param, scratch, alpha = span.xp, span.data, span.scratch[0], group["alpha"]
         multiply, add, subtract = xp.multiply, xp.add, xp.subtract
-        grad = run.gradient(float(group["weight_decay"]), group["maximize"])
-        square_avg = run.arrays[0]
+        grad = span.gradient(float(group["weight_decay"]), group["maximize"])
+        square_avg = span.arrays[0]
         multiply(grad, grad, out=scratch)
         multiply(scratch, 1 - alpha, out=scratch)
         multiply(square_avg, alpha, out=square_avg)
         add(square_avg, scratch, out=square_avg)
         if group["centered"]:
-            grad_avg = run.arrays[1]
+            grad_avg = span.arrays[1]
             subtract(grad, grad_avg, out=scratch)
             multiply(scratch, 1 - alpha, out=scratch)
             add(grad_avg, scratch, out=grad_avg)
@@ -76,7 +76,7 @@ class RMSprop(Optimizer):
         add(scratch, group["eps"], out=scratch)
         xp.divide(grad, scratch, out=scratch)
         if group["momentum"]:
-            buffer = run.arrays[-1]
+            buffer = span.arrays[-1]
             multiply(buffer, group["momentum"], out=buffer)
             add(buffer, scratch, out=buffer)
             multiply(buffer, float(group["lr"]), out=scratch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.optim.optimizer import Optimizer, Params, check_not_negative, check_torch_switches
-from dynarl.optim.runs import Run
+from dynarl.optim.update_plan import Span
 
 __all__ = ["SGD"]
 
@@ -55,13 +55,13 @@ class SGD(Optimizer):
     def _names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return self.state_names if group["momentum"] else ()
 
-    def _update(self, group: dict[str, Any], run: Run) -> None:
-        xp, (scratch, total) = run.xp, run.scratch
+    def _update(self, group: dict[str, Any], span: Span) -> None:
+        xp, (scratch, total) = span.xp, span.scratch
         momentum = float(group["momentum"])
-        direction = run.gradient(float(group["weight_decay"]), group["maximize"])
+        direction = span.gradient(float(group["weight_decay"]), group["maximize"])
         if momentum:
-            (buffer,) = run.arrays
-            if run.fresh:
+            (buffer,) = span.arrays
+            if span.fresh:
                 xp.copyto(buffer, direction)
             else:
                 xp.multiply(buffer, momentum, out=buffer)
@@ -73,4 +73,4 @@ class SGD(Optimizer):
             else:
                 direction = buffer
         xp.multiply(direction, float(group["lr"]), out=scratch)
-        xp.subtract(run.data, scratch, out=run.data)
+        xp.subtract(span.data, scratch, out=span.data)

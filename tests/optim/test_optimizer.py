@@ -137,7 +137,7 @@ def test_base_class_methods_say_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_a_network_is_one_run_of_arrays_that_stay(kind: Any) -> None:
+def test_a_network_is_one_span_of_arrays_that_stay(kind: Any) -> None:
     params = parameters((4, 3), (4,), (2, 4), (2,))
     optimizer = kind(params, **({"momentum": 0.9} if kind is optim.SGD else {}))
     for _ in range(3):
@@ -145,13 +145,13 @@ def test_a_network_is_one_run_of_arrays_that_stay(kind: Any) -> None:
         backward(params)
         optimizer.step()
     plan = optimizer._plans[0]
-    assert plan is not None and len(plan.runs) == 1
-    assert plan.runs[0].data.shape == (26,)
+    assert plan is not None and len(plan.spans) == 1
+    assert plan.spans[0].data.shape == (26,)
     arrays = [p.array for p in params]
     backward(params)
     optimizer.step()
     assert optimizer._plans[0] is plan
-    assert all(p.array is a and np.shares_memory(a, plan.runs[0].data) for p, a in zip(params, arrays))
+    assert all(p.array is a and np.shares_memory(a, plan.spans[0].data) for p, a in zip(params, arrays))
 
 
 @pytest.mark.parametrize("kind", ALL)

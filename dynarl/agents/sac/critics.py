@@ -10,7 +10,7 @@ from typing import Any
 
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, empty, no_grad
-from dynarl.autograd.ops.batched import batched_mlp
+from dynarl.autograd.ops.ensemble import batched_mlp
 from dynarl.autograd.tape import wrap
 
 __all__ = ["Critics"]

@@ -15,7 +15,7 @@ from dynarl.autograd.tape import primitive
 from dynarl.autograd.tensor import wrap
 
 
-def _quiet(body: Any) -> Any:
+def quiet(body: Any) -> Any:
     """Let 0/0, log(0) and overflow be values and no warnings, as in PyTorch."""
     return np.errstate(all="ignore")(body)
 
@@ -36,7 +36,7 @@ def mul(x: Any, y: Any) -> Any:
 
 
 @primitive(promotes=True)
-@_quiet
+@quiet
 def _true_divide(x: Any, y: Any) -> Any:
     out = x / y
     return out, (lambda g: g / y, lambda g: -g * out / y)
@@ -77,7 +77,7 @@ def divide_whole(x: Any, y: Any) -> Any:
 
 
 @primitive(promotes=True)
-@_quiet
+@quiet
 def pow(x: Any, y: Any) -> Any:
     if y.__class__ in (int, float):
         if y == 2:
@@ -114,7 +114,7 @@ def positive(x: Any) -> Any:
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def exp(x: Any) -> Any:
     y = xp(x).exp(x)
     return y, (lambda g: g * y,)
@@ -127,45 +127,45 @@ def exp2(x: Any) -> Any:
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def expm1(x: Any) -> Any:
     y = xp(x).expm1(x)
     return y, (lambda g: g * (y + 1),)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def log(x: Any) -> Any:
     return xp(x).log(x), (lambda g: g / x,)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def log2(x: Any) -> Any:
     return xp(x).log2(x), (lambda g: g / (x * math.log(2.0)),)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def log10(x: Any) -> Any:
     return xp(x).log10(x), (lambda g: g / (x * math.log(10.0)),)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def log1p(x: Any) -> Any:
     return xp(x).log1p(x), (lambda g: g / (x + 1),)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def sqrt(x: Any) -> Any:
     y = xp(x).sqrt(x)
     return y, (lambda g: g / (y * 2),)
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def rsqrt(x: Any) -> Any:
     y = 1 / xp(x).sqrt(x)
     return y, (lambda g: g * y * y * y * -0.5,)
@@ -177,7 +177,7 @@ def square(x: Any) -> Any:
 
 
 @primitive(floats=True)
-@_quiet
+@quiet
 def reciprocal(x: Any) -> Any:
     y = 1 / x
     return y, (lambda g: -g * y * y,)
@@ -194,75 +194,9 @@ def sign(x: Any) -> Any:
 
 
 @primitive(floats=True)
-def sin(x: Any) -> Any:
-    return xp(x).sin(x), (lambda g: g * xp(x).cos(x),)
-
-
-@primitive(floats=True)
-def cos(x: Any) -> Any:
-    return xp(x).cos(x), (lambda g: -g * xp(x).sin(x),)
-
-
-@primitive(floats=True)
-def tan(x: Any) -> Any:
-    y = xp(x).tan(x)
-    return y, (lambda g: g * (1 + y * y),)
-
-
-@primitive(floats=True)
-@_quiet
-def asin(x: Any) -> Any:
-    return xp(x).arcsin(x), (lambda g: g / xp(x).sqrt(1 - x * x),)
-
-
-@primitive(floats=True)
-@_quiet
-def acos(x: Any) -> Any:
-    return xp(x).arccos(x), (lambda g: -g / xp(x).sqrt(1 - x * x),)
-
-
-@primitive(floats=True)
-def atan(x: Any) -> Any:
-    return xp(x).arctan(x), (lambda g: g / (1 + x * x),)
-
-
-@primitive(promotes=True)
-def atan2(x: Any, y: Any) -> Any:
-    norm = x * x + y * y
-    safe = xp(norm).where(norm == 0, 1.0, norm)  # the gradient at the origin is zero, as in PyTorch
-    return xp(norm).arctan2(x, y), (lambda g: g * y / safe, lambda g: -g * x / safe)
-
-
-@primitive(floats=True)
-def sinh(x: Any) -> Any:
-    return xp(x).sinh(x), (lambda g: g * xp(x).cosh(x),)
-
-
-@primitive(floats=True)
-def cosh(x: Any) -> Any:
-    return xp(x).cosh(x), (lambda g: g * xp(x).sinh(x),)
-
-
-@primitive(floats=True)
 def tanh(x: Any) -> Any:
     y = xp(x).tanh(x)
     return y, (lambda g: g * (1 - y * y),)
-
-
-@primitive(floats=True)
-@_quiet
-def atanh(x: Any) -> Any:
-    return xp(x).arctanh(x), (lambda g: g / (1 - x * x),)
-
-
-@primitive(floats=True)
-def asinh(x: Any) -> Any:
-    return xp(x).arcsinh(x), (lambda g: g / xp(x).sqrt(x * x + 1),)
-
-
-@primitive(floats=True)
-def acosh(x: Any) -> Any:
-    return xp(x).arccosh(x), (lambda g: g / xp(x).sqrt(x * x - 1),)
 
 
 def _step(y: Any, name: str) -> Any:
@@ -304,14 +238,14 @@ def minimum(x: Any, y: Any) -> Any:
 
 
 @primitive(promotes=True)
-@_quiet
+@quiet
 def fmod(x: Any, y: Any) -> Any:
     quotient = x / y
     return xp(quotient).fmod(x, y), (lambda g: g, lambda g: -g * xp(quotient).trunc(quotient))
 
 
 @primitive(promotes=True)
-@_quiet
+@quiet
 def remainder(x: Any, y: Any) -> Any:
     np_ = xp(y if x.__class__ in (int, float, bool) else x)
     return np_.remainder(x, y), (lambda g: g, lambda g: -g * np_.floor(x / y))
@@ -393,48 +327,6 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return _where(condition, x, y)
 
 
-def _compare(name: str, symbol: str) -> Any:
-    function = getattr(np, symbol)
-
-    def op(x: Any, y: Any) -> Any:
-        if y is None and name in ("eq", "ne"):
-            return name == "ne"
-        a, b = operand(x), operand(y)
-        try:
-            if a.__class__ not in (int, float, bool) and b.__class__ not in (int, float, bool) and a.dtype != b.dtype:
-                a, b = promote([a, b])
-            return wrap(function(a, b))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-
-    op.__name__ = op.__qualname__ = name
-    op.__doc__ = f"Compare elementwise ({name}); returns a bool tensor."
-    return overridable(op)
-
-
-eq, ne = _compare("eq", "equal"), _compare("ne", "not_equal")
-lt, le = _compare("lt", "less"), _compare("le", "less_equal")
-gt, ge = _compare("gt", "greater"), _compare("ge", "greater_equal")
-logical_and, logical_or = _compare("logical_and", "logical_and"), _compare("logical_or", "logical_or")
-logical_xor = _compare("logical_xor", "logical_xor")
-bitwise_and, bitwise_or = _compare("bitwise_and", "bitwise_and"), _compare("bitwise_or", "bitwise_or")
-bitwise_xor = _compare("bitwise_xor", "bitwise_xor")
-
-
-def _test(name: str) -> Any:
-    def op(x: Any) -> Any:
-        a = operand(x)
-        return wrap(getattr(xp(a), name)(a))
-
-    op.__name__ = op.__qualname__ = name
-    op.__doc__ = f"Test elementwise ({name}); returns a bool tensor."
-    return overridable(op)
-
-
-isnan, isinf, isfinite = _test("isnan"), _test("isinf"), _test("isfinite")
-logical_not, bitwise_not = _test("logical_not"), _test("bitwise_not")
-
-
 @primitive
 def _nan_to_num(x: Any, *, nan: float, posinf: float | None, neginf: float | None) -> Any:
     return xp(x).nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), (lambda g: g * xp(x).isfinite(x),)
@@ -443,23 +335,6 @@ def _nan_to_num(x: Any, *, nan: float, posinf: float | None, neginf: float | Non
 def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
     """Replace NaN by `nan` (0) and infinities by the given numbers (the largest of the dtype)."""
     return _nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
-
-
-@overridable
-def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Test |x - y| <= atol + rtol |y| elementwise."""
-    a, b = operand(x), operand(y)
-    return wrap(xp(a).isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))
-
-
-def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Tell whether all elements are close (see isclose)."""
-    return bool(isclose(x, y, rtol, atol, equal_nan).all())
-
-
-def equal(x: Any, y: Any) -> bool:
-    """Tell whether two tensors have the same shape and elements."""
-    return bool(x.shape == y.shape and (x == y).all())
 
 
 @primitive(linear=True)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import dispatch
-from dynarl.autograd.backward import Part
 from dynarl.autograd.device import xp
 from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.gradients import IndexedGradient
 from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.operands import describe
 from dynarl.autograd.ops.elementwise import where
@@ -58,7 +58,9 @@ def _getitem(x: Any, *, index: Any) -> Any:
     if not _is_basic(index) and not _cannot_repeat(index):
         return out, (lambda g: call(_spread, g, index=index, shape=shape),)
     return out, (
-        lambda g: call(_spread, g, index=index, shape=shape) if hasattr(g, "_node") else Part(g, index, shape),
+        lambda g: (
+            call(_spread, g, index=index, shape=shape) if hasattr(g, "_node") else IndexedGradient(g, index, shape)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.memory import mark_modified
-from dynarl.autograd.ops import activation, elementwise, indexing
+from dynarl.autograd.ops import activation, comparison, elementwise, indexing
 from dynarl.autograd.ops.views import check_inplace, follow
 from dynarl.autograd.tape import primitive
 from dynarl.autograd.tensor import wrap
@@ -108,7 +108,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "square_": elementwise.square,
     "rsqrt_": elementwise.rsqrt,
     "reciprocal_": elementwise.reciprocal,
-    "logical_not_": elementwise.logical_not,
+    "logical_not_": comparison.logical_not,
     "abs_": elementwise.abs,
     "tanh_": elementwise.tanh,
     "floor_": elementwise.floor,

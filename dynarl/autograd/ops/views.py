@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynarl.autograd.backward import dense
 from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.gradients import dense
 from dynarl.autograd.graph import Leaf
 from dynarl.autograd.tape import primitive, record
 from dynarl.autograd.tensor import wrap

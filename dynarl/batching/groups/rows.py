@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd import Tensor, primitive, xp
-from dynarl.autograd.backward import Part
 from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.gradients import IndexedGradient
 from dynarl.autograd.graph import Node
 from dynarl.autograd.tape import call
 
@@ -39,7 +39,7 @@ _new: Any = object.__new__
 def _put_rows(x: Any, *, rows: Any, shape: tuple[int, ...]) -> Any:
     if hasattr(x, "_node"):
         return x, (lambda g: take_rows(g, rows=rows),)
-    return Part(x, rows, shape).dense(), (lambda g: call(take_rows, g, rows=rows),)
+    return IndexedGradient(x, rows, shape).dense(), (lambda g: call(take_rows, g, rows=rows),)
 
 
 def joined(parts: tuple[Any, ...], sources: tuple[Any, ...], places: tuple[Any, ...], count: int) -> Any:
@@ -92,4 +92,4 @@ def _rows(x: Any, rows: Any) -> Any:
 
 
 def _put(g: Any, rows: Any, shape: tuple[int, ...]) -> Any:
-    return call(_put_rows, g, rows=rows, shape=shape) if hasattr(g, "_node") else Part(g, rows, shape)
+    return call(_put_rows, g, rows=rows, shape=shape) if hasattr(g, "_node") else IndexedGradient(g, rows, shape)

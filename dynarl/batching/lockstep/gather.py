@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynarl.autograd import primitive, xp
-from dynarl.autograd.backward import Part
+from dynarl.autograd.gradients import IndexedGradient
 from dynarl.autograd.ops.indexing import _getitem, _spread
 from dynarl.autograd.tape import call
 
@@ -31,7 +31,7 @@ def gather_rows(*sources: Any, plan: tuple[tuple[Any, Any, bool], ...], count: i
                 found.append(call(_spread, part, index=rows, shape=shape))
             else:
                 part = g if len(plan) == 1 else g[places] if places.__class__ is slice else g.take(places, axis=0)
-                found.append(Part(part, rows, shape) if distinct else _summed(part, rows, shape))
+                found.append(IndexedGradient(part, rows, shape) if distinct else _summed(part, rows, shape))
         return found
 
     if any(hasattr(source, "_node") for source in sources):
@@ -46,10 +46,10 @@ def gather_rows(*sources: Any, plan: tuple[tuple[Any, Any, bool], ...], count: i
     return out, vjp
 
 
-def _summed(g: Any, rows: Any, shape: tuple[int, ...]) -> Part:
+def _summed(g: Any, rows: Any, shape: tuple[int, ...]) -> IndexedGradient:
     """Return the gradient of rows that were taken more than once: the sums over each one's uses."""
     np_ = xp(g)
     order = np_.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np_.flatnonzero(np_.concatenate([np_.ones(1, bool), ordered[1:] != ordered[:-1]]))
-    return Part(np_.add.reduceat(g.take(order, axis=0), first, axis=0), ordered[first], shape)
+    return IndexedGradient(np_.add.reduceat(g.take(order, axis=0), first, axis=0), ordered[first], shape)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.dispatch import batching_rules
-from dynarl.autograd.ops import elementwise, indexing, normalization, reduction, shape
+from dynarl.autograd.ops import comparison, elementwise, indexing, normalization, reduction, shape, sorting
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.eager.execution import ElementwiseRule, state
 from dynarl.batching.rules import indexing as index_rules
@@ -73,9 +73,9 @@ def on_axis(function: Any) -> Any:
     state.rules[compute] = rule
 
     def call(input: Any, dim: Any = None, *args: Any, **static: Any) -> Any:
-        names = ("keepdim",) if function is not reduction.argsort else ("descending", "stable")
+        names = ("keepdim",) if function is not sorting.argsort else ("descending", "stable")
         static = {**dict(zip(names, args)), **static}
-        if function is reduction.argsort and dim is None:
+        if function is sorting.argsort and dim is None:
             dim = -1
         return state.apply(compute, (input,), {"dim": dim, **static})
 
@@ -217,14 +217,14 @@ def _install() -> None:
         "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
         "bitwise_xor",
     )  # fmt: skip
-    batching_rules.update({name: comparing(getattr(elementwise, name)) for name in pairs})
-    names = (
-        "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "floor_divide", "truncated_divide", "divide_whole",
-        "isclose",
-    )  # fmt: skip
-    batching_rules.update({name: on_rows(getattr(elementwise, name)) for name in names})
-    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "argsort", "prod", "cumprod"):
+    batching_rules.update({name: comparing(getattr(comparison, name)) for name in pairs})
+    names = ("isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "isclose")
+    batching_rules.update({name: on_rows(getattr(comparison, name)) for name in names})
+    for name in ("floor_divide", "truncated_divide", "divide_whole"):
+        batching_rules[name] = on_rows(getattr(elementwise, name))
+    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "prod", "cumprod"):
         batching_rules[name] = on_axis(getattr(reduction, name))
+    batching_rules["argsort"] = on_axis(sorting.argsort)
     batching_rules.update(index_rules.FUNCTIONS)
     batching_rules.update(
         one_hot=_one_hot, embedding=_embedding, where=_where, masked_fill=_masked_fill, diag=_diag, diagonal=_diagonal,

@@ -13,7 +13,17 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.operands import fit
-from dynarl.autograd.ops import activation, affine, elementwise, indexing, linalg, recurrent, reduction, shape
+from dynarl.autograd.ops import (
+    activation,
+    affine,
+    elementwise,
+    indexing,
+    linalg,
+    recurrent,
+    reduction,
+    shape,
+    trigonometry,
+)
 from dynarl.autograd.tape import primitive
 from dynarl.batching.eager.execution import ElementwiseRule, LeadingAxesRule, bind, state
 from dynarl.batching.rules.operators import bind_operators
@@ -220,13 +230,14 @@ def _getitem(operands: Operands, batched: list[bool], n: int, static: dict[str, 
 _ALL = slice(None)
 
 
-_PROMOTING = [op for op in vars(elementwise).values() if getattr(op, "promotes", False)]
+_ELEMENTWISE = (elementwise, trigonometry, activation)
+_PROMOTING = [op for m in _ELEMENTWISE for op in vars(m).values() if getattr(op, "promotes", False)]
 _AXIS = [
     reduction._sum, reduction._mean, reduction._var, reduction._extreme, reduction._norm2, reduction._cumsum,
     reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip,
 ]  # fmt: skip
 _AS_IT_STANDS = [
-    *(op for m in (elementwise, activation) for op in vars(m).values() if hasattr(op, "body") and not op.promotes),
+    *(op for m in _ELEMENTWISE for op in vars(m).values() if hasattr(op, "body") and not op.promotes),
     reduction._root, shape._triangle, _clone, _detach, _to,
 ]  # fmt: skip
 state.rules.update({

@@ -1,8 +1,8 @@
 """Runs: maximal contiguous pieces of a flat buffer that one vector operation can update.
 
-A plan splits a parameter group into runs. It stays valid, and costs only its check, as long as every parameter
+A plan splits a parameter group into spans. It stays valid, and costs only its check, as long as every parameter
 keeps its array and its gradient comes home to the flat buffer. Whatever is not at home (a gradient assigned by
-hand, a replaced `p.data`) is a run of one parameter, planned anew at each step.
+hand, a replaced `p.data`) is a span of one parameter, planned anew at each step.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dynarl.autograd.flat import Flat, flatten
 from dynarl.autograd.graph import Leaf
 from dynarl.autograd.tensor import wrap
 
-__all__ = ["Plan", "Run", "Slabs"]
+__all__ = ["Span", "StateBuffers", "UpdatePlan"]
 
 
-class Run:
+class Span:
     """Arrays of equal shape: parameters, gradients, state, and scratch to compute in.
 
     `states` holds the per-parameter dicts of the members; `fresh` says that their state arrays are new (zeros).
@@ -53,25 +53,25 @@ class Run:
         return grad
 
 
-class Slabs:
+class StateBuffers:
     """State arrays beside the flat buffers of one parameter group: one per buffer and name, made when needed."""
 
     def __init__(self) -> None:
-        self._slabs: dict[tuple[int, str], tuple[Flat, int, Any]] = {}
+        self._buffers: dict[tuple[int, str], tuple[Flat, int, Any]] = {}
         self._views: dict[tuple[int, str, int], Tensor] = {}
 
-    def slab(self, flat: Flat, name: str, low: int, high: int) -> tuple[int, Any]:
-        """Return (offset, array) of the slab that covers at least flat.data[low:high]."""
-        entry = self._slabs.get((id(flat), name))
+    def buffer(self, flat: Flat, name: str, low: int, high: int) -> tuple[int, Any]:
+        """Return (offset, array) of the buffer that covers at least flat.data[low:high]."""
+        entry = self._buffers.get((id(flat), name))
         if entry is None or low < entry[1] or high > entry[1] + entry[2].size:
             array = xp(flat.data).zeros_like(flat.data[low:high])
-            entry = self._slabs[id(flat), name] = (flat, low, array)
+            entry = self._buffers[id(flat), name] = (flat, low, array)
             self._views = {key: view for key, view in self._views.items() if key[:2] != (id(flat), name)}
         return entry[1], entry[2]
 
     def adopt(self, state: dict[str, Any], name: str, p: Tensor, leaf: Leaf, extent: tuple[int, int]) -> None:
-        """Move one state array of a parameter into the slab, zeros where it has none."""
-        offset, array = self.slab(leaf.flat, name, *extent)
+        """Move one state array of a parameter into the buffer, zeros where it has none."""
+        offset, array = self.buffer(leaf.flat, name, *extent)
         key = (id(leaf.flat), name, leaf.start)
         view = self._views.get(key)
         if view is None:
@@ -82,21 +82,21 @@ class Slabs:
             state[name] = view
 
 
-class Plan:
-    """How one parameter group is updated: its runs, and what must still hold for them to be right."""
+class UpdatePlan:
+    """How one parameter group is updated: its spans, and what must still hold for them to be right."""
 
-    __slots__ = ("_absent", "_homed", "names", "params", "reusable", "runs")
+    __slots__ = ("_absent", "_homed", "names", "params", "reusable", "spans")
 
     def __init__(
         self,
         params: Sequence[Tensor],
         names: tuple[str, ...],
         state: dict[Tensor, dict[str, Any]],
-        slabs: Slabs,
+        buffers: StateBuffers,
     ) -> None:
         flatten(params)
         self.names, self.params = names, tuple(params)
-        self.runs: list[Run] = []
+        self.spans: list[Span] = []
         # Nothing here may hold a gradient's home: the engine counts who still needs the values in it.
         self._homed: list[tuple[Tensor, Any, Leaf]] = []
         self._absent: list[tuple[Tensor, Leaf | None]] = []
@@ -109,14 +109,14 @@ class Plan:
                 self._homed.append((p, p.array, leaf))
                 homed.setdefault(leaf.flat, []).append((leaf, p))
             else:
-                self.runs.append(_single_run(p, leaf.grad.array, names, state))
-        self.reusable = not self.runs
+                self.spans.append(_single_span(p, leaf.grad.array, names, state))
+        self.reusable = not self.spans
         for flat, members in homed.items():
-            self._add_runs(flat, members, state, slabs)
-        self.reusable = self.reusable and not any(run.fresh for run in self.runs)
+            self._add_spans(flat, members, state, buffers)
+        self.reusable = self.reusable and not any(span.fresh for span in self.spans)
 
     def holds(self, params: Sequence[Tensor], names: tuple[str, ...]) -> bool:
-        """Tell whether the runs still describe the group."""
+        """Tell whether the spans still describe the group."""
         if names != self.names or len(params) != len(self.params):
             return False
         for p, array, leaf in self._homed:
@@ -127,12 +127,12 @@ class Plan:
                 return False
         return True
 
-    def _add_runs(
+    def _add_spans(
         self,
         flat: Flat,
         members: list[tuple[Leaf, Tensor]],
         state: dict[Tensor, dict[str, Any]],
-        slabs: Slabs,
+        buffers: StateBuffers,
     ) -> None:
         members.sort(key=lambda member: member[0].start)
         extent = members[0][0].start, members[-1][0].stop
@@ -144,23 +144,23 @@ class Plan:
                 stretches.append((key, []))
             stretches[-1][1].append((leaf, p))
             for name in self.names:
-                slabs.adopt(entry, name, p, leaf, extent)
+                buffers.adopt(entry, name, p, leaf, extent)
         for (_, fresh), stretch in stretches:
             start, stop = stretch[0][0].start, stretch[-1][0].stop
             arrays = []
             for name in self.names:
-                offset, array = slabs.slab(flat, name, *extent)
+                offset, array = buffers.buffer(flat, name, *extent)
                 arrays.append(array[start - offset : stop - offset])
             states = [state[p] for _, p in stretch] if self.names else []
-            self.runs.append(Run(flat.data[start:stop], flat.grad[start:stop], tuple(arrays), states, fresh))
+            self.spans.append(Span(flat.data[start:stop], flat.grad[start:stop], tuple(arrays), states, fresh))
 
 
-def _single_run(p: Tensor, grad: Any, names: tuple[str, ...], state: dict[Tensor, dict[str, Any]]) -> Run:
+def _single_span(p: Tensor, grad: Any, names: tuple[str, ...], state: dict[Tensor, dict[str, Any]]) -> Span:
     if not names:
-        return Run(p.array, grad, (), [], False)
+        return Span(p.array, grad, (), [], False)
     entry = state[p]
     fresh = any(name not in entry for name in names)
     for name in names:
         if name not in entry:
             entry[name] = wrap(xp(p.array).zeros_like(p.array))
-    return Run(p.array, grad, tuple(entry[name].array for name in names), [entry], fresh)
+    return Span(p.array, grad, tuple(entry[name].array for name in names), [entry], fresh)

@@ -8,7 +8,7 @@ import pytest
 import dynarl
 from dynarl.autograd import flatten, gradcheck, gradgradcheck
 from dynarl.autograd.ops.affine import mlp
-from dynarl.autograd.ops.batched import batched_mlp
+from dynarl.autograd.ops.ensemble import batched_mlp
 
 C, B = 3, 5
 
