@@ -84,6 +84,7 @@ TWICE = {
     "config": "the package, and the hyperparameters of each algorithm in its folder",
     "activation": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
     "conv": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
+    "indexing": "operations in autograd/ops, and how they act on per-sample tensors in batching/rules",
     "recurrent": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
     "ppo": "an algorithm's folder, and the file in it that holds the algorithm",
     "dqn": "an algorithm's folder, and the file in it that holds the algorithm",
@@ -98,8 +99,8 @@ PENDING_CIRCLES = {"agents", "batching", "envs"}
 PENDING_ROOMS = {"agents", "batching"}
 PENDING_IN_FUNCTIONS = {"agents", "batching", "envs", "distributed"}
 PENDING_TWICE = {
-    *("Context", "Part", "Plan", "Recorder", "Run", "SetEncoder", "Checkpoint"),
-    *("agent", "batched", "details", "loss", "memory", "off_policy", "programs", "ragged", "sequences", "sets"),
+    *("SetEncoder", "Checkpoint"),
+    *("agent", "details", "off_policy", "programs", "ragged", "sequences", "sets"),
     *("spaces", "state", "validate"),
 }
 

@@ -1,5 +1,6 @@
 """The engine: Tensors, the tape they are recorded on, and the operations."""
 
+from dynarl.autograd.allocation import keep_freed_memory
 from dynarl.autograd.backward import backward, grad
 from dynarl.autograd.creation import (
     BoolTensor,
@@ -47,7 +48,6 @@ from dynarl.autograd.function import Function
 from dynarl.autograd.grad_mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from dynarl.autograd.gradcheck import gradcheck, gradgradcheck
 from dynarl.autograd.graph import Leaf, Node
-from dynarl.autograd.memory import keep_freed_memory, mark_modified
 from dynarl.autograd.methods import lifted as lifted
 from dynarl.autograd.random import (
     Generator,
@@ -67,6 +67,7 @@ from dynarl.autograd.random import (
 )
 from dynarl.autograd.tape import primitive
 from dynarl.autograd.tensor import Parameter, Tensor
+from dynarl.autograd.versions import mark_modified
 
 keep_freed_memory()
 

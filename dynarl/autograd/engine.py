@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd.call_site import line_of
 from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import OFF, RECORD, mode
 from dynarl.autograd.gradients import IndexedGradient, accumulate, add_at, apply_hooks, dense
 from dynarl.autograd.graph import Leaf, Node, Output
 from dynarl.autograd.inplace_checks import check_unmodified
-from dynarl.autograd.memory import last_modification, line_of
 from dynarl.autograd.operands import fit
+from dynarl.autograd.versions import last_modification
 
 __all__ = ["run_backward"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dynarl.autograd.memory import line_of, next_sequence, user_line
+from dynarl.autograd.call_site import line_of, user_line
+from dynarl.autograd.versions import next_sequence
 
 __all__ = ["Leaf", "Node", "Output", "RemovableHandle"]
 

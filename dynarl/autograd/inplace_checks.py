@@ -1,7 +1,7 @@
 """Checks before a gradient function runs: memory that it saved must not have been changed in place since.
 
 PyTorch keeps a version counter per tensor and compares it at each `saved_tensors`. Here every change in place is
-stamped with the clock that numbers operations (memory.py), and the arrays that a gradient function holds are found in
+stamped with the clock that numbers operations (versions.py), and the arrays that a gradient function holds are found in
 its closure; the search runs only if some memory changed after the oldest operation of the graph was recorded.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 from types import FunctionType, MethodType
 from typing import Any
 
+from dynarl.autograd.call_site import line_of
 from dynarl.autograd.device import is_array
 from dynarl.autograd.graph import Node
-from dynarl.autograd.memory import line_of, modified_since
+from dynarl.autograd.versions import modified_since
 
 __all__ = ["check_unmodified"]
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import dispatch
+from dynarl.autograd.call_site import line_of, user_line
 from dynarl.autograd.creation import _finish, _shape
 from dynarl.autograd.device import to_host
 from dynarl.autograd.dispatch import overridable_random
 from dynarl.autograd.dtypes import get_default_dtype
-from dynarl.autograd.memory import line_of, mark_modified, user_line
 from dynarl.autograd.ops.views import check_inplace
 from dynarl.autograd.tensor import Tensor, wrap
+from dynarl.autograd.versions import mark_modified
 
 __all__ = ["Generator", "default_generator", "manual_seed"]
 

@@ -23,11 +23,11 @@ from typing import Any, Protocol, overload
 import numpy as np
 
 from dynarl.autograd import dispatch
+from dynarl.autograd.call_site import line_of, user_line
 from dynarl.autograd.device import xp
 from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.grad_mode import ANOMALY, mode
 from dynarl.autograd.graph import Node
-from dynarl.autograd.memory import line_of, user_line
 from dynarl.autograd.operands import describe, explained, fitted, numbers_moved, operand, promote, same_dtype
 from dynarl.autograd.tensor import Tensor, wrap
 

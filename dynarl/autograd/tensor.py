@@ -12,7 +12,7 @@ import numpy as np
 from dynarl.autograd.device import device, device_of, is_array, to_device, to_host, xp
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.graph import Leaf, Node, RemovableHandle
-from dynarl.autograd.memory import mark_modified
+from dynarl.autograd.versions import mark_modified
 
 __all__ = ["Parameter", "Tensor", "wrap"]
 

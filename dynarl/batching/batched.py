@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.memory import collection_put_off, line_of
+from dynarl.autograd.allocation import collector_paused
+from dynarl.autograd.call_site import line_of
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.decisions import DecisionRecorder, DecisionReplay, Paths
 from dynarl.batching.eager.execution import TooManyPaths, run_scope
@@ -80,7 +81,7 @@ class Batched:
             self._generators = generators_of(self.program)
         run.generators = self._generators
         run.batches = [x.array for x in leaves if x.__class__ not in _OBJECTS]
-        with collection_put_off():
+        with collector_paused():
             results = self._results(leaves, structure, run)
         if run.error is not None:
             raise run.error

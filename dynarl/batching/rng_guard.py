@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd.memory import is_user_code
+from dynarl.autograd.call_site import is_user_code
 from dynarl.nn import Module
 
 __all__ = ["drawing_line", "fingerprint", "generators_of", "state_of"]

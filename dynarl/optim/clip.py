@@ -10,9 +10,9 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
-from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tensor import wrap
+from dynarl.autograd.versions import mark_modified
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from dynarl.autograd import Tensor, enable_grad
 from dynarl.autograd.flat import flatten
-from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.tensor import release_home
-from dynarl.optim.loading import loaded_hyperparameter, loaded_state
+from dynarl.autograd.versions import mark_modified
+from dynarl.optim.saved_state import loaded_hyperparameter, loaded_state
 from dynarl.optim.update_plan import Span, StateBuffers, UpdatePlan
 
 __all__ = ["Optimizer"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
-from dynarl.autograd.memory import mark_modified
+from dynarl.autograd.versions import mark_modified
 
 __all__ = ["polyak_update"]
 

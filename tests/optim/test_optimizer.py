@@ -10,7 +10,7 @@ import pytest
 
 import dynarl
 from dynarl import optim
-from dynarl.autograd.memory import last_modification
+from dynarl.autograd.versions import last_modification
 from dynarl.optim.optimizer import Optimizer
 
 ALL = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop]

@@ -12,12 +12,12 @@ from dynarl.autograd.device import xp
 from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.gradients import IndexedGradient
-from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.operands import describe
 from dynarl.autograd.ops.elementwise import where
 from dynarl.autograd.ops.views import check_inplace, follow, viewed
 from dynarl.autograd.tape import call, primitive, record
 from dynarl.autograd.tensor import wrap
+from dynarl.autograd.versions import mark_modified
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import mode
-from dynarl.autograd.memory import mark_modified
 from dynarl.autograd.ops import activation, comparison, elementwise, indexing
 from dynarl.autograd.ops.views import check_inplace, follow
 from dynarl.autograd.tape import primitive
 from dynarl.autograd.tensor import wrap
+from dynarl.autograd.versions import mark_modified
 
 
 def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:

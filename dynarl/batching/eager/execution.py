@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd.call_site import line_of, user_line
 from dynarl.autograd.device import to_host
-from dynarl.autograd.memory import _owner, line_of, user_line
+from dynarl.autograd.versions import owner_of
 from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
 from dynarl.batching.groups.run import BatchedRun, shown
 
@@ -211,9 +212,9 @@ def is_batch(a: Any, run: BatchedRun) -> bool:
     array = getattr(a, "array", a)
     if getattr(array, "base", None) is None or not array.ndim or len(array) != run.root.size:
         return False
-    owner = _owner(array)
+    owner = owner_of(array)
     for batch in run.batches:
-        if _owner(batch) is owner and batch.strides[0] == array.strides[0]:
+        if owner_of(batch) is owner and batch.strides[0] == array.strides[0]:
             offset = _address(array) - _address(batch)
             if 0 <= offset < max(1, batch.strides[0]):
                 return True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.autograd.memory import Line, line_of, user_line
+from dynarl.autograd.call_site import Line, line_of, user_line
 from dynarl.batching.decisions import DecisionRecorder, DecisionReplay
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
 

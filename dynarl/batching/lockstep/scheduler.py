@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import no_grad
+from dynarl.autograd.call_site import user_line
 from dynarl.autograd.device import to_host
 from dynarl.autograd.grad_mode import mode
-from dynarl.autograd.memory import user_line
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.eager.execution import VALUE, state
 from dynarl.batching.groups.group import SampleGroup, split

@@ -12,9 +12,9 @@ from dynarl.optim.lr_scheduler.decay import (
     PolynomialLR,
     StepLR,
 )
-from dynarl.optim.lr_scheduler.lr_scheduler import LRScheduler
 from dynarl.optim.lr_scheduler.one_cycle import OneCycleLR
 from dynarl.optim.lr_scheduler.plateau import ReduceLROnPlateau
+from dynarl.optim.lr_scheduler.schedule import LRScheduler
 
 __all__ = [
     "ChainedScheduler",

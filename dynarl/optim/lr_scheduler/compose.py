@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from dynarl.optim.lr_scheduler.lr_scheduler import LRScheduler
 from dynarl.optim.lr_scheduler.plateau import ReduceLROnPlateau
+from dynarl.optim.lr_scheduler.schedule import LRScheduler
 from dynarl.optim.optimizer import Optimizer
 
 __all__ = ["ChainedScheduler", "SequentialLR"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import cos, floor, log, pi
 
-from dynarl.optim.lr_scheduler.lr_scheduler import LRScheduler
+from dynarl.optim.lr_scheduler.schedule import LRScheduler
 from dynarl.optim.optimizer import Optimizer
 
 __all__ = ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"]

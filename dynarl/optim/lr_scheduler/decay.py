@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any
 
-from dynarl.optim.lr_scheduler.lr_scheduler import LRScheduler, per_group
+from dynarl.optim.lr_scheduler.schedule import LRScheduler, per_group
 from dynarl.optim.optimizer import Optimizer
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import cos, pi
 from typing import Any, Literal
 
-from dynarl.optim.lr_scheduler.lr_scheduler import LRScheduler, check_optimizer, per_group
+from dynarl.optim.lr_scheduler.schedule import LRScheduler, check_optimizer, per_group
 from dynarl.optim.optimizer import Optimizer
 
 __all__ = ["OneCycleLR"]

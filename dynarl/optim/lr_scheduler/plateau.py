@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any, Literal, SupportsFloat
 
-from dynarl.optim.lr_scheduler.lr_scheduler import check_optimizer, per_group
+from dynarl.optim.lr_scheduler.schedule import check_optimizer, per_group
 from dynarl.optim.optimizer import Optimizer
 
 __all__ = ["ReduceLROnPlateau"]
