@@ -1,11 +1,12 @@
-"""What happens between the iterations of training: evaluating, saving, stopping, and whatever you add.
+"""Callbacks: evaluate, save, stop, or run code of your own between the iterations of training.
 
     best = Evaluate(every=10_000, best_path="best")
-    agent.learn(100_000, callbacks=[best, StopAtReturn(475), Checkpoint(every=20_000, directory="checkpoints")])
+    saves = CheckpointCallback(every=20_000, directory="checkpoints")
+    agent.learn(100_000, callbacks=[best, StopAtReturn(475), saves])
 
-A callback is an object with some of `Callback`'s methods, or a function of (agent, metrics); returning False
-ends the training. They run in the order given and share `metrics`, to which `Evaluate` adds its results, so it
-comes before those that stop on them. `dynarl.train.run` evaluates and stops by the same classes.
+A callback is a `Callback`, or a function of (agent, metrics); training ends when it returns False. Callbacks run in
+the given order and share `metrics`. `Evaluate` adds its results there, so it stands before the callbacks that stop on
+them. `dynarl.train.run` evaluates and stops by the same classes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,9 +24,10 @@ __all__ = [
     "Callback",
     "CallbackLike",
     "Callbacks",
-    "Checkpoint",
+    "CheckpointCallback",
     "Evaluate",
     "Every",
+    "LearningAgent",
     "StopAtReturn",
     "StopOnNoImprovement",
 ]
@@ -33,24 +35,36 @@ __all__ = [
 SCORE = "eval/mean_reward"
 
 
+class LearningAgent(Protocol):
+    """What the callbacks here use of an agent; your own may use any attribute of yours."""
+
+    env_steps: int
+
+    def evaluate(self, episodes: int = ..., *, seed: int | None = ...) -> Any:
+        """Return an `Evaluation`."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a checkpoint directory and return its path."""
+
+
 class Callback:
-    """Does nothing; a subclass overrides what it needs. Its `state_dict` is kept in a run's checkpoints."""
+    """A callback that does nothing; subclasses override methods. A run's checkpoints include its `state_dict`."""
 
-    def begin(self, agent: Any) -> None:
-        """Before the first iteration of each `learn`."""
+    def begin(self, agent: LearningAgent) -> None:
+        """Run before the first iteration of each `learn`."""
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """After each iteration; False ends the training."""
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
+        """Run after each iteration; False ends the training."""
 
-    def end(self, agent: Any) -> None:
-        """After the last iteration, also when an exception ended it."""
+    def end(self, agent: LearningAgent) -> None:
+        """Run after the last iteration, also when an exception ended the training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what changes, as JSON."""
+        """Return the state that changes, as JSON."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Load `state_dict`."""
 
 
 CallbackLike = Callback | Callable[[Any, dict[str, Any]], bool | None]
@@ -60,12 +74,12 @@ class _Function(Callback):
     def __init__(self, function: Callable[[Any, dict[str, Any]], bool | None]) -> None:
         self._function = function
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
         return self._function(agent, metrics)
 
 
 class Callbacks(Callback):
-    """Several callbacks as one. All of them see an iteration, also after one of them wants to stop."""
+    """Several callbacks as one. Every callback runs after each iteration, also when an earlier one returned False."""
 
     def __init__(self, callbacks: Iterable[CallbackLike] | CallbackLike = ()) -> None:
         given = [callbacks] if isinstance(callbacks, Callback) or callable(callbacks) else list(callbacks)
@@ -76,17 +90,17 @@ class Callbacks(Callback):
                 )
         self._callbacks = [one if isinstance(one, Callback) else _Function(one) for one in given]
 
-    def begin(self, agent: Any) -> None:
+    def begin(self, agent: LearningAgent) -> None:
         """Begin all."""
         for one in self._callbacks:
             one.begin(agent)
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
         """Run all; False if one of them returned it."""
         results = [one.on_iteration(agent, metrics) for one in self._callbacks]
         return False if any(result is False for result in results) else None
 
-    def end(self, agent: Any) -> None:
+    def end(self, agent: LearningAgent) -> None:
         """End all."""
         for one in self._callbacks:
             one.end(agent)
@@ -96,14 +110,14 @@ class Callbacks(Callback):
         return {f"{i}.{type(one).__name__}": one.state_dict() for i, one in enumerate(self._callbacks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; a callback that was not there before starts fresh."""
+        """Load `state_dict`; a callback that it does not hold keeps its initial state."""
         for i, one in enumerate(self._callbacks):
             if (kept := state.get(f"{i}.{type(one).__name__}")) is not None:
                 one.load_state_dict(kept)
 
 
 class Every:
-    """Says when the next multiple of `interval` environment steps has been passed. 0: never."""
+    """Tells when training has passed the next multiple of `interval` environment steps. 0: never."""
 
     def __init__(self, interval: int, *, name: str = "every") -> None:
         if interval < 0:
@@ -112,20 +126,20 @@ class Every:
         self._before = 0
 
     def begin(self, env_steps: int) -> None:
-        """Count from here."""
+        """Count from `env_steps`."""
         self._before = env_steps
 
     def due(self, env_steps: int) -> bool:
-        """Say whether a multiple lies in (the step of the last call, env_steps]."""
+        """Return whether a multiple lies in (the step of the last call, env_steps]."""
         before, self._before = self._before, env_steps
         return self.interval > 0 and env_steps // self.interval > before // self.interval
 
 
 class Evaluate(Callback):
-    """Evaluate every `every` environment steps and keep the best agent in the checkpoint `best_path`.
+    """Evaluate every `every` environment steps and save the best agent as the checkpoint `best_path`.
 
-    Adds `eval/mean_reward`, `eval/std_reward` and `eval/mean_ep_length` to the iteration's metrics. `latest`
-    is the last `Evaluation`, `best` the highest mean so far, `improved` whether the latest set it.
+    Adds `eval/mean_reward`, `eval/std_reward` and `eval/mean_ep_length` to the metrics of the iteration. `latest` is
+    the last `Evaluation`, `best` the highest mean so far, `improved` whether the last evaluation set it.
     """
 
     def __init__(
@@ -144,12 +158,12 @@ class Evaluate(Callback):
         self.improved = False
         self.latest: Any = None
 
-    def begin(self, agent: Any) -> None:
+    def begin(self, agent: LearningAgent) -> None:
         """Count from the agent's steps."""
         self.every.begin(int(agent.env_steps))
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """Evaluate where due."""
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
+        """Evaluate when due."""
         self.improved = False
         if not self.every.due(int(agent.env_steps)):
             return None
@@ -165,18 +179,18 @@ class Evaluate(Callback):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best mean."""
+        """Return the best mean."""
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Load `state_dict`."""
         self.best = state["best"]
 
 
 class StopAtReturn(Callback):
-    """Stop once an evaluation's mean return reaches `goal`; comes after `Evaluate`.
+    """Stop when the mean return of an evaluation reaches `goal`; stands after `Evaluate`.
 
-    With `confirm_episodes` the end is reached only where an evaluation over that many episodes agrees.
+    With `confirm_episodes`, a second evaluation over that many episodes must reach the goal as well.
     """
 
     def __init__(self, goal: float, *, confirm_episodes: int = 0, seed: int | None = None) -> None:
@@ -185,8 +199,8 @@ class StopAtReturn(Callback):
         self.goal, self.confirm_episodes, self.seed = goal, confirm_episodes, seed
         self.reached = False
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """Compare the evaluation of this iteration, where there was one."""
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
+        """Compare the evaluation of this iteration, if there was one, with the goal."""
         score = metrics.get(SCORE)
         if score is None or score < self.goal:
             return None
@@ -197,7 +211,7 @@ class StopAtReturn(Callback):
 
 
 class StopOnNoImprovement(Callback):
-    """Stop after `patience` evaluations in a row without a new best mean return; comes after `Evaluate`.
+    """Stop after `patience` evaluations in a row without a new best mean return; stands after `Evaluate`.
 
     The first `warmup` evaluations do not count.
     """
@@ -210,8 +224,8 @@ class StopOnNoImprovement(Callback):
         self.seen = self.without = 0
         self.reached = False
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """Count the evaluation of this iteration, where there was one."""
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
+        """Count the evaluation of this iteration, if there was one."""
         score = metrics.get(SCORE)
         if score is None:
             return None
@@ -224,15 +238,15 @@ class StopOnNoImprovement(Callback):
         return False if self.reached else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best mean and the counts."""
+        """Return the best mean and the counts."""
         return {"best": self.best, "seen": self.seen, "without": self.without}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Load `state_dict`."""
         self.best, self.seen, self.without = state["best"], int(state["seen"]), int(state["without"])
 
 
-class Checkpoint(Callback):
+class CheckpointCallback(Callback):
     """Save the agent every `every` environment steps as DIRECTORY/ckpt-STEPS, and keep the newest `keep`."""
 
     def __init__(self, every: int, directory: str | os.PathLike[str], *, keep: int = 3) -> None:
@@ -241,12 +255,12 @@ class Checkpoint(Callback):
         self.every, self.directory, self.keep = Every(every), Path(directory), keep
         self.path: Path | None = None
 
-    def begin(self, agent: Any) -> None:
+    def begin(self, agent: LearningAgent) -> None:
         """Count from the agent's steps."""
         self.every.begin(int(agent.env_steps))
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """Save where due."""
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
+        """Save when due."""
         if self.every.due(int(agent.env_steps)):
             self.path = agent.save(self.directory / f"ckpt-{int(agent.env_steps):012d}")
             prune(self.directory, self.keep)

@@ -1,14 +1,10 @@
-"""Train SAC: python scripts/train_sac.py [CONFIG.yaml] [--any-field value]; --help lists every field."""
+"""Train SAC: python scripts/train_sac.py [CONFIG] [--any-field value]; --help lists every field and configuration."""
 
-import os
-from pathlib import Path
+import sys
 
-# Before NumPy loads: one BLAS thread is fastest for small networks. --num-threads raises it later.
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-
-from dynarl.agents import SAC  # noqa: E402
-from dynarl.train.cli import main  # noqa: E402
+from dynarl.agents import SAC
+from dynarl.train import command_line, exit_status, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(SAC, default_config=Path(__file__).parents[1] / "configs" / "sac" / "pendulum.yaml"))
+    with command_line(SAC) as arguments:
+        sys.exit(exit_status(run(*arguments)))

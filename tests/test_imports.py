@@ -72,8 +72,8 @@ UPPER = {
 
 # Imports of dynarl inside functions, each with the reason it is not at the top of its file.
 IN_FUNCTIONS = {
-    ("train.training", "distributed"): "runs without workers do not load it",
-    ("train.training", "train.video"): "loads gymnasium, which a run without videos loads later",
+    ("train.construction", "distributed"): "runs without workers do not load it",
+    ("train.monitor", "train.video"): "loads gymnasium, which a run without videos loads later",
     ("train.evaluate", "train.load_run"): "--help answers before the agents load",
     ("train.evaluate", "train.video"): "only --record-video needs it",
 }
@@ -99,9 +99,9 @@ PENDING_CIRCLES = {"agents", "batching", "envs"}
 PENDING_ROOMS = {"agents", "batching"}
 PENDING_IN_FUNCTIONS = {"agents", "batching", "envs", "distributed"}
 PENDING_TWICE = {
-    *("SetEncoder", "Checkpoint"),
+    "SetEncoder",
     *("agent", "details", "off_policy", "programs", "ragged", "sequences", "sets"),
-    *("spaces", "state", "validate"),
+    *("group", "spaces", "state", "validate"),
 }
 
 

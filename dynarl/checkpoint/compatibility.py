@@ -1,4 +1,4 @@
-"""What a checkpoint says about the agent that wrote it, and whether another agent may load it."""
+"""The description of an agent in its checkpoint, and the check that another agent may load it."""
 
 import dataclasses
 import hashlib
@@ -14,28 +14,37 @@ __all__ = ["check", "describe", "describe_space"]
 _MOST_LISTED_BOUNDS = 64
 
 
-def describe(agent: Any) -> dict[str, Any]:
-    """Return the `meta` of a checkpoint of `agent`: algorithm, config, spaces and counters, as JSON."""
+def describe(
+    algorithm: str,
+    config: Any,
+    observation_space: Any,
+    action_space: Any,
+    counters: Mapping[str, int],
+    policy: str | None = None,
+) -> dict[str, Any]:
+    """Return the `meta` of an agent's checkpoint as JSON.
+
+    `config` is the agent's config dataclass, `counters` its env_steps, grad_steps and iteration, `policy` the class
+    name of a policy that was passed as an object.
+    """
     return {
-        "algorithm": agent.algorithm,
-        "config": _plain(dataclasses.asdict(agent.config)),
-        "observation_space": describe_space(agent.observation_space),
-        "action_space": describe_space(agent.action_space),
-        "env_steps": int(agent.env_steps),
-        "grad_steps": int(agent.grad_steps),
-        "iteration": int(agent.iteration),
-        "policy": getattr(agent, "policy_name", None),
+        "algorithm": algorithm,
+        "config": _plain(dataclasses.asdict(config)),
+        "observation_space": describe_space(observation_space),
+        "action_space": describe_space(action_space),
+        **counters,
+        "policy": policy,
     }
 
 
-def check(meta: Mapping[str, Any], agent: Any) -> None:
-    """Raise CheckpointError unless a checkpoint with `meta` fits `agent`: same algorithm, same spaces."""
-    if meta.get("algorithm") != agent.algorithm:
+def check(meta: Mapping[str, Any], algorithm: str, observation_space: Any, action_space: Any) -> None:
+    """Raise CheckpointError unless a checkpoint with `meta` fits an agent of this algorithm and these spaces."""
+    if meta.get("algorithm") != algorithm:
         raise CheckpointError(
-            f"checkpoint: written by {meta.get('algorithm')!r}, it cannot be loaded into {agent.algorithm!r}"
+            f"checkpoint: written by {meta.get('algorithm')!r}, it cannot be loaded into {algorithm!r}"
         )
-    for field in ("observation_space", "action_space"):
-        stored, own = meta.get(field), describe_space(getattr(agent, field))
+    for field, space in (("observation_space", observation_space), ("action_space", action_space)):
+        stored, own = meta.get(field), describe_space(space)
         if stored != own:
             raise CheckpointError(
                 f"checkpoint: {field} differs, the checkpoint has {stored}, the environment has {own}"

@@ -1,17 +1,17 @@
 """A run's configuration as YAML and as a command line.
 
-A YAML file gives differences from the defaults, flags win over the file. Nested dataclasses appear flat:
-`learning_rate: 1e-3` in the file, `--learning-rate 1e-3` on the command line, whichever dataclass owns the field.
+A YAML file gives differences from the defaults; flags override the file. Nested dataclasses appear flat:
+`learning_rate: 1e-3` in the file, `--learning-rate 1e-3` on the command line, for a field of any nested dataclass.
 """
 
 import dataclasses
-import difflib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dynarl.config import yaml
+from dynarl.config.migration import migrated, renamed, unknown_field
 from dynarl.config.run_config import ConfigError
 
 __all__ = ["fields_of", "from_file", "from_mapping", "load", "replace", "split", "to_flat", "to_yaml"]
@@ -57,8 +57,8 @@ def to_flat(config: Any) -> dict[str, Any]:
 def to_yaml(config: Any) -> str:
     """Return the resolved config as YAML that `load` accepts.
 
-    What belongs to one run only (its directory, whether it was resumed) is left out, so that the file
-    starts the same run again somewhere else.
+    Fields that belong to one run only (its directory, `resume`) are left out, so that the file starts the same run in
+    another directory.
     """
     return yaml.dump({k: v for k, v in to_flat(config).items() if k not in _NOT_REPEATED})
 
@@ -106,21 +106,22 @@ def from_file(config_cls: Any, path: Path) -> dict[str, Any]:
 def from_mapping(config_cls: Any, tree: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     """Return {field name: value} from what YAML or JSON holds, every value converted to its field's type.
 
-    Raises ConfigError for a key that is no field (with the nearest one that is) and for a value that does
-    not fit its type; `source` says where it came from.
+    Field names of earlier versions are migrated (see dynarl.config.migration). Raises ConfigError for a key that is
+    no field, with the nearest field, and for a value that does not fit its type; `source` names the file.
     """
     fields = fields_of(config_cls)
+    try:
+        tree = migrated(config_cls, {key.replace("-", "_"): value for key, value in tree.items()}, source=source)
+    except ValueError as error:
+        raise ConfigError(f"config: {source}: {error}") from error
     values = {}
-    for key, value in tree.items():
-        name = key.replace("-", "_")
+    for name, value in tree.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the fields are {', '.join(sorted(fields))}"
-            raise ConfigError(f"config: {source} has an unknown key {key!r}{hint}")
+            raise ConfigError(f"config: {source}: {unknown_field(config_cls, name, fields, value)}")
         try:
             values[name] = yaml.coerce(value, fields[name][1])
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"config: {source}: {key}: {error}") from error
+            raise ConfigError(f"config: {source}: {name}: {error}") from error
     return values
 
 
@@ -134,37 +135,56 @@ def load(
     prog: str,
     description: str = "",
     base: Mapping[str, Any] | None = None,
+    find: Callable[[str], Path] = Path,
 ) -> Config:
-    """Return the config that a command line `[CONFIG.yaml] [--any-field value]` describes.
+    """Return the config that a command line `[CONFIG] [--any-field value]` describes.
 
-    Defaults, then `base` (flat values), then the YAML file, then the flags; dashes and underscores are
-    alike. Exits with status 2 and a message for a flag that is unknown or does not fit, and with 0 after
-    `--help`. Raises ConfigError for a file that is wrong.
+    The order is: defaults, `base` (flat values), the YAML file, the flags. Dashes and underscores in flags are
+    equivalent. `find` turns CONFIG into the path of the YAML file. Exits with status 2 and a message for a flag that
+    is unknown or does not fit, and with 0 after `--help`. Raises ConfigError for a wrong file and for a flag with the
+    name that a field had in an earlier version.
     """
-    paths, flags = split(config_cls, argv)
-    defaults = {name: _default(config_cls, path) for name, (path, _) in fields_of(config_cls).items()}
-    flat = {**defaults, **(base or {})}
-    for path in paths:
-        flat |= from_file(config_cls, path)
+    names, flags = split(config_cls, argv)
+    fields = fields_of(config_cls)
+    flat = {**{name: _default(config_cls, path) for name, (path, _) in fields.items()}, **(base or {})}
+    for name in names:
+        flat |= from_file(config_cls, find(name))
     if not flags:
         return _build(config_cls, flat)
+    _refuse_old_names(config_cls, flags, fields)
     return _parse(config_cls, flags, _build(config_cls, flat, checked=False), prog, description)
 
 
-def split(config_cls: type, argv: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the YAML file of a command line (a list of none or one) and its flags.
+def _refuse_old_names(config_cls: type, flags: Sequence[str], fields: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a flag that was a field in an earlier version; the parser reports other unknown flags."""
+    for i, flag in enumerate(flags):
+        name, _, value = flag.removeprefix("--").removeprefix("no-").partition("=")
+        name = name.replace("-", "_")
+        if not flag.startswith("--") or name in fields:
+            continue
+        text = value or next(iter(flags[i + 1 : i + 2]), "")
+        try:
+            old = renamed(config_cls, name, yaml.parse(f"value: {text}")["value"])
+        except ValueError:
+            continue
+        if old:
+            raise ConfigError(f"config: {flag.partition('=')[0]}: {old}")
 
-    The file comes first, or anywhere as a name ending in .yaml or .yml. `--flag yes` of a boolean field
-    becomes `--flag`, `--flag no` becomes `--no-flag`. Raises ConfigError for two files.
+
+def split(config_cls: type, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the CONFIG of a command line (a list of none or one) and its flags.
+
+    CONFIG is the first argument, or any that ends in .yaml or .yml. `--flag yes` of a boolean field becomes `--flag`,
+    `--flag no` becomes `--no-flag`. Raises ConfigError for two of them.
     """
     switches = {f"--{name}" for name, (_, kind) in fields_of(config_cls).items() if kind is bool}
-    files: list[Path] = []
+    files: list[str] = []
     flags: list[str] = []
     for i, token in enumerate(argv):
         named, _, value = token.replace("_", "-").partition("=")
         previous = flags[-1].replace("-", "_").replace("__", "--", 1) if flags else ""
         if not token.startswith("-") and (i == 0 or token.endswith((".yaml", ".yml"))):
-            files.append(Path(token))
+            files.append(token)
         elif previous in switches and token.lower() in yaml.BOOLEANS:
             flags[-1] = flags[-1] if yaml.BOOLEANS[token.lower()] else "--no-" + flags[-1][2:]
         elif named.replace("-", "_").replace("__", "--", 1) in switches and value.lower() in yaml.BOOLEANS:
@@ -172,7 +192,7 @@ def split(config_cls: type, argv: Sequence[str]) -> tuple[list[Path], list[str]]
         else:
             flags.append(token)
     if len(files) > 1:
-        raise ConfigError(f"config: one YAML file at most, got {', '.join(map(str, files))}")
+        raise ConfigError(f"config: one YAML file at most, got {', '.join(files)}")
     return files, flags
 
 
@@ -222,7 +242,7 @@ def _parse(config_cls: type[Config], flags: list[str], default: Config, prog: st
         config_cls,
         args=flags,
         default=default,
-        prog=f"{prog} [CONFIG.yaml]",
+        prog=f"{prog} [CONFIG]",
         description=description,
         config=(tyro.conf.OmitArgPrefixes,),
         registry=registry,

@@ -1,8 +1,10 @@
 """The fields of a run that do not belong to its algorithm, and their checks."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from dynarl.config.migration import configuration
 
 __all__ = ["ConfigError", "RunConfig", "RunFailed"]
 
@@ -15,7 +17,7 @@ class RunFailed(RuntimeError):
     """A run cannot continue; the message names the reason for its user."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class RunConfig:
     """Everything about a run that is not the algorithm's own. All intervals are in environment steps."""
 

@@ -1,5 +1,8 @@
-"""The command line of the training scripts: [CONFIG.yaml] [--any-field value], and --resume [DIR]."""
+"""The command line of training: [CONFIG] [--any-field value], and --resume [DIR]."""
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
 import functools
 import os
@@ -7,49 +10,67 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dynarl import config as configuration
 from dynarl.checkpoint import CheckpointError
-from dynarl.config import ConfigError, RunConfig, RunFailed
-from dynarl.train.run_directory import CONFIG, RunDirectoryError
-from dynarl.train.seeds import run_seeds
-from dynarl.train.training import run, run_name
+from dynarl.config import ConfigError, RunConfig, RunFailed, tuned
+from dynarl.train.run_directory import CONFIG, RunDirectoryError, run_name
+from dynarl.train.training import run
 
-__all__ = ["main"]
+__all__ = ["command_line", "exit_status", "main"]
 
 _SWITCH_WORDS = ("true", "false", "yes", "no", "on", "off")
 _FIXED = ("env_id", "env_kwargs", "seed")
 
 
-def main(
-    agent_cls: Any, argv: Sequence[str] | None = None, *, default_config: str | os.PathLike[str] | None = None
-) -> int:
-    """Train `agent_cls` as the command line `argv` says (None: the process's own) and return the status.
+@contextlib.contextmanager
+def command_line(
+    agent_cls: Any,
+    argv: Sequence[str] | None = None,
+    *,
+    program: Sequence[str] | None = None,
+    default_config: str | os.PathLike[str] | None = None,
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the arguments of `run` that the command line describes: `with command_line(PPO) as a: run(*a)`.
 
-    Run fields (`RunConfig`) and the agent's own (`agent_cls.config_class`) are flags alike.
-    `default_config` is the YAML file of a run that names neither a file nor an environment. 0 means
-    done, 1 failed, 2 not understood, 128 + the signal's number stopped by a signal.
+    Every field of `RunConfig` and of `agent_cls.config_class` is a flag. `argv` are the arguments (None: of this
+    process), `program` the words that start the program again. A run that names neither a file nor an environment
+    reads `default_config`, a name or a path (None: the algorithm's in `tuned.DEFAULTS`, if any). An error inside
+    becomes a message on stderr and SystemExit: 1 for a run that failed, 2 for a command line that is not
+    understood, 130 for a second Ctrl-C.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    words = list(program or ["python", sys.argv[0]])
     try:
-        config, changes = _configure(agent_cls, argv, default_config)
+        config, changes = _configure(agent_cls, list(sys.argv[1:] if argv is None else argv), words, default_config)
         for change in changes:
             print(f"resume: {change}", flush=True)
-        continuation = functools.partial(_continuation, config.run)
-        several = config.run.num_seeds > 1
-        summary = (run_seeds if several else run)(agent_cls, config.run, config.agent, command=continuation)
+        yield agent_cls, config.run, config.agent, functools.partial(_continuation, words, config.run)
     except ConfigError as error:
-        return _fail(error, 2)
+        raise SystemExit(_fail(error, 2)) from error
     except (RunDirectoryError, CheckpointError, FloatingPointError, RunFailed) as error:
-        return _fail(error, 1)
-    except KeyboardInterrupt:
+        raise SystemExit(_fail(error, 1)) from error
+    except KeyboardInterrupt as error:
         print("stopped at once", file=sys.stderr)
-        return 128 + signal.SIGINT
+        raise SystemExit(128 + signal.SIGINT) from error
+
+
+def exit_status(summary: Mapping[str, Any]) -> int:
+    """Return the exit status of a run: 0, or 128 + the number of the signal that stopped it."""
     stopped_by = summary["stopped_by"]
     return 128 + signal.Signals[stopped_by] if stopped_by.startswith("SIG") else 0
+
+
+def main(agent_cls: Any, argv: Sequence[str] | None = None, **options: Any) -> int:
+    """Train `agent_cls` from a command line and return the exit status; `options` as for `command_line`."""
+    try:
+        with command_line(agent_cls, argv, **options) as arguments:
+            return exit_status(run(*arguments))
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
 
 
 def _fail(error: Exception, status: int) -> int:
@@ -57,27 +78,47 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
-def _configure(agent_cls: Any, argv: list[str], default_config: Any) -> tuple[Any, list[str]]:
-    """Return the config that `argv` describes and, where it resumes a run, what it changes in it."""
+def _configure(agent_cls: Any, argv: list[str], words: list[str], default_config: Any) -> tuple[Any, list[str]]:
+    """Return the config that `argv` describes and, for a resumed run, the changes to its config."""
+    algorithm = agent_cls.algorithm
     config_cls = dataclasses.make_dataclass(
         "Config", [("run", RunConfig), ("agent", agent_cls.config_class)], frozen=True, kw_only=True
     )
-    prog = Path(sys.argv[0]).name
-    description = f"Train {agent_cls.algorithm} on a Gymnasium environment."
+    load = functools.partial(
+        configuration.load,
+        config_cls,
+        prog=" ".join([*words[:-1], Path(words[-1]).name]),
+        description=_description(algorithm),
+        find=functools.partial(tuned.find, algorithm),
+    )
     argv, resumed = _resume_target(argv)
     if not resumed or any(flag in argv for flag in ("-h", "--help")):
-        default = [str(default_config)] if default_config and _takes_default(config_cls, argv) else []
-        config: Any = configuration.load(config_cls, default + argv, prog=prog, description=description)
+        default = default_config or tuned.DEFAULTS.get(algorithm)
+        config: Any = load([str(default), *argv] if default and _takes_default(config_cls, argv) else argv)
         if not config.run.resume:
             return config, []
-        resumed = str(_newest_run(config.run, agent_cls.algorithm))
+        resumed = str(_newest_run(config.run, algorithm))
         argv = [*argv, "--run-dir", resumed]
     stored = Path(resumed) / CONFIG
     if not stored.is_file():
         raise RunDirectoryError(f"resume: {resumed} holds no run ({CONFIG} is missing)")
     base = configuration.from_file(config_cls, stored)
-    config = configuration.load(config_cls, argv, prog=prog, description=description, base=base)
+    config = load(argv, base=base)
     return config, _changes(base, configuration.to_flat(config))
+
+
+def _description(algorithm: str) -> str:
+    """Return the text of --help above the flags."""
+    names = tuned.names(algorithm)
+    what = f"Train {algorithm.upper()} on a Gymnasium environment."
+    if not names:
+        return f"{what} CONFIG is a YAML file with values of the flags below."
+    listed = textwrap.fill(", ".join(names), 78, break_on_hyphens=False)
+    default = tuned.DEFAULTS[algorithm]
+    return (
+        f"{what} CONFIG is a YAML file with values of the flags below, or the name of a tuned configuration "
+        f"({default} if neither CONFIG nor --env-id is given):\n\n{listed}"
+    )
 
 
 def _takes_default(config_cls: type, argv: list[str]) -> bool:
@@ -112,7 +153,7 @@ def _newest_run(run_config: RunConfig, algorithm: str) -> Path:
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what a resumed run changes, in words. What would make it another run is refused."""
+    """Return the changes to a resumed run as lines; raises ConfigError for one that would make it another run."""
     changed = [name for name, value in before.items() if after[name] != value]
     for name in _FIXED:
         if name in changed:
@@ -123,7 +164,7 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [f"{name} {before[name]!r} -> {after[name]!r}" for name in changed]
 
 
-def _continuation(config: RunConfig, run_dir: Path) -> str:
+def _continuation(words: Sequence[str], config: RunConfig, run_dir: Path) -> str:
     """Return the command that continues the run in `run_dir`."""
     allowed = ["--allow-import", *config.allow_import] if config.allow_import else []
-    return shlex.join(["python", sys.argv[0], "--resume", str(run_dir), *allowed])
+    return shlex.join([*words, "--resume", str(run_dir), *allowed])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from dynarl.agents.agent import Agent
 from dynarl.checkpoint import CheckpointError, series
 from dynarl.config import yaml
 from dynarl.train import run_directory
+from dynarl.train.construction import env_source
 
 __all__ = ["agent_class", "load", "load_run"]
 
@@ -45,7 +45,9 @@ def load_run(run_dir: str | os.PathLike[str], which: str = "best", **overrides: 
         raise CheckpointError(f"checkpoint: {run} holds no run ({run_directory.CONFIG} is missing)")
     path = _checkpoint(run, which)
     config = yaml.read(run / run_directory.CONFIG)
-    return load(path, _environment(config), **overrides), path
+    # Nothing is imported for the environment: of MODULE:ID, the caller imports MODULE before.
+    env_id = str(config["env_id"]).rpartition(":")[2]
+    return load(path, env_source(env_id, config.get("env_kwargs")), **overrides), path
 
 
 def _checkpoint(run: Path, which: str) -> Path:
@@ -59,13 +61,3 @@ def _checkpoint(run: Path, which: str) -> Path:
     if newest is None:
         raise CheckpointError(f"checkpoint: {run / series.CHECKPOINTS} has none yet")
     return newest.path
-
-
-def _environment(config: dict[str, Any]) -> Any:
-    """Return the run's environment. Nothing is imported for it: MODULE:ID needs MODULE to be imported before."""
-    env_id = str(config["env_id"]).rpartition(":")[2]
-    if not config.get("env_kwargs"):
-        return env_id
-    import gymnasium
-
-    return functools.partial(gymnasium.make, env_id, **config["env_kwargs"])

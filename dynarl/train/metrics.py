@@ -4,21 +4,20 @@ Everything that depends on the clock is named `time/...`. The rest is a function
 run that was stopped and resumed writes the bytes that it would have written in one go.
 """
 
-import contextlib
 import json
 import math
 import os
-import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dynarl.train.event_files import EventFiles
 from dynarl.train.run_directory import RunDirectoryError
 
-__all__ = ["Clock", "MetricLog", "Window", "is_wall_clock", "read"]
+__all__ = ["MetricLog", "Window", "is_wall_clock", "read"]
 
 RECENT_EPISODES = 100
 _EPISODE = {"episode/return": "rollout/ep_rew_mean", "episode/length": "rollout/ep_len_mean"}
@@ -114,64 +113,6 @@ class Window:
         self.episodes = state["episodes"]
 
 
-class Clock:
-    """Seconds spent in each phase of a run, added up over its resumed parts.
-
-    Phases nest, and time counts for the innermost: `train` is collecting and updating without the
-    evaluations, checkpoints and records in between.
-    """
-
-    def __init__(self, started: float | None = None) -> None:
-        """Begin at `started`, a time of `time.perf_counter()`."""
-        self._started = self._mark = time.perf_counter() if started is None else started
-        self._wall_before = 0.0
-        self._phase = "other"
-        self._seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside as phase `name`."""
-        outer = self._enter(name)
-        try:
-            yield
-        finally:
-            self._enter(outer)
-
-    def _enter(self, name: str) -> str:
-        now = time.perf_counter()
-        outer, self._phase = self._phase, name
-        self._seconds[outer] = self._seconds.get(outer, 0.0) + now - self._mark
-        self._mark = now
-        return outer
-
-    def seconds(self, name: str) -> float:
-        """Return the seconds of a phase, up to now if it is going on."""
-        self._enter(self._phase)
-        return self._seconds.get(name, 0.0)
-
-    def wall_seconds(self) -> float:
-        """Return the seconds since the run began, without the time between its parts."""
-        return self._wall_before + time.perf_counter() - self._started
-
-    def metrics(self, env_steps: int) -> dict[str, float]:
-        """Return the clock as metrics, all under `time/`."""
-        train = self.seconds("train")
-        return {
-            "time/fps": env_steps / train if train > 0 else 0.0,
-            "time/time_elapsed": self.wall_seconds(),
-            **{f"time/{name}_s": seconds for name, seconds in self._seconds.items() if name != "other"},
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far, as JSON."""
-        self._enter(self._phase)
-        return {"seconds": dict(self._seconds), "wall": self.wall_seconds()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`."""
-        self._seconds, self._wall_before = dict(state["seconds"]), float(state["wall"])
-
-
 class MetricLog:
     """Writes records to `metrics.jsonl` and, if wanted, TensorBoard event files, in one directory."""
 
@@ -187,7 +128,7 @@ class MetricLog:
             _truncate(self._path, at["bytes"])
         self._file = self._path.open("ab")
         self._env_steps = at["env_steps"]
-        self._tensorboard: Any = _Events(directory, at["env_steps"] + 1) if tensorboard else None
+        self._tensorboard: Any = EventFiles(directory, at["env_steps"] + 1) if tensorboard else None
 
     def record(
         self,
@@ -239,90 +180,3 @@ def _truncate(path: Path, size: int) -> None:
             "it was altered, restore it or start a new run"
         )
     os.truncate(path, size)
-
-
-class _Events:
-    """TensorBoard event files. One event carries all numbers of a record, which is what costs time."""
-
-    def __init__(self, directory: Path, purge_step: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        before = len(list(directory.glob("events.out.tfevents.*")))
-        self._writer = SummaryWriter(
-            str(directory),
-            purge_step=purge_step if before else None,
-            # the name has the time in seconds only: two starts within one second would share a file
-            filename_suffix=f".{before:04d}",
-        )
-        self._is_new = not before
-
-    def begin_session(self, values: Mapping[str, Any]) -> None:
-        if self._is_new:
-            experiment, start, _ = _hparams({name: _scalar(value) for name, value in values.items()})
-            self._writer.file_writer.add_summary(experiment)
-            self._writer.file_writer.add_summary(start)
-
-    def end_session(self) -> None:
-        self._writer.file_writer.add_summary(_hparams({})[2])
-
-    def video(self, name: str, path: Path, env_steps: int) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        content = path.read_bytes()
-        width, height = (int.from_bytes(content[i : i + 2], "little") for i in (6, 8))  # the GIF's header
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
-        self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), env_steps)
-        self._writer.flush()
-
-    def record(
-        self,
-        env_steps: int,
-        values: Mapping[str, float | int],
-        histograms: Mapping[str, np.ndarray[Any, Any]],
-    ) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        numbers = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
-        self._writer.file_writer.add_summary(Summary(value=numbers), env_steps)
-        for name, array in histograms.items():
-            finite = array[np.isfinite(array)].astype(np.float64)
-            if finite.size:
-                self._histogram(name, finite, env_steps)
-
-    def _histogram(self, name: str, values: np.ndarray[Any, Any], env_steps: int) -> None:
-        counts, edges = np.histogram(values, bins=64)
-        self._writer.add_histogram_raw(
-            name,
-            min=float(values.min()),
-            max=float(values.max()),
-            num=int(values.size),
-            sum=float(values.sum()),
-            sum_squares=float(np.square(values).sum()),
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=env_steps,
-        )
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._writer.close()
-
-
-_SHOWN_BESIDE_HYPERPARAMETERS = ("eval/mean_reward", "rollout/ep_rew_mean")
-
-
-def _hparams(values: Mapping[str, Any]) -> Any:
-    """Return (experiment, session start, session end) for TensorBoard's HPARAMS tab.
-
-    tensorboardX's `add_hparams` writes the same into a subdirectory, which the tab shows as a second run.
-    """
-    from tensorboardX.summary import hparams
-
-    return hparams(dict(values), dict.fromkeys(_SHOWN_BESIDE_HYPERPARAMETERS))
-
-
-def _scalar(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -20,7 +20,8 @@ from dynarl.checkpoint import CheckpointError, read_manifest
 from dynarl.checkpoint.series import numbered
 from dynarl.config import yaml
 from dynarl.train import metrics
-from dynarl.train.run_directory import CONFIG, read_summary
+from dynarl.train.run_directory import CONFIG
+from dynarl.train.summary import read_summary
 
 __all__ = ["Curve", "aggregate", "curves", "draw", "main"]
 

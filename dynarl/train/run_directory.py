@@ -1,4 +1,4 @@
-"""A run's directory: who may write to it, its numbered checkpoints, its config and its summary.
+"""A run's directory: its name, its lock, its numbered checkpoints, its config and its summary.
 
     DIR/config.yaml  metrics.jsonl  events.out.tfevents.*  summary.json
     DIR/checkpoints/ckpt-000000012345/
@@ -9,22 +9,40 @@ One process owns it at a time (a lock on DIR/.lock, released by the system howev
 import contextlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from dynarl import checkpoint
 from dynarl.checkpoint.series import CHECKPOINTS, numbered, prune
+from dynarl.config import RunConfig, to_yaml
+from dynarl.train.summary import SUMMARY
 
-__all__ = ["RunDirectory", "RunDirectoryError", "read_summary", "refuse_under_ray"]
+__all__ = ["RunDirectory", "RunDirectoryError", "default_run_dir", "refuse_under_ray", "resolved", "run_name"]
 
-LOCK, CONFIG, SUMMARY = ".lock", "config.yaml", "summary.json"
+LOCK, CONFIG = ".lock", "config.yaml"
 
 
-def read_summary(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return a run's summary.json, None where the run has not come to its end."""
-    path = Path(run_dir) / SUMMARY
-    return dict(json.loads(path.read_text())) if path.is_file() else None
+def default_run_dir(config: RunConfig, algorithm: str) -> Path:
+    """Return runs/<env>-<algo>-<seed>-<time>, a directory that does not exist yet."""
+    stem = Path("runs") / f"{run_name(config, algorithm)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+def run_name(config: RunConfig, algorithm: str) -> str:
+    """Return <env>-<algo>-<seed> in characters that a file name may have."""
+    return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
+
+
+def resolved(config: RunConfig, agent_config: Any) -> str:
+    """Return the YAML that starts the same run again."""
+    return to_yaml(config) + to_yaml(agent_config)
 
 
 def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str], cwd: str) -> None:
@@ -89,6 +107,12 @@ class RunDirectory:
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
 
+    def begin(self, config: str, env_steps: int) -> None:
+        """Write the configuration of a run that starts or continues at `env_steps`; remove its earlier result."""
+        (self.path / SUMMARY).unlink(missing_ok=True)
+        self.set_aside_after(env_steps)
+        self.write_config(config)
+
     def write_config(self, text: str) -> None:
         """Write the resolved configuration; from here on the directory holds a run."""
         _write(self.path / CONFIG, text.encode())
@@ -113,7 +137,7 @@ class RunDirectory:
         return path
 
     def set_aside_after(self, env_steps: int) -> None:
-        """Rename the checkpoints of a later step: they belong to a future that will be written anew."""
+        """Rename the checkpoints of later steps, which the resumed run will write again."""
         for step, path in numbered(self.path):
             if step > env_steps:
                 for attempt in _attempts(path):

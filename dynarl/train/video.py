@@ -70,7 +70,7 @@ class VideoRecorder(Callback):
         every: int,
         directory: str | os.PathLike[str],
         *,
-        on_video: Callable[[Any, Path], None] | None = None,
+        on_video: Callable[[int, Path], None] | None = None,
     ) -> None:
         _pillow()
         self.every, self.directory, self.on_video = Every(every), Path(directory), on_video
@@ -84,7 +84,7 @@ class VideoRecorder(Callback):
         if self.every.due(int(agent.env_steps)):
             path = record_video(agent, self.directory / f"{int(agent.env_steps):012d}.gif")
             if self.on_video is not None:
-                self.on_video(agent, path)
+                self.on_video(int(agent.env_steps), path)
         return None
 
 

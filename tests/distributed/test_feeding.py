@@ -164,7 +164,7 @@ def test_ray_actors_fill_the_replay(ray_cluster, tmp_path):
 
 
 def test_every_worker_gets_an_environment(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("dynarl.train.training._make_agent", lambda cls, config, agent_config, split: 1 / 0)
+    monkeypatch.setattr("dynarl.train.training.make_agent", lambda cls, config, agent_config, split: 1 / 0)
     config = RunConfig(num_workers=4, run_dir=str(tmp_path / "run"))
     with pytest.raises(ZeroDivisionError):
         run(DQN, config, DQN.config_class())

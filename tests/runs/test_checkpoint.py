@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_agent import TinyConfig
 
 from dynarl import checkpoint
 from dynarl.checkpoint import CheckpointError, compatibility, files
@@ -360,26 +361,15 @@ def test_the_last_k_and_the_best_are_kept(tmp_path):
         assert [step for step, _ in numbered(directory.path)] == [1, 4, 5]
 
 
-class Agent:
-    algorithm = "tiny"
-
-    def __init__(self, env_id):
-        env = gymnasium.make(env_id)
-        self.observation_space, self.action_space = env.observation_space, env.action_space
-
-
 def test_another_algorithm_or_space_is_refused():
-    agent = Agent("CartPole-v1")
-    meta = {
-        "algorithm": "tiny",
-        "observation_space": compatibility.describe_space(agent.observation_space),
-        "action_space": compatibility.describe_space(agent.action_space),
-    }
-    compatibility.check(json.loads(json.dumps(meta)), agent)
+    env, other = gymnasium.make("CartPole-v1"), gymnasium.make("Acrobot-v1")
+    meta = compatibility.describe("tiny", TinyConfig(), env.observation_space, env.action_space, {"env_steps": 3})
+    compatibility.check(json.loads(json.dumps(meta)), "tiny", env.observation_space, env.action_space)
+    assert (meta["env_steps"], meta["config"]["num_steps"]) == (3, 64)
     with pytest.raises(CheckpointError, match="written by 'sac', it cannot be loaded into 'tiny'"):
-        compatibility.check({**meta, "algorithm": "sac"}, agent)
+        compatibility.check({**meta, "algorithm": "sac"}, "tiny", env.observation_space, env.action_space)
     with pytest.raises(CheckpointError, match=r"observation_space differs, the checkpoint has .*\[4\].*\[6\]"):
-        compatibility.check(meta, Agent("Acrobot-v1"))
+        compatibility.check(meta, "tiny", other.observation_space, env.action_space)
 
 
 def test_spaces_are_described_exactly():

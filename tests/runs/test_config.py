@@ -104,8 +104,8 @@ def test_yaml_values_get_the_type_of_their_field(yaml, text, field, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lerning_rate: 1", r"unknown key 'lerning_rate'; did you mean 'learning_rate'\?"),
-        ("zzzzzz: 1", r"unknown key 'zzzzzz'; the fields are .*env_id"),
+        ("lerning_rate: 1", r"unknown field 'lerning_rate'; did you mean 'learning_rate'\?"),
+        ("zzzzzz: 1", r"unknown field 'zzzzzz'; the fields are .*env_id"),
         ("seed: 1.5", r"seed: expected a whole number, got 1\.5"),
         ("seed: true", r"seed: expected a whole number, got True"),
         ("seed: [1]", r"seed: expected a whole number, got \[1\]"),
@@ -200,7 +200,7 @@ def test_help_explains_every_field_with_its_default(capsys, yaml):
         load(yaml("seed: 41"), "--help")
     assert exit_info.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "[CONFIG.yaml]" in shown
+    assert "[CONFIG]" in shown
     assert "(default: 41)" in shown
     for cls in (RunConfig, AlgorithmConfig):
         for field in dataclasses.fields(cls):

@@ -18,9 +18,9 @@ from dynarl import checkpoint, config, threads, train
 from dynarl.checkpoint import CheckpointError, files
 from dynarl.checkpoint.series import latest, numbered
 from dynarl.config import ConfigError, RunConfig
-from dynarl.train import metrics, training
+from dynarl.train import metrics
 from dynarl.train.cli import main
-from dynarl.train.run_directory import RunDirectory, RunDirectoryError, refuse_under_ray
+from dynarl.train.run_directory import RunDirectory, RunDirectoryError, default_run_dir, refuse_under_ray
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 FAST = {"total_steps": 2048, "log_every": 300, "eval_every": 700, "checkpoint_every": 512, "eval_episodes": 5}
@@ -344,7 +344,7 @@ def test_default_directories_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = []
     for _ in range(2):
-        names.append(training.default_run_dir(RunConfig(env_id="ALE/Pong-v5", seed=3), "ppo"))
+        names.append(default_run_dir(RunConfig(env_id="ALE/Pong-v5", seed=3), "ppo"))
         names[-1].mkdir(parents=True)
     assert names[0] != names[1]
     assert names[0].parts[0] == "runs"
@@ -373,7 +373,7 @@ def test_the_script_runs_and_its_config_can_be_fed_back(tmp_path):
 def test_errors_are_one_line_and_have_their_status(tmp_path):
     (tmp_path / "bad.yaml").write_text("lerning_rate: 1\n")
     failed = command("bad.yaml", cwd=tmp_path, check=2)
-    assert failed.stderr == "error: config: bad.yaml has an unknown key 'lerning_rate'; " + (
+    assert failed.stderr == "error: config: bad.yaml: unknown field 'lerning_rate'; " + (
         "did you mean 'learning_rate'?\n"
     )
     assert "--learning-rate" in command("--lerning-rate", "1", cwd=tmp_path, check=2).stderr

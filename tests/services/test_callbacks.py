@@ -8,7 +8,7 @@ from dynarl.agents import PPO, Evaluation, PPOConfig
 from dynarl.callbacks import (
     Callback,
     Callbacks,
-    Checkpoint,
+    CheckpointCallback,
     Evaluate,
     Every,
     StopAtReturn,
@@ -93,7 +93,7 @@ def test_state_of_callbacks():
 
 def test_learn_with_callbacks(tmp_path):
     seen = []
-    saving = Checkpoint(100, tmp_path, keep=2)
+    saving = CheckpointCallback(100, tmp_path, keep=2)
     agent = PPO("CartPole-v1", **SMALL)
     agent.learn(640, callbacks=[saving, lambda agent, metrics: seen.append(agent.env_steps)])
     assert seen == list(range(64, 641, 64))
@@ -101,7 +101,7 @@ def test_learn_with_callbacks(tmp_path):
     assert PPO.load(saving.path).env_steps == 640
     assert agent.learn(1000, callbacks=lambda agent, metrics: False).env_steps == 704
     with pytest.raises(ValueError, match="keep: must be at least 1, got 0"):
-        Checkpoint(1, tmp_path, keep=0)
+        CheckpointCallback(1, tmp_path, keep=0)
 
 
 def test_end_is_called_after_an_error():

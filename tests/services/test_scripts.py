@@ -14,11 +14,11 @@ from dynarl.agents import PPO, PPOConfig
 from dynarl.checkpoint import CheckpointError
 from dynarl.checkpoint.series import numbered
 from dynarl.config import RunConfig
-from dynarl.train import load_run, seeds
+from dynarl.train import load_run, training
 from dynarl.train.evaluate import main as evaluate_main
 from dynarl.train.plot import aggregate, curves
 from dynarl.train.plot import main as plot_main
-from dynarl.train.seeds import iqm, run_seeds
+from dynarl.train.summary import iqm
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"num_envs": 2, "num_steps": 32, "batch_size": 64, "num_epochs": 1, "hidden_sizes": (8,)}
@@ -70,16 +70,16 @@ def test_a_seed_is_the_run_it_is_alone(trained, tmp_path):
 
 def test_resuming_seeds(tmp_path, monkeypatch):
     """What is done stays, the seed that was stopped goes on, the rest begins."""
-    begun, run = [], train.run
+    begun, make = [], training.make_agent
 
-    def watched(agent_cls, config, *rest, **kwargs):
+    def watched(agent_cls, config, *rest):
         begun.append((config.seed, config.resume))
-        return run(agent_cls, config, *rest, **kwargs)
+        return make(agent_cls, config, *rest)
 
-    monkeypatch.setattr(seeds.training, "run", watched)
-    run_seeds(PPO, run_config(tmp_path / "r", num_seeds=2), PPOConfig(**SMALL))
+    monkeypatch.setattr(training, "make_agent", watched)
+    train.run(PPO, run_config(tmp_path / "r", num_seeds=2), PPOConfig(**SMALL))
     (tmp_path / "r" / "seed-1" / "summary.json").unlink()
-    combined = run_seeds(PPO, run_config(tmp_path / "r", num_seeds=3, resume=True), PPOConfig(**SMALL))
+    combined = train.run(PPO, run_config(tmp_path / "r", num_seeds=3, resume=True), PPOConfig(**SMALL))
     assert begun == [(0, False), (1, False), (1, True), (2, False)]
     assert combined["num_seeds"] == 3 and len(combined["runs"]) == 3
 
@@ -90,7 +90,7 @@ def test_a_signal_ends_all_seeds(tmp_path):
             os.kill(os.getpid(), 2)
             return super().learn(total_steps, on_iteration)
 
-    summary = run_seeds(Stopping, run_config(tmp_path / "r", num_seeds=3), PPOConfig(**SMALL))
+    summary = train.run(Stopping, run_config(tmp_path / "r", num_seeds=3), PPOConfig(**SMALL))
     assert summary["stopped_by"] == "SIGINT"
     assert not (tmp_path / "r" / "seed-1").exists() and not (tmp_path / "r" / "summary.json").exists()
 

@@ -1,6 +1,6 @@
 """Steps per second by phase."""
 
-from dynarl.train.phases import Phases
+from dynarl.train.clock import Phases
 
 
 def test_rates_are_of_the_time_since_the_last_record():
