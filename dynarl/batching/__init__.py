@@ -4,9 +4,10 @@ from typing import Any
 
 from dynarl.batching.batched import Batched, batched
 from dynarl.batching.decisions import DecisionRecorder, Paths
-from dynarl.batching.eager.scope import per_sample
+from dynarl.batching.draws import Draws
 from dynarl.batching.groups.group import PerSampleError
-from dynarl.batching.random import Draws, bernoulli, categorical, normal, rand, randn
+from dynarl.batching.random import bernoulli, categorical, normal, rand, randn
+from dynarl.batching.scopes.scope import per_sample
 from dynarl.batching.values.object_batch import ObjectBatch
 from dynarl.batching.values.pytree import register_node
 from dynarl.batching.values.ragged import Ragged, RaggedGraph

@@ -1,31 +1,34 @@
-"""Groups: samples that took the same path through a program so far."""
+"""Sample groups: the samples that have taken the same path through a program so far."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PerSampleError", "SampleGroup"]
+__all__ = ["PerSampleError", "Rows", "SampleGroup", "split"]
+
+Rows = NDArray[np.int64]
+"""Row numbers."""
+
+Number = bool | int | float
 
 
 class PerSampleError(RuntimeError):
-    """A per-sample program did what batching cannot follow; the message names the line and the way out."""
+    """Raised when a per-sample program does what batching cannot follow; the message names the line and the fix."""
 
 
 class SampleGroup:
-    """A set of samples: the rows `selection` of its parent group (the root holds all samples of a call)."""
+    """A set of samples: the rows `selection` of its parent group. The root group has all samples of a batched run."""
 
     __slots__ = ("_rows", "parent", "root", "selection", "size")
 
-    def __init__(self, parent: SampleGroup | None, selection: NDArray[np.int64] | None, size: int) -> None:
+    def __init__(self, parent: SampleGroup | None, selection: Rows | None, size: int) -> None:
         self.parent, self.selection, self.size = parent, selection, size
         self.root: SampleGroup = self if parent is None else parent.root
-        self._rows: dict[SampleGroup, NDArray[np.int64]] = {}
+        self._rows: dict[SampleGroup, Rows] = {}
 
-    def rows_in(self, ancestor: SampleGroup) -> NDArray[np.int64]:
-        """Return where this group's samples stand in an ancestor's numbering."""
+    def rows_in(self, ancestor: SampleGroup) -> Rows:
+        """Return the row numbers of this group's samples in a group that contains it."""
         rows = self._rows.get(ancestor)
         if rows is None:
             parent = self.parent
@@ -38,12 +41,12 @@ class SampleGroup:
             self._rows[ancestor] = rows
         return rows
 
-    def samples(self) -> NDArray[np.int64]:
+    def samples(self) -> Rows:
         """Return the indices of this group's samples in the batch."""
         return np.arange(self.size) if self.parent is None else self.rows_in(self.root)
 
     def within(self, other: SampleGroup) -> bool:
-        """Tell whether this group is the other or was split off from it."""
+        """Return whether this group is the other or a part of it."""
         group: SampleGroup | None = self
         while group is not None:
             if group is other:
@@ -51,19 +54,22 @@ class SampleGroup:
             group = group.parent
         return False
 
-    def part(self, selection: NDArray[Any]) -> SampleGroup:
-        """Return the sub-group of the given rows."""
+    def part(self, selection: Rows) -> SampleGroup:
+        """Return the subgroup of the given rows."""
         return SampleGroup(self, selection, len(selection))
 
 
-def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:
-    """Return (value, rows) for each distinct value, the largest group first; None if all are equal."""
+def split(values: NDArray[np.generic]) -> list[tuple[Number, Rows]] | None:
+    """Return (value, rows) for each distinct value of `values` [n], the largest part first; None if all are equal.
+
+    NaN counts as one value. The order of the parts depends on the values alone, so that a run can be repeated.
+    """
     if values.dtype == np.bool_:
         count = int(np.count_nonzero(values))
         if count in (0, len(values)):
             return None
-        (yes,), (no,) = values.nonzero(), (~values).nonzero()
-        groups: list[tuple[Any, NDArray[np.int64]]] = [(True, yes), (False, no)]
+        (yes,), (no,) = values.nonzero(), (values == 0).nonzero()
+        groups: list[tuple[Number, Rows]] = [(True, yes), (False, no)]
         return groups if 2 * count >= len(values) else groups[::-1]
     if np.count_nonzero(values == values[0]) == len(values):
         return None
@@ -71,7 +77,7 @@ def split(values: NDArray[Any]) -> list[tuple[Any, NDArray[np.int64]]] | None:
     ordered = values[order]
     (cuts,) = (ordered[1:] != ordered[:-1]).nonzero()
     starts = [0, *(cuts + 1).tolist()]
-    if ordered[-1] != ordered[-1]:  # NaN is last, and one value
+    if ordered[-1] != ordered[-1]:  # NaN sorts last and differs from itself: keep the first NaN as the only start
         starts = [k for k in starts if k == 0 or ordered[k] == ordered[k] or ordered[k - 1] == ordered[k - 1]]
         if len(starts) == 1:
             return None

@@ -1,7 +1,8 @@
-"""Moving rows between groups: operations on the tape whose rows are never repeated, so gradients need no sums."""
+"""Rows moving between groups: operations whose rows never repeat, so that their gradients need no sums."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dynarl.autograd import Tensor, primitive, xp
@@ -9,19 +10,24 @@ from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.gradients import IndexedGradient
 from dynarl.autograd.graph import Node
 from dynarl.autograd.tape import call
+from dynarl.batching.groups.group import Rows
 
-__all__ = ["joined", "take_rows", "taken"]
+__all__ = ["join_rows", "join_unchecked", "take_rows", "take_unchecked"]
+
+Array = Any
+"""A NumPy or CuPy array, or a Tensor where backward runs on Tensors (second-order gradients)."""
+_new: Callable[[type[Tensor]], Tensor] = object.__new__
 
 
 @primitive(linear=True)
-def take_rows(x: Any, *, rows: Any) -> Any:
-    """Return x[rows], rows being distinct."""
+def take_rows(x: Array, *, rows: Rows) -> Array:
+    """Return x[rows]; `rows` must be distinct."""
     shape = x.shape
     return _rows(x, rows), (lambda g: _put(g, rows, shape),)
 
 
-def taken(x: Any, rows: Any) -> Any:
-    """Return the Tensor x[rows], rows being distinct: `take_rows` where it is not to be checked."""
+def take_unchecked(x: Tensor, rows: Rows) -> Tensor:
+    """Return x[rows] as `take_rows` does, without the checks of a primitive: this runs for every tensor at a split."""
     tensor = _new(Tensor)
     array = x.array
     tensor.array, tensor._leaf, tensor._node = array.take(rows, axis=0), None, None
@@ -32,20 +38,19 @@ def taken(x: Any, rows: Any) -> Any:
     return tensor
 
 
-_new: Any = object.__new__
-
-
 @primitive(linear=True)
-def _put_rows(x: Any, *, rows: Any, shape: tuple[int, ...]) -> Any:
+def _put_rows(x: Array, *, rows: Rows, shape: tuple[int, ...]) -> Array:
     if hasattr(x, "_node"):
         return x, (lambda g: take_rows(g, rows=rows),)
     return IndexedGradient(x, rows, shape).dense(), (lambda g: call(take_rows, g, rows=rows),)
 
 
-def joined(parts: tuple[Any, ...], sources: tuple[Any, ...], places: tuple[Any, ...], count: int) -> Any:
-    """Return [count, ...] whose rows `places[i]` are the rows `sources[i]` of the Tensor parts[i] (None: all of them).
+def join_unchecked(
+    parts: Sequence[Tensor], sources: tuple[Rows | None, ...], places: tuple[Rows, ...], count: int
+) -> Tensor:
+    """Return a Tensor [count, ...] whose rows `places[i]` are the rows `sources[i]` of parts[i] (None: all of them).
 
-    Neither repeats a row, and together the places cover every row once: `join_rows` where it is not to be checked.
+    Neither repeats a row, and the places together cover every row once. `join_rows` without the checks of a primitive.
     """
     tensor = _new(Tensor)
     arrays = [part.array for part in parts]
@@ -54,11 +59,11 @@ def joined(parts: tuple[Any, ...], sources: tuple[Any, ...], places: tuple[Any, 
         edges = [part._node for part in parts]
         if edges.count(None) < len(edges):
             static = {"sources": sources, "places": places, "count": count}
-            tensor._node = Node(join_rows, parts, static, edges, _vjps(arrays, edges, sources, places))
+            tensor._node = Node(join_rows, tuple(parts), static, edges, _vjps(arrays, edges, sources, places))
     return tensor
 
 
-def _joined(arrays: Any, sources: tuple[Any, ...], places: tuple[Any, ...], count: int) -> Any:
+def _joined(arrays: Sequence[Array], sources: tuple[Rows | None, ...], places: tuple[Rows, ...], count: int) -> Array:
     first = arrays[0]
     out = xp(first).empty((count, *first.shape[1:]), dtype=first.dtype)
     for array, rows, to in zip(arrays, sources, places):
@@ -66,7 +71,9 @@ def _joined(arrays: Any, sources: tuple[Any, ...], places: tuple[Any, ...], coun
     return out
 
 
-def _vjps(parts: Any, edges: Any, sources: tuple[Any, ...], places: tuple[Any, ...]) -> tuple[Any, ...]:
+def _vjps(
+    parts: Sequence[Array], edges: Sequence[object], sources: tuple[Rows | None, ...], places: tuple[Rows, ...]
+) -> tuple[Callable[[Array], Array] | None, ...]:
     return tuple([
         None if edge is None else lambda g, to=to, rows=rows, shape=part.shape: _back(g, to, rows, shape)
         for part, edge, rows, to in zip(parts, edges, sources, places)
@@ -74,22 +81,24 @@ def _vjps(parts: Any, edges: Any, sources: tuple[Any, ...], places: tuple[Any, .
 
 
 @primitive(linear=True)
-def join_rows(*parts: Any, sources: tuple[Any, ...], places: tuple[Any, ...], count: int) -> Any:
-    """Do on raw arrays what `joined` does on Tensors; run again on Tensors, its gradient is on the tape."""
+def join_rows(
+    *parts: Array, sources: tuple[Rows | None, ...], places: tuple[Rows, ...], count: int
+) -> tuple[Array, tuple[Callable[[Array], Array] | None, ...]]:
+    """Join rows as `join_unchecked` does, on raw arrays; on Tensors its gradient is on the tape."""
     vjps = _vjps(parts, parts, sources, places)
     if any(hasattr(part, "_node") for part in parts):
         return parts[0], vjps
     return _joined(parts, sources, places, count), vjps
 
 
-def _back(g: Any, places: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+def _back(g: Array, places: Rows, rows: Rows | None, shape: tuple[int, ...]) -> Array:
     taken = call(take_rows, g, rows=places)
     return taken if rows is None else _put(taken, rows, shape)
 
 
-def _rows(x: Any, rows: Any) -> Any:
+def _rows(x: Array, rows: Rows) -> Array:
     return x[rows] if hasattr(x, "_node") else x.take(rows, axis=0)
 
 
-def _put(g: Any, rows: Any, shape: tuple[int, ...]) -> Any:
+def _put(g: Array, rows: Rows, shape: tuple[int, ...]) -> Array:
     return call(_put_rows, g, rows=rows, shape=shape) if hasattr(g, "_node") else IndexedGradient(g, rows, shape)

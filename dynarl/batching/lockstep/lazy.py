@@ -1,22 +1,21 @@
-"""Operations put off: what lock-step merging knows of a tensor that has not been computed yet.
+"""Lazy values: what lock-step execution knows of tensors that are not computed yet.
 
-A `SampleTensor` of a lock-step run holds a `LazyCall` in place of a Tensor (a `LazyOutput` for every result after the
-first). It takes shape and dtype from a `Signature`: calls with equal signatures can run together. Once run, the results
-of a call are rows of Tensors that many calls share.
+In lock-step a `SampleTensor` holds a `LazyCall` in place of a Tensor (a `LazyOutput` for every result after the first).
+Its shape and dtype come from a `Signature`: calls with the same signature can run as one. Once they have run, the
+results of each call are rows of Tensors that many calls share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.device import is_array, xp
-from dynarl.autograd.tensor import wrap
-from dynarl.batching.eager.execution import ElementwiseRule, LeadingAxesRule, state
+from dynarl.autograd.device import is_array
 from dynarl.batching.groups.group import SampleGroup
-from dynarl.batching.lockstep.gather import gather_rows
+from dynarl.batching.values.object_batch import RowsOf
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = [
@@ -25,28 +24,34 @@ __all__ = [
     "LazyOutput",
     "Signature",
     "TensorSpec",
-    "apply_rule",
-    "gather",
+    "computed",
+    "frozen",
+    "is_small",
+    "lazy_rows",
+    "sample_tensor",
     "slot_of",
     "spec_of",
 ]
 
 
 class TensorSpec:
-    """Shape, dtype and device of a deferred tensor, with a leading 1 for the batch; one object for each combination."""
+    """Shape [1, ...], dtype, device and gradient of a lazy tensor; one object for each combination.
+
+    It stands where a Tensor has its array, so specs are compared by identity, and the leading 1 stands for the rows.
+    """
 
     __slots__ = ("device", "dtype", "ndim", "needs", "shape", "size")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, needs: bool, device: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], needs: bool, device: object) -> None:
         self.shape, self.dtype, self.needs, self.device = shape, dtype, needs, device
         self.ndim, self.size = len(shape), 1
 
 
-_specs: dict[Any, TensorSpec] = {}
+_specs: dict[tuple[tuple[int, ...], np.dtype[Any], bool, str], TensorSpec] = {}
 
 
-def spec_of(tensor: Any) -> TensorSpec:
-    """Return the description of one sample of a Tensor [n, ...]."""
+def spec_of(tensor: Tensor) -> TensorSpec:
+    """Return the description of one row of a Tensor [n, ...]."""
     array, needs = tensor.array, tensor._node is not None
     device = "cpu" if array.__class__ is np.ndarray else str(tensor.device)
     key = (array.shape[1:], array.dtype, needs, device)
@@ -57,40 +62,36 @@ def spec_of(tensor: Any) -> TensorSpec:
 
 
 class Signature:
-    """A kind of call: calls of one signature and depth are run as one. `eager` ones are run at once, by themselves."""
+    """What calls must have in common to run as one: the operation or function, and the specs of their operands.
 
-    __slots__ = ("columns", "eager", "number", "op", "operands", "recording", "specs", "structure")
+    Signatures outlive a batched run, with what was learned from the first call: the specs and structure of results.
+    """
 
-    def __init__(self, op: Any, recording: int) -> None:
+    __slots__ = ("columns", "eager", "kind", "number", "op", "operands", "recording", "specs", "structure")
+
+    def __init__(self, kind: str, op: Any, recording: int) -> None:
+        self.kind = kind  # "operation", "draw" or "scope"
         self.op, self.recording = op, recording
-        self.eager = False
-        self.columns = False
+        self.eager = False  # calls run where they stand: they cannot be lazy
+        self.columns = False  # calls with different numbers can run as one, with a row for each number
         self.number = -1
         self.specs: tuple[TensorSpec, ...] = ()
         self.structure: Any = "leaf"
-        self.operands: tuple[Any, ...] = ()  # of a call that is given first results alone
+        self.operands: tuple[object, ...] = ()  # the specs and classes of operands in the usual case
 
 
 class LazyCall:
-    """One call of a signature by one group, and its first result in the place of a lane's Tensor.
+    """One call by one group; it stands for its first result in place of a SampleTensor's Tensor.
 
-    `array` tells shape and dtype, and holds no numbers. `results` are Tensors that hold the rows from `start` on.
+    `array` has shape and dtype but no numbers. `function` is what runs: the function or Module of a scope, or of a
+    draw; for an operation, which its signature names, it holds the static arguments. `results` are Tensors with this
+    call's rows from `start` on. `depth` is the number of lazy calls that must run before, `used` says whether another
+    call has it as an operand. With `constant` all samples share the result, and `args` is the shared Tensor.
     """
 
     __slots__ = (
-        "_node",
-        "args",
-        "array",
-        "constant",
-        "depth",
-        "function",
-        "group",
-        "lanes",
-        "number",
-        "results",
-        "signature",
-        "start",
-        "used",
+        "_node", "args", "array", "constant", "depth", "function", "group", "number", "operands", "results",
+        "signature", "start", "used",
     )  # fmt: skip
     index = 0
 
@@ -101,28 +102,28 @@ class LazyCall:
         group: SampleGroup,
         args: Any,
         function: Any,
-        lanes: list[Any],
+        operands: list[Any],
         depth: int,
     ) -> None:
         self.signature, self.array, self._node, self.group = signature, spec, spec.needs or None, group
-        self.args, self.function, self.lanes, self.depth = args, function, lanes, depth
+        self.args, self.function, self.operands, self.depth = args, function, operands, depth
         self.used = self.constant = False
         self.results: Any = None
         self.number = self.start = 0
 
     @property
-    def device(self) -> Any:
-        """Where it will be."""
+    def device(self) -> object:
+        """The device of the result."""
         return self.array.device
 
     @property
-    def call(self) -> Any:
+    def call(self) -> LazyCall:
         """The call that gives this result."""
         return self
 
 
 class LazyOutput:
-    """A result of a call beside its first."""
+    """A result of a call after its first."""
 
     __slots__ = ("_node", "array", "call", "index")
 
@@ -131,13 +132,13 @@ class LazyOutput:
         self._node = spec.needs or None
 
     @property
-    def device(self) -> Any:
-        """Where it will be."""
+    def device(self) -> object:
+        """The device of the result."""
         return self.array.device
 
 
-def done(tensor: Any, group: SampleGroup, start: int = 0, spec: TensorSpec | None = None) -> LazyCall:
-    """Return what is there already: rows of a Tensor from `start` on."""
+def computed(tensor: Tensor, group: SampleGroup, start: int = 0, spec: TensorSpec | None = None) -> LazyCall:
+    """Return a call whose result exists: the rows of a Tensor from `start` on."""
     call = LazyCall(None, spec or spec_of(tensor), group, (), None, _NONE, -1)
     call.results, call.start = (tensor,), start
     return call
@@ -146,25 +147,32 @@ def done(tensor: Any, group: SampleGroup, start: int = 0, spec: TensorSpec | Non
 _NONE: list[Any] = []
 
 
-def lazy_rows(tensor: Any, spec: TensorSpec, group: SampleGroup, start: int) -> Any:
-    """Return a lane of rows of a Tensor from `start` on."""
-    call = LazyCall(None, spec, group, (), None, _NONE, -1)
-    call.results, call.start = (tensor,), start
-    lane = _new(SampleTensor)
-    lane.tensor, lane.group, lane._at = call, group, None
-    return lane
+def lazy_rows(source: Tensor) -> RowsOf:
+    """Return what makes SampleTensors of consecutive rows of a stacked array, without slicing it for each."""
+    spec = spec_of(source)
+    return lambda group, start: sample_tensor(computed(source, group, start, spec), group)
 
 
-def slot_of(lane: Any) -> Any:
-    """Return the call or part in a lane, giving it one if it holds a Tensor."""
-    slot = lane.tensor
+def sample_tensor(slot: LazyCall | LazyOutput, group: SampleGroup) -> SampleTensor:
+    """Return a SampleTensor of a lazy result."""
+    x = _new(SampleTensor)
+    x.tensor, x.group, x._parts = slot, group, None
+    return x
+
+
+_new: Callable[[type[SampleTensor]], SampleTensor] = object.__new__
+
+
+def slot_of(x: SampleTensor) -> Any:
+    """Return the LazyCall or LazyOutput in a SampleTensor, giving it one if it holds a Tensor."""
+    slot = x.tensor
     if slot.__class__ is not LazyCall and slot.__class__ is not LazyOutput:
-        slot = lane.tensor = done(slot, lane.group)
+        slot = x.tensor = computed(slot, x.group)
     return slot
 
 
 class CombinedGroup(SampleGroup):
-    """The rows of several calls, to run them as one group; it has no part in the batch's own numbering."""
+    """The rows of several calls that run as one; it is no part of the batch's root group."""
 
     __slots__ = ()
 
@@ -172,124 +180,7 @@ class CombinedGroup(SampleGroup):
         super().__init__(None, None, size)
 
 
-def apply_rule(op: Any, operands: list[Any], lanes: list[bool], n: int, static: dict[str, Any]) -> Any:
-    """Apply an operation to rows."""
-    rules = state.rules
-    if op not in rules:
-        rules[op] = state.default(op)
-    rule = rules[op]
-    if rule is None:
-        return op(operands[0], **static)
-    if rule.__class__ is ElementwiseRule:
-        return rule.general(operands, lanes, n, static)
-    if rule.__class__ is LeadingAxesRule:
-        rule.check(operands[0], lanes)
-        return op(*operands, **static)
-    return rule(operands, lanes, n, dict(static))
-
-
-def gather(lanes: list[Any], groups: list[SampleGroup], total: int) -> Any:
-    """Return a Tensor [total, ...] of lanes' rows, each lane's for its group, one after the other."""
-    first = lanes[0].tensor
-    if len(lanes) == 1:
-        return _rows_of_one(lanes[0], groups[0])
-    sources: dict[int, tuple[Any, list[int], list[int]]] = {}
-    place, last = 0, None
-    places: list[int] = []
-    rows: list[int] = []
-    for lane, group in zip(lanes, groups):
-        slot = lane.tensor
-        call = slot if slot.__class__ is LazyCall else slot.call
-        tensor = call.results[slot.index]
-        if tensor is not last:
-            last = tensor
-            entry = sources.get(id(tensor))
-            if entry is None:
-                entry = sources[id(tensor)] = (tensor, [], [])
-            _, places, rows = entry
-        size = group.size
-        if size == 1:
-            places.append(place)
-            if lane.group is group:
-                rows.append(call.start)
-            else:
-                rows.append(0 if call.constant else call.start + int(group.rows_in(lane.group)[0]))
-            place += 1
-            continue
-        places.extend(range(place, place + size))
-        if call.constant:
-            rows.extend([0] * size)
-        elif lane.group is group:
-            rows.extend(range(call.start, call.start + size))
-        else:
-            rows.extend((group.rows_in(lane.group) + call.start).tolist())
-        place += size
-    return _taken(list(sources.values()), total, first.array)
-
-
-def _taken(entries: list[Any], total: int, spec: TensorSpec) -> Any:
-    """Return the rows found in each source as one operation; none where it is a whole source in order."""
-    if len(entries) == 1:
-        tensor, _, found = entries[0]
-        rows = np.array(found)
-        distinct = _distinct(rows, len(tensor.array))
-        if distinct and len(rows) == len(tensor.array) and _is_range(rows):
-            return tensor
-        return gather_rows(tensor, plan=((None, _sliced(rows) if distinct else rows, distinct),), count=total)
-    if len(entries) > 8 and not spec.needs and all(len(tensor.array) == 1 for tensor, _, _ in entries):
-        # constants of one row each
-        stacked = wrap(xp(entries[0][0].array).concatenate([tensor.array for tensor, _, _ in entries]))
-        which = np.empty(total, np.int64)
-        for i, (_, places, _) in enumerate(entries):
-            which[places] = i
-        return gather_rows(stacked, plan=((None, which, False),), count=total)
-    plan = []
-    for tensor, places, found in entries:
-        rows = np.array(found)
-        distinct = _distinct(rows, len(tensor.array))
-        plan.append((_sliced(np.array(places)), _sliced(rows) if distinct else rows, distinct))
-    return gather_rows(*[tensor for tensor, _, _ in entries], plan=tuple(plan), count=total)
-
-
-def _is_range(rows: Any) -> bool:
-    return bool(rows[-1] - rows[0] == len(rows) - 1) and _is_ascending(rows)
-
-
-def _is_ascending(rows: Any) -> bool:
-    return bool(np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1)  # all() costs four times as much
-
-
-def _sliced(rows: Any) -> Any:
-    return slice(int(rows[0]), int(rows[-1]) + 1) if _is_range(rows) else rows
-
-
-def _distinct(rows: Any, count: int) -> bool:
-    if len(rows) == 1 or _is_ascending(rows):
-        return True
-    if len(rows) > count:
-        return False
-    seen = np.zeros(count, bool)
-    seen[rows] = True
-    return int(np.count_nonzero(seen)) == len(rows)
-
-
-def _rows_of_one(lane: Any, group: SampleGroup) -> Any:
-    slot = lane.tensor
-    call = slot.call
-    tensor = call.results[slot.index]
-    size = group.size
-    if call.constant:
-        return tensor if size == 1 else tensor.expand((size, *tensor.shape[1:]))
-    if lane.group is group:
-        if len(tensor.array) == size:
-            return tensor
-        rows: Any = slice(call.start, call.start + size)
-    else:
-        rows = group.rows_in(lane.group) + call.start
-    return gather_rows(tensor, plan=((None, rows, True),), count=size)
-
-
-def frozen(value: Any) -> Any:
+def frozen(value: Any) -> Hashable:
     """Return a static argument as a key: by type and value, slices and containers by their parts."""
     kind = value.__class__
     if kind is slice:
@@ -301,16 +192,6 @@ def frozen(value: Any) -> Any:
     return kind, value
 
 
-def is_small(tensor: Any) -> bool:
-    """Tell whether what all samples share may as well be a row of each."""
+def is_small(tensor: Tensor) -> bool:
+    """Return whether a shared tensor is small enough to be copied into a row for each sample."""
     return tensor._node is None and tensor.array.size <= 4096
-
-
-def sample_tensor_of(slot: Any, group: SampleGroup) -> Any:
-    """Return a lane of a call or part."""
-    lane = _new(SampleTensor)
-    lane.tensor, lane.group, lane._at = slot, group, None
-    return lane
-
-
-_new: Any = object.__new__

@@ -1,193 +1,206 @@
-"""Lock-step merging: samples on paths of their own run side by side, and what they ask for alike is run as one.
+"""The scheduler of lock-step execution: all paths run side by side, and their equal calls run as one.
 
-Every path (a group, often of one sample) is an execution of the program that notes down what it asks for instead of
-computing it. Where a path needs a number, it stops; once all paths have stopped or ended, the calls that were noted
-are run: those of one kind, shape and depth together, forward and, as the tape holds the merged ones, backward. A path
-that stopped is taken up by running its program again, with what was noted before looked up in its log.
+Every path (a group, often of one sample) is an execution of the program that records what it asks for instead of
+computing it. When a path needs a number, it stops. When all paths have stopped or ended, the recorded calls run: those
+with one signature and depth together, forward and, since the tape holds the combined calls, backward. A path that
+stopped continues by running its program again, with everything recorded before taken from its log.
 
-Calls of Modules and `per_sample` functions that take tensors are noted as a whole, and their merged run is a group
-like any other, which may split inside. What they return must be known before: it is learned from the first call of a
-kind. A call that then behaves otherwise (raises, draws, returns another structure) is a mistake that costs time only:
-the batched call starts again, and runs calls of that kind where they stand.
+Calls of Modules and `per_sample` functions that get tensors are recorded as a whole. Their combined call runs eagerly
+as a group like any other, and may split inside. What such a call returns is learned from the first of its kind. A call
+that later behaves otherwise (raises, draws, returns another structure) only costs time: the batched run starts again
+and runs calls of that kind where they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import no_grad
+from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.call_site import user_line
 from dynarl.autograd.device import to_host
 from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.eager.execution import VALUE, state
+from dynarl.batching.groups.execution import VALUE, Entry, Operation, state
 from dynarl.batching.groups.group import SampleGroup, split
-from dynarl.batching.groups.run import BatchedRun, shown
+from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.lockstep.executor import Restart, Unwind
-from dynarl.batching.lockstep.gather import gather_rows
-from dynarl.batching.lockstep.lazy import Signature, gather, slot_of
-from dynarl.batching.lockstep.trace_ops import draw, record
-from dynarl.batching.lockstep.tracer import LockstepPath, Tracer
+from dynarl.batching.lockstep.gather import gather, gather_rows
+from dynarl.batching.lockstep.lazy import TensorSpec, slot_of
+from dynarl.batching.lockstep.lockstep_execution import LockstepExecution
+from dynarl.batching.lockstep.tracer import Signatures, Tracer
 from dynarl.batching.values.pytree import flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["Entry", "run_lockstep"]
+__all__ = ["run_lockstep"]
 
-Entry = tuple[Any, Any, SampleGroup]
+Outcomes = list[tuple[SampleGroup, Any]]
 
 
-def run_lockstep(
-    program: Callable[..., Any], entries: list[Entry], run: BatchedRun, signatures: dict[Any, Signature]
-) -> list[tuple[SampleGroup, Any]]:
-    """Run a program for entries (args, kwargs, group) in lock-step and return (group, result) of each path."""
+def run_lockstep(program: Operation, entries: Sequence[Entry], run: BatchedRun, signatures: Signatures) -> Outcomes:
+    """Run a program for entries in lock-step and return (group, result) of each path."""
     while True:
         marks = run.mark()
         try:
-            return LockstepScheduler(run, signatures).results(program, entries)
+            return _Scheduler(run, signatures).outcomes(program, entries)
         except Restart:
-            run.start_again(marks)
+            run.restart(marks)
 
 
-class LockstepScheduler(Tracer):
-    """The paths of one batched call: who goes on, who waits for a number, and what came out."""
+class _Scheduler:
+    """The paths of one batched run: which can continue, which wait for a number, and what the others returned."""
 
-    record, draw = record, draw
+    def __init__(self, run: BatchedRun, signatures: Signatures) -> None:
+        self.run = run
+        self.tracer = Tracer(run, signatures)
+        self.queue, self.executor = self.tracer.queue, self.tracer.executor
+        self.waiting: list[LockstepExecution] = []
 
-    def __init__(self, run: BatchedRun, signatures: dict[Any, Signature]) -> None:
-        super().__init__(run, signatures)
-        self.waiting: list[LockstepPath] = []
-
-    def results(self, program: Callable[..., Any], entries: list[Entry]) -> list[tuple[SampleGroup, Any]]:
-        """Run the program for every entry (args, kwargs, group) and return (group, result) of each path."""
-        ended: list[tuple[SampleGroup, Any]] = []
-        outer, recording = state.context, mode.recording
-        self.queue.extend(LockstepPath(self, args, kwargs, group, []) for args, kwargs, group in entries)
+    def outcomes(self, program: Operation, entries: Sequence[Entry]) -> Outcomes:
+        """Run the program for every entry and return (group, result) of each path."""
+        ended: Outcomes = []
+        outer, recording = state.execution, mode.recording
+        for args, kwargs, group in entries:
+            self.queue.append(LockstepExecution(self, self.tracer, args, kwargs, group, []))
         try:
             while self.queue or self.waiting:
                 if not self.queue:
                     self._answer()
-                path = self.queue.popleft()
-                state.context, path.position, path.unwinding, path.waiting = path, 0, False, None
-                mode.recording = recording
-                try:
-                    result = program(*path.args, **path.kwargs)
-                except Unwind:
-                    pass
-                except Exception as error:
-                    if not path.unwinding and self.pending.again is None:
-                        if not getattr(error, "__notes__", None):
-                            samples = shown(path.group.samples())
-                            error.add_note(f"in a per-sample program, for samples {samples} of the batch")
-                        raise
-                if self.pending.again is not None:
-                    raise self.pending.again
-                if path.unwinding:
-                    self.waiting.append(path)
+                execution = self.queue.popleft()
+                mode.recording = recording  # the program may have left it inside a no_grad block
+                result = self._continue(program, execution)
+                if self.executor.restart is not None:
+                    raise self.executor.restart
+                if self.tracer.unwinding:
+                    self.waiting.append(execution)
                     continue
-                if path.position < len(path.log):
-                    path.recall(None)
-                ended.append((path.group, result))
-            self.pending.flush()
+                execution.check_replayed()
+                ended.append((execution.group, result))
+            self.executor.flush()
         finally:
-            state.context, mode.recording = outer, recording
+            state.execution, mode.recording = outer, recording
         return self._joined(ended)
 
-    def read(self, path: LockstepPath, x: Any) -> Any:
-        """Return a number of the program's; where others have still to go, after they have."""
-        self.step(path)
+    def _continue(self, program: Operation, execution: LockstepExecution) -> Any:
+        """Run the program from the start of its log until it returns or has to wait; what it returns, or None."""
+        state.execution, execution.position, execution.waits_for = execution, 0, None
+        self.tracer.unwinding = False
+        try:
+            return program(*execution.args, **execution.kwargs)
+        except Unwind:
+            return None
+        except Exception as error:
+            if self.tracer.unwinding or self.executor.restart is not None:
+                return None  # the program replaced Unwind by an exception of its own
+            execution.add_note(error)
+            raise
+
+    # -- concrete values --------------------------------------------------------------------------------------------
+
+    def read(self, execution: LockstepExecution, x: SampleTensor) -> Any:
+        """Return the number that a program reads; if other paths can still continue, they come first."""
+        self.tracer.step(execution)
         if x.shape != () and x.numel() != 1:
             raise RuntimeError(f"item: expected one number per sample, got shape {x.shape}; use any() or all()")
         slot_of(x)
-        group = path.group
+        group = execution.group
         if x.group is not group:
             group.rows_in(x.group)
-        path.waiting, path.line = x, user_line() if group.size > 1 else None
+        execution.waits_for, execution.line = x, user_line() if group.size > 1 else None
         if self.run.replay is not None:
-            self._decide(path, self.run.decide(group.samples(), x.dtype), True)
-            return path.log[path.position - 1][1]
+            self._decide(execution, self.run.repeat_decisions(group.samples(), x.dtype), current=True)
+            return execution.log[execution.position - 1][1]
         if self.queue:
-            path.unwinding = True
+            self.tracer.unwinding = True
             raise Unwind
-        self.waiting.append(path)
-        self._answer(path)
-        return path.log[path.position - 1][1]
+        self.waiting.append(execution)
+        self._answer(execution)
+        return execution.log[execution.position - 1][1]
 
-    def _answer(self, going: LockstepPath | None = None) -> None:
-        """Compute what all waiting paths want to know, and let them go on; `going` is the one that runs."""
-        self.pending.flush()
+    def _answer(self, current: LockstepExecution | None = None) -> None:
+        """Compute the numbers that all waiting paths read, and let them continue; `current` is running now."""
+        self.executor.flush()
         waiting, self.waiting = self.waiting, []
-        kinds: dict[Any, list[LockstepPath]] = {}
-        for path in waiting:
-            if path.waiting is None:  # it waits for rows, not for a number
-                self.queue.append(path)
+        kinds: dict[TensorSpec, list[LockstepExecution]] = {}
+        for execution in waiting:
+            if execution.waits_for is None:  # it waits for rows, not for a number
+                self.queue.append(execution)
             else:
-                kinds.setdefault(path.waiting.tensor.array, []).append(path)
-        for paths in kinds.values():
-            groups = [path.group for path in paths]
+                kinds.setdefault(execution.waits_for.tensor.array, []).append(execution)
+        for executions in kinds.values():
+            groups = [execution.group for execution in executions]
+            tensors = [execution.waits_for for execution in executions if execution.waits_for is not None]
             with no_grad():
-                rows = gather([path.waiting for path in paths], groups, sum([group.size for group in groups]))
-            values = to_host(rows.array).reshape(-1)
+                rows = gather(tensors, groups, sum([group.size for group in groups]))
+            values = to_host(rows.array).reshape(-1)  # one transfer from the device for all paths
             self.run.reads += 1
             start = 0
-            for path, group in zip(paths, groups):
-                self._decide(path, values[start : start + group.size], path is going)
+            for execution, group in zip(executions, groups):
+                self._decide(execution, values[start : start + group.size], current=execution is current)
                 start += group.size
 
-    def _decide(self, path: LockstepPath, values: Any, going: bool) -> None:
-        """Let a path go on with its number, or split it where samples' numbers differ."""
-        group, log, path.waiting = path.group, path.log, None
-        if self.run.replay is not None or self.run.recorder is not None:
-            self.run.note(group, values)
-        groups = split(values) if group.size > 1 else None
-        if groups is None:
+    def _decide(self, execution: LockstepExecution, values: Any, *, current: bool) -> None:
+        """Let a path continue with its number, or split it if its samples have different ones."""
+        group, log, execution.waits_for = execution.group, execution.log, None
+        if self.run.decides():
+            self.run.record_read(group, values)
+        parts = split(values) if group.size > 1 else None
+        if parts is None:
             log.append((VALUE, values[0].item()))
         else:
-            self.run.splits.setdefault(path.line, []).append(tuple(len(rows) for _, rows in groups))
-            for value, rows in groups[1:]:
+            assert execution.line is not None
+            self.run.count_split(execution.line, tuple(len(rows) for _, rows in parts))
+            for value, rows in parts[1:]:
                 self.run.count_group()
-                part = LockstepPath(self, path.args, path.kwargs, group.part(rows), [*log, (VALUE, value)])
-                part.steps = path.steps
+                part = LockstepExecution(
+                    self, self.tracer, execution.args, execution.kwargs, group.part(rows), [*log, (VALUE, value)]
+                )
+                part.steps = execution.steps
                 self.queue.append(part)
-            value, rows = groups[0]
+            value, rows = parts[0]
             log.append((VALUE, value))
-            path.group = group.part(rows)
-        if going:
-            path.position = len(log)
+            execution.group = group.part(rows)
+        if current:
+            execution.position = len(log)
         else:
-            self.queue.append(path)
+            self.queue.append(execution)
 
-    # -- results -----------------------------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------------------------
 
-    def _joined(self, ended: list[tuple[SampleGroup, Any]]) -> list[tuple[SampleGroup, Any]]:
-        """Join the results of many paths as one operation for each tensor; what is not alike is left to `join`."""
+    def _joined(self, ended: Outcomes) -> Outcomes:
+        """Join the results of many paths, each tensor with one operation; other results are left to `join_all`."""
         root = self.run.root
         flat = [(group, *flatten(tree)) for group, tree in ended]
         structure = flat[0][2]
-        alike = len(flat) > 1 and all(entry[2] == structure for entry in flat)
-        columns = list(zip(*[leaves for _, leaves, _ in flat])) if alike else []
-        if not alike or not all(_of_one_kind(column) for column in columns):
+        equal = len(flat) > 1 and all(entry[2] == structure for entry in flat)
+        columns = list(zip(*[leaves for _, leaves, _ in flat])) if equal else []
+        if not equal or not all(_of_one_kind(column) for column in columns):
             return [(group, _with_rows(tree, group)) for group, tree in ended]
         groups = [group for group, _, _ in flat]
-        samples = np.concatenate([group.samples() for group in groups])
-        order = np.argsort(samples, kind="stable")
-        tensors = [self._one(list(column), groups, order) for column in columns]
+        order = np.argsort(np.concatenate([group.samples() for group in groups]), kind="stable")
+        tensors = [_joined_column(column, groups, order) for column in columns]
         return [(root, unflatten(structure, iter([SampleTensor(tensor, root) for tensor in tensors])))]
 
-    def _one(self, column: list[Any], groups: list[SampleGroup], order: Any) -> Any:
-        if column[0].__class__ is SampleTensor:
-            if all(group.size == 1 for group in groups):
-                return gather([column[i] for i in order], [groups[i] for i in order], len(order))
-            rows = gather(column, groups, len(order))
-            return gather_rows(rows, plan=((None, order, True),), count=len(order))
-        numbers = np.repeat(np.array(column), [group.size for group in groups])[order]
-        return wrap(numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers)
+
+def _joined_column(column: tuple[Any, ...], groups: list[SampleGroup], order: Any) -> Tensor:
+    """Return one result of all paths as a Tensor [N, ...] in the order of the samples."""
+    joined: Tensor
+    if column[0].__class__ is SampleTensor:
+        if all(group.size == 1 for group in groups):
+            joined = gather([column[i] for i in order], [groups[i] for i in order], len(order))
+            return joined
+        rows = gather(column, groups, len(order))
+        joined = gather_rows(rows, plan=((None, order, True),), count=len(order))
+        return joined
+    numbers = np.repeat(np.array(column), [group.size for group in groups])[order]
+    joined = wrap(numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers)
+    return joined
 
 
 def _with_rows(tree: Any, group: SampleGroup) -> Any:
-    """Return a result whose lanes hold Tensors of the group's rows."""
+    """Return a result whose SampleTensors hold Tensors of the group's rows."""
     leaves, structure = flatten(tree)
     rows = [
         SampleTensor(gather([leaf], [group], group.size), group)

@@ -1,4 +1,8 @@
-"""Functions that look at raw arrays, under the hidden batch axis: most mean the same on the batch, an axis further."""
+"""Rules of functions that read raw arrays: most of them do the same on the batch, one axis further.
+
+A function decorated with `overridable` runs its entry of `FUNCTIONS` when an operand is a per-sample tensor. The entry
+applies an operation with a rule of its own, so that the call is logged, and run, like any other.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +11,48 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.dispatch import batching_rules
 from dynarl.autograd.ops import comparison, elementwise, indexing, normalization, reduction, shape, sorting
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.eager.execution import ElementwiseRule, state
-from dynarl.batching.rules import indexing as index_rules
-from dynarl.batching.rules.operations import (
-    BY_ROW,
-    Operands,
-    aligned,
-    by_row,
-    promoted,
-    shifted,
-    state_error,
-    where_rule,
-)
+from dynarl.batching.groups.execution import Operation, Static, apply
+from dynarl.batching.groups.group import PerSampleError
+from dynarl.batching.rules.operations import Rows, aligned, promoted, shifted, where_rule
+from dynarl.batching.rules.table import RULES, SHAREABLE, ElementwiseRule, Flags, by_row
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import functional
 
+__all__ = ["FUNCTIONS"]
 
-def on_rows(function: Any) -> Any:
-    """Make the rule of a function of aligned operands, computed on all rows at once."""
+
+def _on_rows(function: Any) -> Operation:
+    """Return the replacement of a function of operands that broadcast: it runs on all rows at once."""
 
     def compute(*operands: Any, **static: Any) -> Any:
         return function(*operands, **static)
 
     compute.__name__ = function.__name__
 
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         return compute(*aligned(promoted(operands, batched), batched), **static)
 
-    state.rules[compute] = rule
-    BY_ROW.add(compute)
-    return lambda *args, **static: state.apply(compute, args, static)
+    RULES[compute] = rule
+    SHAREABLE.add(compute)
+    return lambda *args, **static: apply(compute, args, static)
 
 
-def comparing(function: Any) -> Any:
-    """Make the rule of a function of two operands that broadcast."""
+def _comparing(function: Any) -> Operation:
+    """Return the replacement of a function of two operands that broadcast."""
     compute = function.__wrapped__
 
-    def general(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def general(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         return compute(*aligned(promoted(operands, batched), batched))
 
-    state.rules[compute] = ElementwiseRule(general)
-    BY_ROW.add(compute)
-    return lambda x, y: state.apply(compute, (x, y), {})
+    RULES[compute] = ElementwiseRule(general)
+    SHAREABLE.add(compute)
+    return lambda x, y: apply(compute, (x, y), {})
 
 
-def on_axis(function: Any) -> Any:
-    """Make the rule of a function (input, dim, ...) that goes along an axis."""
+def _on_axis(function: Any) -> Operation:
+    """Return the replacement of a function (input, dim, ...) along an axis."""
 
     on_tensors = function.__wrapped__
 
@@ -64,40 +61,40 @@ def on_axis(function: Any) -> Any:
 
     compute.__name__ = function.__name__
 
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-        (x,), dim = operands, static.pop("dim")
-        if dim is None:
-            return on_tensors(x if x.ndim == 2 else x.reshape(n, -1), dim=1, **static)
-        return on_tensors(x, dim=shifted(dim, x.ndim - 1), **static)
+    def rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+        (x,), dim = operands, static["dim"]
+        if dim is None:  # over all elements: [n, ...] -> [n, elements]
+            return on_tensors(x if x.ndim == 2 else x.reshape(n, -1), **{**static, "dim": 1})
+        return on_tensors(x, **{**static, "dim": shifted(dim, x.ndim - 1)})
 
-    state.rules[compute] = rule
+    RULES[compute] = rule
 
     def call(input: Any, dim: Any = None, *args: Any, **static: Any) -> Any:
         names = ("keepdim",) if function is not sorting.argsort else ("descending", "stable")
         static = {**dict(zip(names, args)), **static}
         if function is sorting.argsort and dim is None:
             dim = -1
-        return state.apply(compute, (input,), {"dim": dim, **static})
+        return apply(compute, (input,), {"dim": dim, **static})
 
     return call
 
 
-def each(function: Any) -> Any:
-    """Make the rule of a function that reads raw arrays: one sample after the other."""
+def _one_by_one(function: Any) -> Operation:
+    """Return the replacement of a function that has no faster rule: one sample after the other."""
 
     def compute(*operands: Any, places: Any, fixed: Any, named: Any) -> Any:
         tensors = iter(operands)
         return function(*(next(tensors) if place else value for place, value in zip(places, fixed)), **named)
 
     compute.__name__ = function.__name__
-    state.rules[compute] = by_row(compute)
+    RULES[compute] = by_row(compute)
 
     def call(*args: Any, **named: Any) -> Any:
         if any(value.__class__ is SampleTensor for value in named.values()):
-            raise state_error(f"{function.__name__}: pass per-sample tensors by position")
+            raise PerSampleError(f"{function.__name__}: pass per-sample tensors by position")
         places = [isinstance(a, (SampleTensor, Tensor)) for a in args]
         static = {"places": places, "fixed": args, "named": named}
-        return state.apply(compute, tuple(a for a, place in zip(args, places) if place), static)
+        return apply(compute, tuple(a for a, place in zip(args, places) if place), static)
 
     return call
 
@@ -105,7 +102,7 @@ def each(function: Any) -> Any:
 def _one_hot(tensor: Any, num_classes: int = -1) -> Any:
     if num_classes == -1:
         raise ValueError("one_hot: inside a per-sample program num_classes must be given: samples differ")
-    return state.apply(_one_hot_op, (tensor,), {"num_classes": num_classes})
+    return apply(_one_hot_op, (tensor,), {"num_classes": num_classes})
 
 
 def _one_hot_op(tensor: Any, *, num_classes: int) -> Any:
@@ -113,41 +110,41 @@ def _one_hot_op(tensor: Any, *, num_classes: int) -> Any:
 
 
 def _embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
-    return state.apply(_embedding_op, (input, weight), {"padding_idx": padding_idx})
+    return apply(_embedding_op, (input, weight), {"padding_idx": padding_idx})
 
 
 def _embedding_op(input: Any, weight: Any, *, padding_idx: int | None) -> Any:
     return functional.embedding(input, weight, padding_idx)
 
 
-def _rows_of_table(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _rows_of_table(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     if batched[1]:
         return by_row(_embedding_op)(operands, batched, n, static)
     return _embedding_op(*operands, **static)
 
 
-def _trailing(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _trailing(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     """Normalisation over the last axes, with shared weights."""
     op = normalization.layer_norm
     return by_row(op)(operands, batched, n, static) if any(batched[1:]) or not batched[0] else op(*operands, **static)
 
 
-state.rules[_embedding_op] = _rows_of_table
-state.rules[normalization.layer_norm] = _trailing
+RULES[_embedding_op] = _rows_of_table
+RULES[normalization.layer_norm] = _trailing
 
 
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     if input is None:
-        raise state_error("where: the indices of true elements differ in number by sample; loop, or use a mask")
-    return state.apply(_where_op, (condition, input, other), {})
+        raise PerSampleError("where: the indices of true elements differ in number by sample; loop, or use a mask")
+    return apply(_where_op, (condition, input, other), {})
 
 
 def _where_op(condition: Any, input: Any, other: Any) -> Any:
     return elementwise.where(condition if isinstance(condition, Tensor) else wrap(np.asarray(condition)), input, other)
 
 
-state.rules[_where_op] = where_rule
-BY_ROW.add(_where_op)
+RULES[_where_op] = where_rule
+SHAREABLE.add(_where_op)
 
 
 def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
@@ -157,33 +154,33 @@ def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
 def _repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
     if repeats.__class__ is SampleTensor:  # right where samples repeat equally often
         return _repeat_by_row(input, repeats, dim)
-    return state.apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
+    return apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
 
 
 def _repeat_op(input: Any, *, repeats: Any, dim: Any) -> Any:
     return shape.repeat_interleave(input, repeats, dim)
 
 
-def _repeat_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _repeat_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,), dim = operands, static["dim"]
     if dim is None:
         return shape.repeat_interleave(x.reshape(n, -1), static["repeats"], 1)
     return shape.repeat_interleave(x, static["repeats"], shifted(dim, x.ndim - 1) % x.ndim)
 
 
-state.rules[_repeat_op] = _repeat_rule
-_repeat_by_row = each(shape.repeat_interleave)
+RULES[_repeat_op] = _repeat_rule
+_repeat_by_row = _one_by_one(shape.repeat_interleave)
 
 
 def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    return state.apply(_diagonal_op, (input,), {"offset": offset, "dims": (dim1, dim2)})
+    return apply(_diagonal_op, (input,), {"offset": offset, "dims": (dim1, dim2)})
 
 
 def _diagonal_op(input: Any, *, offset: int, dims: tuple[int, int]) -> Any:
     return shape.diagonal(input, offset, *dims)
 
 
-def _diagonal_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _diagonal_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,) = operands
     return shape.diagonal(x, static["offset"], *shifted(static["dims"], x.ndim - 1))
 
@@ -193,14 +190,14 @@ def _diag(input: Any, diagonal: int = 0) -> Any:
         return _diagonal(input, diagonal)
     if input.ndim != 1:
         raise ValueError(f"diag: expected a vector or a matrix, got shape {input.shape}")
-    return state.apply(_diag_op, (input,), {"offset": diagonal})
+    return apply(_diag_op, (input,), {"offset": diagonal})
 
 
 def _diag_op(input: Any, *, offset: int) -> Any:
     return shape.diag(input, offset)
 
 
-def _diag_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _diag_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,), offset = operands, static["offset"]
     count = x.shape[1]
     size, index = count + abs(offset), np.arange(count)
@@ -209,27 +206,28 @@ def _diag_rule(operands: Operands, batched: list[bool], n: int, static: dict[str
     return (x.reshape(n, count, 1, 1) * wrap(mask).to(x.device)).sum(1)
 
 
-state.rules.update({_diagonal_op: _diagonal_rule, _diag_op: _diag_rule})
+RULES.update({_diagonal_op: _diagonal_rule, _diag_op: _diag_rule})
 
 
-def _install() -> None:
-    pairs = (
-        "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
-        "bitwise_xor",
-    )  # fmt: skip
-    batching_rules.update({name: comparing(getattr(comparison, name)) for name in pairs})
-    names = ("isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "isclose")
-    batching_rules.update({name: on_rows(getattr(comparison, name)) for name in names})
-    for name in ("floor_divide", "truncated_divide", "divide_whole"):
-        batching_rules[name] = on_rows(getattr(elementwise, name))
-    for name in ("argmax", "argmin", "all", "any", "count_nonzero", "prod", "cumprod"):
-        batching_rules[name] = on_axis(getattr(reduction, name))
-    batching_rules["argsort"] = on_axis(sorting.argsort)
-    batching_rules.update(index_rules.FUNCTIONS)
-    batching_rules.update(
-        one_hot=_one_hot, embedding=_embedding, where=_where, masked_fill=_masked_fill, diag=_diag, diagonal=_diagonal,
-        repeat_interleave=_repeat_interleave,
-    )  # fmt: skip
-
-
-_install()
+_PAIRS = (
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_xor",
+)  # fmt: skip
+_ON_ROWS = ("isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "isclose")
+_DIVISIONS = ("floor_divide", "truncated_divide", "divide_whole")
+_ON_AXIS = ("argmax", "argmin", "all", "any", "count_nonzero", "prod", "cumprod")
+FUNCTIONS: dict[str, Operation] = {
+    **{name: _comparing(getattr(comparison, name)) for name in _PAIRS},
+    **{name: _on_rows(getattr(comparison, name)) for name in _ON_ROWS},
+    **{name: _on_rows(getattr(elementwise, name)) for name in _DIVISIONS},
+    **{name: _on_axis(getattr(reduction, name)) for name in _ON_AXIS},
+    "argsort": _on_axis(sorting.argsort),
+    "one_hot": _one_hot,
+    "embedding": _embedding,
+    "where": _where,
+    "masked_fill": _masked_fill,
+    "diag": _diag,
+    "diagonal": _diagonal,
+    "repeat_interleave": _repeat_interleave,
+}
+"""By function name: what replaces the function when an operand is a per-sample tensor."""

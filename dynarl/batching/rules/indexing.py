@@ -9,9 +9,13 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops import indexing
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.eager.execution import state
-from dynarl.batching.rules.operations import Operands, shifted, state_error
+from dynarl.batching.groups.execution import Operation, Static, apply
+from dynarl.batching.groups.group import PerSampleError
+from dynarl.batching.rules.operations import Rows, expanded, shifted
+from dynarl.batching.rules.table import RULES, Flags
 from dynarl.batching.values.sample_tensor import SampleTensor
+
+__all__ = ["FUNCTIONS"]
 
 
 class _Hole:
@@ -25,13 +29,13 @@ def _pick(*operands: Any, index: Any) -> Any:
     raise TypeError("unreachable: _pick has a rule")
 
 
-def _pick_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _pick_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     """x[index] of slices, new axes and tensors, where x or some of these are batched."""
     (x, *picks), index = operands, static["index"]
-    depth = max(p.ndim - is_batched for p, is_batched in zip(picks, batched[1:]))
+    depth = max(p.ndim - own for p, own in zip(picks, batched[1:]))
     arrays = iter(
-        p.array.reshape(n if is_batched else 1, *(1,) * (depth - p.ndim + is_batched), *p.shape[is_batched:])
-        for p, is_batched in zip(picks, batched[1:])
+        p.array.reshape(n if own else 1, *(1,) * (depth - p.ndim + own), *p.shape[own:])
+        for p, own in zip(picks, batched[1:])
     )
     parts = [next(arrays) if part is _HOLE else part for part in index]
     holes = [i for i, part in enumerate(index) if part is _HOLE]
@@ -47,7 +51,7 @@ def _pick_rule(operands: Operands, batched: list[bool], n: int, static: dict[str
 
 
 _pick.__name__ = "getitem"
-state.rules[_pick] = _pick_rule
+RULES[_pick] = _pick_rule
 
 
 def _getitem(x: Any, index: Any) -> Any:
@@ -66,12 +70,12 @@ def _getitem(x: Any, index: Any) -> Any:
         return indexing._getitem(x, index=tuple(p.array if isinstance(p, Tensor) else p for p in parts))
     x, parts = _numbers_first(x, parts, together)
     holes = tuple(_HOLE if isinstance(p, (SampleTensor, Tensor)) else p for p in parts)
-    return state.apply(_pick, (x, *(p for p in parts if isinstance(p, (SampleTensor, Tensor)))), {"index": holes})
+    return apply(_pick, (x, *(p for p in parts if isinstance(p, (SampleTensor, Tensor)))), {"index": holes})
 
 
 def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:
     if any(p.__class__ is SampleTensor for p in tensors):
-        raise state_error(
+        raise PerSampleError(
             "getitem: a mask would give each sample another shape; use where(), or a loop over the elements"
         )
     shared: list[Any] = []
@@ -104,28 +108,24 @@ def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[
     return x, parts
 
 
-def _spread(operands: Operands, batched: list[bool], n: int) -> Operands:
-    return [t if is_batched else t.expand((n, *t.shape)) for t, is_batched in zip(operands, batched)]
-
-
 def _gather(input: Any, dim: int, index: Any) -> Any:
-    return state.apply(_gather_op, (input, index), {"dim": dim})
+    return apply(_gather_op, (input, index), {"dim": dim})
 
 
 def _gather_op(input: Any, index: Any, *, dim: int) -> Any:
     return indexing.gather(input, dim, index)
 
 
-def _gather_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-    x, index = _spread(operands, batched, n)
+def _gather_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    x, index = expanded(operands, batched, n)
     return indexing.gather(x, shifted(static["dim"], x.ndim - 1), index)
 
 
 def _scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     src = value if src is None else src
     if isinstance(src, (SampleTensor, Tensor)):
-        return state.apply(_scatter_op, (input, index, src), {"dim": dim, "reduce": reduce})
-    return state.apply(_scatter_op, (input, index), {"dim": dim, "reduce": reduce, "value": src})
+        return apply(_scatter_op, (input, index, src), {"dim": dim, "reduce": reduce})
+    return apply(_scatter_op, (input, index), {"dim": dim, "reduce": reduce, "value": src})
 
 
 def _scatter_op(*operands: Any, dim: int, reduce: str | None, value: Any = None) -> Any:
@@ -133,8 +133,8 @@ def _scatter_op(*operands: Any, dim: int, reduce: str | None, value: Any = None)
     return indexing.scatter(input, dim, index, *src, value=value, reduce=reduce)
 
 
-def _scatter_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-    x, index, *src = _spread(operands, batched, n)
+def _scatter_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    x, index, *src = expanded(operands, batched, n)
     if src and src[0].ndim == 1:  # a number per sample
         src = [src[0].reshape(n, *(1,) * (index.ndim - 1)).expand(index.shape)]
     dim = shifted(static["dim"], x.ndim - 1)
@@ -142,15 +142,15 @@ def _scatter_rule(operands: Operands, batched: list[bool], n: int, static: dict[
 
 
 def _index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-    return state.apply(_index_add_op, (input, index, source), {"dim": dim, "alpha": alpha})
+    return apply(_index_add_op, (input, index, source), {"dim": dim, "alpha": alpha})
 
 
 def _index_add_op(input: Any, index: Any, source: Any, *, dim: int, alpha: float) -> Any:
     return indexing.index_add(input, dim, index, source, alpha=alpha)
 
 
-def _index_add_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-    (x, source), index = _spread([operands[0], operands[2]], [batched[0], batched[2]], n), operands[1]
+def _index_add_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    (x, source), index = expanded([operands[0], operands[2]], [batched[0], batched[2]], n), operands[1]
     dim, alpha = shifted(static["dim"], x.ndim - 1) % x.ndim, static["alpha"]
     if not batched[1]:
         return indexing.index_add(x, dim, index, source, alpha=alpha)
@@ -159,8 +159,8 @@ def _index_add_rule(operands: Operands, batched: list[bool], n: int, static: dic
     return indexing.scatter_add(x, dim, everywhere, source if alpha == 1 else source * alpha)
 
 
-state.rules.update({_gather_op: _gather_rule, _scatter_op: _scatter_rule, _index_add_op: _index_add_rule})
-FUNCTIONS: dict[str, Any] = {
+RULES.update({_gather_op: _gather_rule, _scatter_op: _scatter_rule, _index_add_op: _index_add_rule})
+FUNCTIONS: dict[str, Operation] = {
     "getitem": _getitem,
     "gather": _gather,
     "take_along_dim": lambda x, index, dim: _gather(x, dim, index),

@@ -1,13 +1,9 @@
-"""How each operation acts under the hidden batch axis: axes move by one, ranks are aligned behind it.
-
-Elementwise functions of one operand need no change (their rule is None); an operation without a rule runs one sample
-after the other. A rule gets the operands, a flag for each that says whether it has the batch axis, the number of rows,
-and the static arguments.
-"""
+"""Rules of the engine's operations: axes move by one, and ranks are aligned behind the batch axis."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from dynarl.autograd import Tensor
@@ -25,26 +21,46 @@ from dynarl.autograd.ops import (
     trigonometry,
 )
 from dynarl.autograd.tape import primitive
-from dynarl.batching.eager.execution import ElementwiseRule, LeadingAxesRule, bind, state
-from dynarl.batching.rules.operators import bind_operators
-from dynarl.batching.values.sample_tensor import SampleTensor, _clone, _detach, _to
+from dynarl.batching.groups.execution import Static
+from dynarl.batching.groups.group import PerSampleError
+from dynarl.batching.rules.table import (
+    RULES,
+    SHAREABLE,
+    ElementwiseRule,
+    Flags,
+    LeadingAxesRule,
+    Operation,
+    Rule,
+    by_row,
+)
+from dynarl.batching.values.sample_tensor import cast, cloned, detached
 
-Operands = list[Any]
+__all__ = ["Rows", "aligned", "expanded", "promoted", "shifted", "where_rule"]
+
+Rows = Sequence[Any]
+"""Operands of a rule: Tensors [n, ...] of samples' rows, and Tensors [...] and numbers that all samples share."""
+
 _NUMBERS = (bool, int, float)
+_ALL = slice(None)
 
 
-def aligned(operands: Operands, batched: list[bool]) -> Operands:
-    """Insert axes behind the batch axis so that one sample's ranks agree."""
-    ranks = [x.ndim - is_batched if isinstance(x, Tensor) else 0 for x, is_batched in zip(operands, batched)]
+def aligned(operands: Rows, batched: Flags) -> list[Any]:
+    """Insert axes behind the batch axis until one sample's ranks agree: [n, b] beside [n, a, b] -> [n, 1, b]."""
+    ranks = [x.ndim - own if isinstance(x, Tensor) else 0 for x, own in zip(operands, batched)]
     top = max(ranks)
     return [
-        shape._reshape(x, shape=(x.shape[0], *(1,) * (top - rank), *x.shape[1:])) if is_batched and rank < top else x
-        for x, is_batched, rank in zip(operands, batched, ranks)
+        shape._reshape(x, shape=(x.shape[0], *(1,) * (top - rank), *x.shape[1:])) if own and rank < top else x
+        for x, own, rank in zip(operands, batched, ranks)
     ]
 
 
+def expanded(operands: Rows, batched: Flags, n: int) -> list[Any]:
+    """Give shared operands the batch axis: [...] -> [n, ...]."""
+    return [x if own else x.expand((n, *x.shape)) for x, own in zip(operands, batched)]
+
+
 def shifted(axis: Any, ndim: int) -> Any:
-    """Return one sample's axis (None for all) as the batch's; `ndim` is the sample's."""
+    """Return one sample's axis (None: all axes) as the batch's; `ndim` is the sample's."""
     if axis is None:
         return tuple(range(1, ndim + 1))
     if isinstance(axis, (tuple, list)):
@@ -54,29 +70,26 @@ def shifted(axis: Any, ndim: int) -> Any:
     return axis + 1 if axis >= 0 else axis
 
 
-class _Sample:
-    """What decides promotion, of one sample: a number per sample counts as a number, whatever the batch is."""
+class _OneSample:
+    """What type promotion asks of an operand: one number for each sample counts as 0-dim, whatever the batch is."""
 
     def __init__(self, dtype: Any, ndim: int) -> None:
         self.dtype, self.ndim = dtype, ndim
 
 
-def promoted(operands: Operands, batched: list[bool]) -> Operands:
-    """Cast operands as they would be for one sample: a number per sample counts as 0-dim."""
+def promoted(operands: Rows, batched: Flags) -> list[Any]:
+    """Cast operands to the dtype that they would have for one sample."""
     if len({x.dtype for x in operands if x.__class__ not in _NUMBERS}) == 1:
-        return operands
-    dtype = result_type(
-        *(
-            x if x.__class__ in _NUMBERS else _Sample(x.dtype, x.ndim - is_batched)
-            for x, is_batched in zip(operands, batched)
-        )
-    )
+        return list(operands)
+    samples = [x if x.__class__ in _NUMBERS else _OneSample(x.dtype, x.ndim - own) for x, own in zip(operands, batched)]
+    dtype = result_type(*samples)
     return [x if x.__class__ in _NUMBERS or x.dtype == dtype else x.to(dtype) for x in operands]
 
 
-def elementwise_rule(op: Any) -> Any:
+def _elementwise(op: Any) -> ElementwiseRule:
     def body(x: Any, y: Any) -> Any:
         missing = (1,) * abs(x.ndim - y.ndim)
+        # [n, b] beside [n, a, b] -> [n, 1, b]
         p = x.reshape(x.shape[0], *missing, *x.shape[1:]) if x.ndim < y.ndim else x
         q = y.reshape(y.shape[0], *missing, *y.shape[1:]) if y.ndim < x.ndim else y
         out, (by_x, by_y) = op.body(p, q)
@@ -85,7 +98,7 @@ def elementwise_rule(op: Any) -> Any:
     body.__name__ = op.__name__
     by_rank = primitive(linear=op.linear)(body)
 
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         x, y = operands
         if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
             return op(x, y, **static)
@@ -98,53 +111,36 @@ def elementwise_rule(op: Any) -> Any:
     return ElementwiseRule(rule, by_rank)
 
 
-def where_rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def where_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    """Apply `where`; the condition takes no part in type promotion."""
     condition, *values = operands
     values = promoted(values, batched[1:])
     condition, *values = aligned([condition, *values], batched)
     return elementwise.where(condition, *values)
 
 
-def axis_rule(op: Any) -> Any:
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _along_axis(op: Operation) -> Rule:
+    def rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         (x,) = operands
-        if x.ndim == 1:  # one number per sample counts as one dimension
-            return _of_number(op, x, n, static)
-        return op(x, **{**static, "axis": shifted(static["axis"], x.ndim - 1)})
+        axis = static["axis"]
+        if x.ndim > 1:
+            return op(x, **{**static, "axis": shifted(axis, x.ndim - 1)})
+        for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+            shifted(a, 0)
+        # A 0-dim sample reduces as one with a single element: [n] -> [n, 1] -> [n].
+        return op(x.reshape(n, 1), **{**static, "axis": 1 if isinstance(axis, int) else (1,)}).reshape(n)
 
     return rule
 
 
-def _of_number(op: Any, x: Any, n: int, static: dict[str, Any]) -> Any:
-    axis = static["axis"]
-    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
-        shifted(a, 0)
-    static = {**static, "axis": 1 if isinstance(axis, int) else (1,)}
-    return op(x.reshape(n, 1), **static).reshape(n)
-
-
-def by_row(op: Any) -> Any:
-    """Make the rule of an operation that has no other: one sample after the other, always right and never fast."""
-
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-        rows = [
-            op(*(x[i] if is_batched else x for x, is_batched in zip(operands, batched)), **static) for i in range(n)
-        ]
-        if len({tuple(row.shape) for row in rows}) > 1:
-            raise state_error(f"{op.__name__}: gives samples different shapes, which cannot be batched")
-        return shape.stack(rows)
-
-    return rule
-
-
-def _roll(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _roll(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,), axis = operands, static["axis"]
     if axis is None:
         return shape._roll(x.reshape(n, -1), shift=static["shift"], axis=1).reshape(x.shape)
     return shape._roll(x, shift=static["shift"], axis=shifted(axis, x.ndim - 1))
 
 
-def _reshape(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _reshape(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,), sizes = operands, static["shape"]
     if -1 in sizes:
         rest = -math.prod(sizes)
@@ -152,31 +148,30 @@ def _reshape(operands: Operands, batched: list[bool], n: int, static: dict[str, 
     return x.reshape((n, *sizes))
 
 
-def _transpose(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _transpose(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     return operands[0].permute(0, *(a + 1 for a in static["axes"]))
 
 
-def _broadcast(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _broadcast(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     (x,), sizes = operands, static["shape"]
     x = x.reshape(n, *(1,) * (len(sizes) - x.ndim + 1), *x.shape[1:])
     return shape._broadcast_to(x, shape=(n, *sizes))
 
 
-def _concatenate(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
-    rows = [x if is_batched else x.expand((n, *x.shape)) for x, is_batched in zip(operands, batched)]
+def _concatenate(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    rows = expanded(operands, batched, n)
     return shape._concatenate(*rows, axis=shifted(static["axis"], rows[0].ndim - 1))
 
 
-def _matmul(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _matmul(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     x, y = operands
     x_rank, y_rank = x.ndim - batched[0], y.ndim - batched[1]
     if x_rank == 0 or y_rank == 0:
         raise ValueError("matmul: both operands must have at least one dimension, here one sample is a number")
     if batched[0] and not batched[1] and y_rank <= 2:
         return linalg.matmul(x, y)
-    if (
-        batched[1] and not batched[0] and y_rank == 1 and x_rank <= 2
-    ):  # a shared matrix or vector times a sample's vector
+    if batched[1] and not batched[0] and y_rank == 1 and x_rank <= 2:
+        # A shared matrix or vector times each sample's vector: one product [n, in] @ [in, out], not n of them.
         return linalg.matmul(y, x.T if x_rank == 2 else x)
     if x_rank == 1 and y_rank == 1:
         return (x * y).sum(-1)
@@ -187,63 +182,54 @@ def _matmul(operands: Operands, batched: list[bool], n: int, static: dict[str, A
     return out.squeeze(-1) if y_rank == 1 else out
 
 
-def _einsum(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _einsum(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     used = set("".join(static["terms"])) | set(static["out"])
-    batch = next(c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in used)
-    terms = tuple(batch + term if is_batched else term for term, is_batched in zip(static["terms"], batched))
-    return linalg._einsum(*operands, terms=terms, out=batch + static["out"])
+    axis = next(c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in used)
+    terms = tuple(axis + term if own else term for term, own in zip(static["terms"], batched))
+    return linalg._einsum(*operands, terms=terms, out=axis + static["out"])
 
 
-def _check_linear(x: Any, batched: list[bool]) -> None:
-    if batched.count(True) > 1 or not batched[0]:
-        raise state_error("linear: inside a per-sample program weights must be shared; use matmul for a sample's own")
+def _check_linear(x: Any, batched: Flags) -> None:
+    if list(batched).count(True) > 1 or not batched[0]:
+        raise PerSampleError(
+            "linear: inside a per-sample program weights must be shared; use matmul for a sample's own"
+        )
     if x.array.ndim == 1:
         raise ValueError("linear: x must be [..., in] and weight [out, in], here one sample is a number")
 
 
-def cell_rule(op: Any, inputs: int) -> Any:
-    """Make the rule of a recurrent cell: input and state of each sample, or one for all, and shared weights."""
+def _cell(op: Operation, inputs: int) -> Rule:
+    """Return the rule of a recurrent cell: `inputs` operands of each sample, or shared, and shared weights."""
 
-    def rule(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+    def rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         if any(batched[inputs:]):
             return by_row(op)(operands, batched, n, static)
-        own = [x if is_batched else x.expand((n, *x.shape)) for x, is_batched in zip(operands[:inputs], batched)]
-        return op(*own, *operands[inputs:], **static)
+        return op(*expanded(operands[:inputs], batched, n), *operands[inputs:], **static)
 
     return rule
 
 
-def state_error(text: str) -> Exception:
-    """Return the error of a program that batching cannot follow."""
-    from dynarl.batching.groups.group import PerSampleError
-
-    return PerSampleError(text)
-
-
-def _getitem(operands: Operands, batched: list[bool], n: int, static: dict[str, Any]) -> Any:
+def _getitem(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     index = static["index"]
     index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
     get = indexing._getitem if indexing._is_basic(index) else indexing.getitem
     return get(operands[0], index=index)
 
 
-_ALL = slice(None)
-
-
 _ELEMENTWISE = (elementwise, trigonometry, activation)
 _PROMOTING = [op for m in _ELEMENTWISE for op in vars(m).values() if getattr(op, "promotes", False)]
-_AXIS = [
+_ALONG_AXIS = [
     reduction._sum, reduction._mean, reduction._var, reduction._extreme, reduction._norm2, reduction._cumsum,
     reduction._cumprod, activation._softmax, activation._log_softmax, activation._logsumexp, shape._flip,
 ]  # fmt: skip
-_AS_IT_STANDS = [
+_UNCHANGED = [
     *(op for m in _ELEMENTWISE for op in vars(m).values() if hasattr(op, "body") and not op.promotes),
-    reduction._root, shape._triangle, _clone, _detach, _to,
+    reduction._root, shape._triangle, cloned, detached, cast,
 ]  # fmt: skip
-state.rules.update({
-    **dict.fromkeys(_AS_IT_STANDS),
-    **{op: elementwise_rule(op) for op in _PROMOTING},
-    **{op: axis_rule(op) for op in _AXIS},
+RULES.update({
+    **dict.fromkeys(_UNCHANGED),
+    **{op: _elementwise(op) for op in _PROMOTING},
+    **{op: _along_axis(op) for op in _ALONG_AXIS},
     elementwise._where: where_rule,
     shape._roll: _roll,
     shape._reshape: _reshape,
@@ -254,12 +240,9 @@ state.rules.update({
     linalg._einsum: _einsum,
     affine.linear: LeadingAxesRule(_check_linear),
     affine.mlp: LeadingAxesRule(_check_linear),
-    recurrent.gru_cell: cell_rule(recurrent.gru_cell, 2),
-    recurrent.lstm_cell: cell_rule(recurrent.lstm_cell, 3),
+    recurrent.gru_cell: _cell(recurrent.gru_cell, 2),
+    recurrent.lstm_cell: _cell(recurrent.lstm_cell, 3),
     indexing._getitem: _getitem,
 })  # fmt: skip
-bind(SampleTensor, by_row)
-bind_operators({"add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul})
-
-BY_ROW: set[Any] = {*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow}
-"""Operations to which what all samples share may as well be given as a row for each: numbers, small tensors."""
+# not pow: a number as exponent has gradients that a row of exponents has not
+SHAREABLE.update({*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow})

@@ -34,13 +34,11 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from dynarl.batching.eager.execution import state
-from dynarl.batching.eager.loops import changeable, run_loop
-from dynarl.batching.eager.scope import call_scope
+from dynarl.batching.scopes.names import deleted_names, loaded_names, mentions, sets_first, statements_at, values_of
+from dynarl.batching.scopes.statements import UNDEFINED, get_name, join_branch, join_loop
 from dynarl.batching.values.ragged import END
 
 __all__ = ["rewritten"]
@@ -55,98 +53,10 @@ _LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)  
 _NAMES = ("_dynarl_join", "_dynarl_loop", "_dynarl_get", "_dynarl_undefined", "_dynarl_end", "_dynarl_locals")
 
 
-class _Undefined:
-    """The value of a name that has none yet."""
-
-    def __repr__(self) -> str:
-        return "<undefined>"
-
-
-_UNDEFINED = _Undefined()
-
-
-def _get(names: dict[str, Any], name: str) -> Any:
-    return names.get(name, _UNDEFINED)
-
-
-def _join(branch: Callable[..., Any], names: dict[str, Any], touched: tuple[str, ...]) -> Any:
-    """Run a branch in a scope, or plainly where a scope would not be sound or of use."""
-    if state.context is None or _changeable(names, touched):
-        return branch()
-    return call_scope(branch.__code__, branch, (), {})
-
-
-def _loop(
-    step: Callable[..., Any], items: Any, names: dict[str, Any], touched: tuple[str, ...], outs: tuple[str, ...]
-) -> Any:
-    """Run a loop in a scope, or plainly; return the way it was left and the values of the names it sets."""
-    plain = state.context is None or _changeable(names, touched)
-    return run_loop(step, items, tuple([names.get(name, _UNDEFINED) for name in outs]), plain)
-
-
-def _changeable(names: dict[str, Any], touched: tuple[str, ...]) -> bool:
-    for name in touched:  # noqa: SIM110  (any() costs twice as much)
-        if changeable(names.get(name)):
-            return True
-    return False
-
-
-def _mentions(node: ast.AST, name: str) -> bool:
-    return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
-
-
-def _sets_first(branch: list[ast.stmt], name: str) -> bool:
-    """Tell whether the first statement of a branch that mentions a name assigns it (or none mentions it)."""
-    first = next((statement for statement in branch if _mentions(statement, name)), None)
-    return first is None or (
-        isinstance(first, ast.Assign)
-        and any(isinstance(target, ast.Name) and target.id == name for target in first.targets)
-        and not _mentions(first.value, name)
-    )
-
-
-def _loaded(node: ast.AST) -> list[ast.Name]:
-    """Return the names that are read in a node."""
-    changed = [part.target for part in ast.walk(node) if isinstance(part, ast.AugAssign)]
-    return [
-        part for part in (*ast.walk(node), *changed)
-        if isinstance(part, ast.Name) and (isinstance(part.ctx, ast.Load) or part in changed)
-    ]  # fmt: skip
-
-
-def _made(source: str, like: ast.AST) -> list[ast.stmt]:
-    """Return statements that stand where `like` does and do not count as the user's."""
-    statements = ast.parse(source).body
-    for statement in statements:
-        for part in ast.walk(statement):
-            part._by_rewrite = True  # type: ignore[attr-defined]
-            ast.copy_location(part, like)
-    return statements
-
-
-def _undone(node: ast.AST) -> set[str]:
-    """Return the names that an inner statement, rewritten already, may leave without a value."""
-    return {
-        target.id
-        for part in ast.walk(node)
-        if isinstance(part, ast.Delete)
-        for target in part.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _values(names: list[str], read: set[str], undone: set[str]) -> str:
-    """Return the values of names as source; what is not read any more must not keep samples apart."""
-    maybe = "_dynarl_get(_dynarl_locals(), {!r})"
-    return "".join(
-        (maybe.format(name) if name in undone else name) + ", " if name in read else "None, " for name in names
-    )
-
-
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, function: ast.FunctionDef) -> None:
         self.count = self.loops = 0
-        self.loads = _loaded(function)
+        self.loads = loaded_names(function)
         later = [part for part in ast.walk(function) if isinstance(part, _LATER) and part is not function]
         self.later = {name.id for part in later for name in ast.walk(part) if isinstance(name, ast.Name)}
 
@@ -167,8 +77,8 @@ class _Rewriter(ast.NodeTransformer):
         self.count += 1
         name = f"_dynarl_if_{self.count}"
         defaults = ", ".join(f"{out}=_dynarl_get(_dynarl_locals(), {out!r})" for out in outs)
-        answer = _values(outs, set(outs), _undone(node))
-        made: Any = _made(
+        answer = values_of(outs, set(outs), deleted_names(node))
+        made: Any = statements_at(
             f"def {name}({defaults}):\n    pass\n    return ({answer})\n"
             f"({', '.join(outs)},) = _dynarl_join({name}, _dynarl_locals(), {touched!r})\n",
             node,
@@ -181,13 +91,13 @@ class _Rewriter(ast.NodeTransformer):
         leaves = f"if not _:\n    {_LEAVE}\n"
         if isinstance(node.test, ast.Constant) and node.test.value:
             return self._as_loop(node, None, [], node.test)
-        first: Any = _made(leaves, node.test)
+        first: Any = statements_at(leaves, node.test)
         first[0].test.operand = node.test
         return self._as_loop(node, None, first, node.test)
 
     def visit_For(self, node: ast.For) -> Any:
         self._visit_inside(node)
-        first: Any = _made(f"if _dynarl_item is _dynarl_end:\n    {_LEAVE}\n_ = _dynarl_item\n", node.target)
+        first: Any = statements_at(f"if _dynarl_item is _dynarl_end:\n    {_LEAVE}\n_ = _dynarl_item\n", node.target)
         first[1].targets = [node.target]
         return self._as_loop(node, node.iter, first, None)
 
@@ -209,12 +119,12 @@ class _Rewriter(ast.NodeTransformer):
         inside = {id(part) for part in ast.walk(node)}
         after = {load.id for load in self.loads if id(load) not in inside}
         if self.loops:  # what this loop reads before it sets it, the next turn of the loop around it reads
-            after |= {out for out in outs if not _sets_first(body, out)}
+            after |= {out for out in outs if not sets_first(body, out)}
         self.count += 1
-        leaving = _Leaving(outs, after, _undone(node))
+        leaving = _Leaving(outs, after, deleted_names(node))
         name = f"_dynarl_loop_{self.count}"
         arguments = ", ".join(["_dynarl_item", *outs])
-        made: Any = _made(
+        made: Any = statements_at(
             f"def {name}({arguments}):\n    pass\n    return 0, ({leaving.values(set(outs))})\n"
             f"_dynarl_way, ({', '.join(outs)},) = "
             f"_dynarl_loop({name}, _, _dynarl_locals(), {touched!r}, {tuple(outs)!r})\n",
@@ -223,7 +133,7 @@ class _Rewriter(ast.NodeTransformer):
         made[0].body[-2:-1] = leaving.all(body)
         made[1].value.args[1] = ast.copy_location(ast.Constant(None), node) if items is None else items
         for way, value in leaving.returns:
-            made += _made(f"if _dynarl_way == {way}:\n    pass\n", node)
+            made += statements_at(f"if _dynarl_way == {way}:\n    pass\n", node)
             made[-1].body = [value]
         return [*made[:2], *self._dropped(outs, node), *made[2:]]
 
@@ -252,12 +162,12 @@ class _Rewriter(ast.NodeTransformer):
         inside = {id(part) for part in ast.walk(node)}
         if any(load.id == name and id(load) not in inside for load in self.loads):
             return False
-        if returned and any(isinstance(part, ast.Return) and _mentions(part, name) for part in ast.walk(node)):
+        if returned and any(isinstance(part, ast.Return) and mentions(part, name) for part in ast.walk(node)):
             return False  # a loop's returns are evaluated after it
-        return all(_sets_first(branch, name) for branch in branches) and not (test and _mentions(test, name))
+        return all(sets_first(branch, name) for branch in branches) and not (test and mentions(test, name))
 
     def _dropped(self, outs: list[str], like: ast.AST) -> list[ast.stmt]:
-        return _made("".join(f"if {out} is _dynarl_undefined: del {out}\n" for out in outs), like)
+        return statements_at("".join(f"if {out} is _dynarl_undefined: del {out}\n" for out in outs), like)
 
 
 _LEAVE = "return '_dynarl_leave'"  # becomes the return of a loop that is at its end
@@ -275,10 +185,10 @@ class _Leaving(ast.NodeTransformer):
 
     def values(self, read: set[str]) -> str:
         """Return the results of an iteration as source."""
-        return _values(self.outs, read, self.undone)
+        return values_of(self.outs, read, self.undone)
 
     def _out(self, way: int, read: set[str], like: ast.AST) -> Any:
-        return _made(f"return {way}, ({self.values(read)})", like)[0]
+        return statements_at(f"return {way}, ({self.values(read)})", like)[0]
 
     def visit_Break(self, node: ast.Break) -> Any:
         return self._out(1, self.after, node)
@@ -377,6 +287,6 @@ def _rewrite(function: FunctionType) -> FunctionType:
         return function
     namespace: dict[str, Any] = {}
     exec(found[0], function.__globals__, namespace)  # the program's own source, compiled again
-    made: FunctionType = namespace["_dynarl_factory"](_join, _loop, _get, _UNDEFINED, END, locals, *cells)
+    made: FunctionType = namespace["_dynarl_factory"](join_branch, join_loop, get_name, UNDEFINED, END, locals, *cells)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return made

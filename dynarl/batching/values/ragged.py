@@ -23,14 +23,15 @@ END: Any = type("End", (), {})()
 
 
 class Ragged:
-    """N sequences [L_i, ...] of different lengths, one per sample.
+    """N sequences [L_i, ...] of different lengths, one for each sample.
 
     Inside a per-sample program it is a sequence of the sample's own L_i elements: `for x in sequence`, `len`,
-    `sequence[i]`, `sequence[-1]`. Samples part where a sequence ends; lengths are known to the host, so nothing waits
-    for a device.
+    `sequence[i]`, `sequence[-1]`. Groups split where a sequence ends. Lengths are on the host, so no split waits for a
+    device.
 
-    Outside, `values` [total, ...] has all elements one after the other and `segments` says which are whose, for
-    operations on all at once: `dynarl.segment_sum(ragged.values, ragged.segments)`. Nothing is padded for those.
+    Outside, `values` [total, ...] holds the elements of all sequences one after the other and `segments` their
+    lengths, for operations on all sequences at once: `dynarl.segment_sum(ragged.values, ragged.segments)`. There is no
+    padding.
     """
 
     def __init__(self, sequences: Sequence[Any]) -> None:
@@ -44,7 +45,7 @@ class Ragged:
 
     @classmethod
     def packed(cls, values: Any, lengths: Any) -> Ragged:
-        """Return the sequences whose elements stand in `values` [total, ...], an array, `lengths` [N] of them each."""
+        """Return sequences from an array `values` [total, ...] of all elements and `lengths` [N]."""
         ragged = cls.__new__(cls)
         ragged._set(values, lengths)
         if len(values) != ragged.segments.total:
@@ -63,11 +64,12 @@ class Ragged:
 
     @cached_property
     def steps(self) -> Any:
-        """Element t of every sequence in row t, [longest, N, ...]; what is beyond an end is 0."""
+        """Element t of every sequence in row t, [longest, N, ...]; 0 beyond the end of a sequence."""
         values = self.values.array
         rows, inside = self.segments.padded
         if len(values) == 0:
             return xp(values).zeros((1, *rows.shape[:1], *values.shape[1:]), dtype=values.dtype)
+        # [N, longest] -> [longest, N, 1, ...], to broadcast against elements
         inside = xp(values).asarray(inside.T.reshape(*inside.T.shape, *[1] * (values.ndim - 1)))
         return xp(values).where(inside, values[xp(values).asarray(rows.T)], values.dtype.type(0))
 
@@ -75,7 +77,7 @@ class Ragged:
         return len(self.lengths)
 
     def per_sample(self, group: SampleGroup) -> SampleSequence:
-        """Return what one sample's program sees."""
+        """Return the sequence as one sample's program sees it."""
         return SampleSequence(self, group)
 
 
@@ -84,7 +86,8 @@ class SampleSequence:
 
     def __init__(self, ragged: Ragged, group: SampleGroup) -> None:
         self._steps = [SampleTensor(wrap(step), group) for step in ragged.steps]
-        # One more than there are steps: a sample decides to end as often whatever the longest of its batch is.
+        # One flag more than there are steps: how often a sample decides whether to end must not depend on the longest
+        # sequence of its batch, or recorded paths would not fit another batch.
         self._more = [SampleTensor(wrap(ragged.lengths > t), group) for t in range(len(ragged.steps) + 1)]
         self._length = SampleTensor(wrap(ragged.lengths), group)
 
@@ -115,10 +118,10 @@ class SampleSequence:
 
 
 class RaggedGraph:
-    """N graphs of different sizes: `nodes`, `edges` (None where they have no features) and `edge_links`, each Ragged.
+    """N graphs of different sizes: `nodes`, `edges` (None without edge features) and `edge_links`, each Ragged.
 
-    A link [2] goes from a node to a node, both counted from 0 within their own graph. Inside a per-sample program
-    these are the sample's own: `graph.nodes[link[0]]` for `link in graph.edge_links`.
+    A link [2] goes from one node to another, both counted from 0 within their own graph. Inside a per-sample program
+    the three are the sample's own: `graph.nodes[link[0]]` for `link in graph.edge_links`.
     """
 
     def __init__(self, nodes: Any, edges: Any, edge_links: Any) -> None:

@@ -1,77 +1,116 @@
 """SampleTensor: a tensor as one sample's program sees it, with the batch axis hidden.
 
-A lane behaves as a Tensor of the sample's shape. Underneath it is a Tensor [n, ...] with a row per sample of a
-group; operations run on all rows at once, and reading a concrete value (`if`, `int()`, `.item()`) splits the
-group where the rows disagree.
+It behaves as a Tensor of the sample's shape. Underneath is a Tensor [n, ...] with one row for each sample of a group.
+Operations run on all rows at once; reading a concrete value (`if`, `int()`, `.item()`) splits the group where the rows
+differ.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 
-from dynarl.autograd import Tensor, dispatch, is_grad_enabled
+from dynarl.autograd import Tensor, is_grad_enabled
 from dynarl.autograd.device import to_host
-from dynarl.autograd.ops import inplace
-from dynarl.autograd.ops.indexing import getitem
-from dynarl.batching.eager.execution import read_value, state
+from dynarl.autograd.ops import elementwise, indexing, inplace
+from dynarl.batching.groups.execution import Operation, apply, read, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
-from dynarl.batching.groups.rows import taken
+from dynarl.batching.groups.rows import take_unchecked
 
-__all__ = ["SampleTensor"]
+__all__ = ["SampleTensor", "cast", "cloned", "detached"]
+
+
+def cast(x: Tensor, *, dtype: Any) -> Tensor:
+    """Return x in another dtype."""
+    return x.to(dtype=dtype)
+
+
+def cloned(x: Tensor) -> Tensor:
+    """Return a copy of x."""
+    return x.clone()
+
+
+def detached(x: Tensor) -> Tensor:
+    """Return x without history."""
+    return x.detach()
+
+
+def _operator(op: Operation) -> Callable[[Any, Any], Any]:
+    """Return the operator method of an operation."""
+
+    def method(x: Any, y: Any) -> Any:
+        execution = state.execution
+        if execution is None or execution.position < len(execution.log):
+            return apply(op, (x, y), {})
+        return execution.binary(op, x, y)
+
+    method.__name__, method.__doc__ = op.__name__, op.__doc__
+    return method
+
+
+def _reflected(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda x, y: method(y, x)
 
 
 class SampleTensor:
     """One sample's view of a Tensor [n, ...] that belongs to a group of n samples."""
 
-    __slots__ = ("__weakref__", "_at", "group", "tensor")
+    __slots__ = ("__weakref__", "_parts", "group", "tensor")
     __array_priority__ = 2000
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, tensor: Tensor, group: SampleGroup) -> None:
-        self.tensor, self.group = tensor, group
-        self._at: dict[SampleGroup, Tensor] | None = None
+    tensor: Any  # in lock-step execution a LazyCall or LazyOutput stands in for the Tensor
+    group: SampleGroup
+    _parts: dict[SampleGroup, Tensor] | None
 
-    def at(self, group: SampleGroup) -> Tensor:
-        """Return the rows of a group that this lane's own contains."""
-        if self.tensor.__class__ is not Tensor and state.context is not None and state.context.scheduler is not None:
-            return state.context.scheduler.ready(self, group)
+    def __init__(self, tensor: Tensor, group: SampleGroup) -> None:
+        self.tensor, self.group, self._parts = tensor, group, None
+
+    def at(self, group: SampleGroup) -> Any:
+        """Return the Tensor of the rows of a group, which must be part of this tensor's own."""
+        own = self.tensor
+        if own.__class__ is not Tensor and not isinstance(own, Tensor) and state.execution is not None:
+            return state.execution.materialize(self, group)
         if group is self.group:
-            return self.tensor
+            return own
         tensor = self.held(group)
         if tensor is None:
-            if self._at is None:
-                self._at = {}
-            tensor = self._at[group] = taken(self.tensor, group.rows_in(self.group))
+            if self._parts is None:
+                self._parts = {}
+            tensor = self._parts[group] = take_unchecked(own, group.rows_in(self.group))
         return tensor
 
     def held(self, group: SampleGroup) -> Tensor | None:
-        """Return the rows of a group if they are at hand."""
+        """Return the rows of a group if they were taken before."""
         if group is self.group:
-            return self.tensor
-        tensor = None if self._at is None else self._at.get(group)
+            own: Tensor = self.tensor
+            return own
+        tensor = None if self._parts is None else self._parts.get(group)
         if tensor is not None and tensor._node is None and self.tensor._node is not None and is_grad_enabled():
-            return None
+            return None  # taken under no_grad: without the history that is needed now
         return tensor
 
-    # -- what it is -----------------------------------------------------------------------------------------------
+    # -- description ------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of one sample's dimensions."""
-        return self.tensor.array.shape[1:]
+        shape: tuple[int, ...] = self.tensor.array.shape[1:]
+        return shape
 
     @property
     def ndim(self) -> int:
         """The number of one sample's dimensions."""
-        return self.tensor.array.ndim - 1
+        return int(self.tensor.array.ndim) - 1
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype[Any]:
         """The element type."""
-        return self.tensor.array.dtype
+        dtype: np.dtype[Any] = self.tensor.array.dtype
+        return dtype
 
     @property
     def device(self) -> Any:
@@ -88,14 +127,14 @@ class SampleTensor:
         return self.tensor._node is not None
 
     @property
-    def array(self) -> Any:
+    def array(self) -> NoReturn:
         """Refused: one sample has no array of its own."""
         raise PerSampleError(
             "this operation reads a tensor's raw array and is not offered inside a per-sample program; "
             "compose it of others, or do it on the batch outside"
         )
 
-    def size(self, dim: int | None = None) -> Any:
+    def size(self, dim: int | None = None) -> tuple[int, ...] | int:
         """Return one sample's shape, or the size of one dimension."""
         return self.shape if dim is None else self.shape[dim]
 
@@ -108,31 +147,31 @@ class SampleTensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def is_floating_point(self) -> bool:
-        """Tell whether the dtype is floating."""
+        """Return whether the dtype is floating."""
         return bool(self.dtype.kind == "f")
 
-    # -- concrete values: where groups split -----------------------------------------------------------------------
+    # -- concrete values: these split groups ------------------------------------------------------------------------
 
     def item(self) -> Any:
-        """Return the sample's number; samples whose numbers differ go separate ways from here."""
-        return read_value(self)
+        """Return the sample's number; samples with different numbers go separate ways from here."""
+        return read(self)
 
     def __bool__(self) -> bool:
-        return bool(read_value(self))
+        return bool(read(self))
 
     def __int__(self) -> int:
-        return int(read_value(self))
+        return int(read(self))
 
     def __float__(self) -> float:
-        return float(read_value(self))
+        return float(read(self))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iub":
             raise TypeError(f"index: expected an integer, got {self.dtype}")
-        return int(read_value(self))
+        return int(read(self))
 
     def tolist(self) -> Any:
-        """Return the sample's values as Python numbers; samples that differ go separate ways."""
+        """Return the sample's values as Python numbers; samples with different values go separate ways."""
         return self.item() if self.ndim == 0 else [part.tolist() for part in self]
 
     def __len__(self) -> int:
@@ -140,48 +179,56 @@ class SampleTensor:
             raise TypeError("len: a 0-dim tensor has no length")
         return self.shape[0]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         if self.ndim == 0:
             raise TypeError("iter: a 0-dim tensor cannot be iterated")
-        return (getitem(self, i) for i in range(self.shape[0]))
+        return (self[i] for i in range(self.shape[0]))
 
-    # -- without a batch axis these mean the same -------------------------------------------------------------------
+    # -- operations -------------------------------------------------------------------------------------------------
 
-    def to(self, *target: Any, dtype: Any = None, **_: Any) -> SampleTensor:
-        """Return the tensor in another dtype."""
+    __add__, __sub__, __mul__ = _operator(elementwise.add), _operator(elementwise.sub), _operator(elementwise.mul)
+    __radd__, __rsub__, __rmul__ = _reflected(__add__), _reflected(__sub__), _reflected(__mul__)
+
+    def __getitem__(self, index: Any) -> Any:
+        if indexing._is_basic(index):
+            return apply(indexing._getitem, (self,), {"index": index})
+        return indexing.getitem(self, index)
+
+    def to(self, *target: Any, dtype: Any = None, **_: Any) -> Any:
+        """Return the tensor in another dtype; its device is the batch's."""
         for t in target:
             dtype = t.dtype if isinstance(t, (Tensor, SampleTensor)) else t if dtype is None else dtype
         if dtype is None or np.dtype(dtype) == self.dtype:
             return self
-        return state.apply(_to, (self,), {"dtype": np.dtype(dtype)})
+        return apply(cast, (self,), {"dtype": np.dtype(dtype)})
 
-    def detach(self) -> SampleTensor:
+    def detach(self) -> Any:
         """Return the tensor without history."""
-        return state.apply(_detach, (self,), {})
+        return apply(detached, (self,), {})
 
-    def clone(self) -> SampleTensor:
+    def clone(self) -> Any:
         """Return a copy."""
-        return state.apply(_clone, (self,), {})
+        return apply(cloned, (self,), {})
 
     def contiguous(self) -> SampleTensor:
-        """Return the tensor: where its elements lie is not for one sample to know."""
+        """Return the tensor itself: the memory layout is the batch's."""
         return self
 
     def sample(self, index: int) -> Any:
-        """Return the value of one sample of the batch as an array, to look at while debugging."""
+        """Return the value of sample `index` of the batch as an array, for debugging."""
         rows = np.flatnonzero(self.group.samples() == index)
         if not len(rows):
             raise IndexError(f"sample: {index} is not in this group of samples {self.group.samples().tolist()}")
         return to_host(self.at(self.group).array)[rows[0]]
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise PerSampleError(
             "assignment into a tensor inside a per-sample program would change other samples' past; "
             "build a new tensor with stack, cat or where"
         )
 
-    def backward(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: gradients are taken of the batch."""
+    def backward(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: only the batch has gradients."""
         raise PerSampleError("backward: call it outside the per-sample program, on what the batched call returned")
 
     def __repr__(self) -> str:
@@ -193,20 +240,8 @@ class SampleTensor:
         return repr(self) if not spec or self.ndim else format(self.item(), spec)
 
 
-def _to(x: Tensor, *, dtype: Any) -> Tensor:
-    return x.to(dtype=dtype)
-
-
-def _clone(x: Tensor) -> Tensor:
-    return x.clone()
-
-
-def _detach(x: Tensor) -> Tensor:
-    return x.detach()
-
-
-def _refused(name: str) -> Any:
-    def method(self: SampleTensor, *args: Any, **kwargs: Any) -> Any:
+def _refused(name: str) -> Callable[..., NoReturn]:
+    def method(self: SampleTensor, *args: Any, **kwargs: Any) -> NoReturn:
         raise PerSampleError(
             f"{name}: changing a tensor in place inside a per-sample program would change other samples' past; "
             f"use the operation without the underscore"
@@ -216,25 +251,20 @@ def _refused(name: str) -> Any:
     return method
 
 
-def _bind() -> None:
-    """Give lanes the methods of Tensors: they are made of operations, which know lanes."""
+def _add_tensor_methods() -> None:
+    """Give SampleTensor the methods of Tensor: these are composed of operations, which accept per-sample tensors."""
     for name, value in vars(Tensor).items():
-        if name in vars(SampleTensor) or name in (
-            "__array__",
-            "__array_ufunc__",
-            "__dlpack__",
-            "__reduce__",
-            "__deepcopy__",
-        ):
+        if name in vars(SampleTensor) or name in _NOT_OFFERED:
             continue
-        if name in inplace.METHODS or name in ("uniform_", "normal_", "bernoulli_", "exponential_", "random_"):
+        if name in inplace.METHODS or name in _RANDOM_IN_PLACE:
             setattr(SampleTensor, name, _refused(name))
         elif name in ("T", "mT") or (callable(value) and not isinstance(value, type)):
             setattr(SampleTensor, name, value)
     for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"):
         if hasattr(SampleTensor, name):
-            delattr(SampleTensor, name)  # `x += y` then means x = x + y
+            delattr(SampleTensor, name)  # Python then computes `x += y` as x = x + y
 
 
-_bind()
-dispatch.register_sample_type(SampleTensor, state.apply, lambda: state.context is not None)
+_NOT_OFFERED = ("__array__", "__array_ufunc__", "__dlpack__", "__reduce__", "__deepcopy__")
+_RANDOM_IN_PLACE = ("uniform_", "normal_", "bernoulli_", "exponential_", "random_")
+_add_tensor_methods()

@@ -1,0 +1,130 @@
+"""Operations of an eager execution: applied at once to all rows of the current group.
+
+This is the innermost loop of per-sample programs. The common cases (operands of the current group, equal ranks and
+dtypes, one operand) are therefore tested first and written out rather than called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.grad_mode import ANOMALY, mode
+from dynarl.autograd.tape import record
+from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
+from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, rule_of
+from dynarl.batching.values.sample_tensor import SampleTensor
+
+__all__ = ["EagerOperations"]
+
+_NUMBERS = frozenset((float, int, bool))
+_NO_STATIC: Static = {}
+_ONE_BATCHED = (True,)
+_MISSING = object()
+_new: Callable[[Any], Any] = object.__new__
+
+
+class EagerOperations(Execution):
+    """The part of an eager execution that applies operations."""
+
+    __slots__ = ()
+
+    def result(self, key: object, tensor: Tensor) -> SampleTensor:
+        """Log the result of a new operation, and return it as the group's."""
+        self.steps += 1
+        if self.steps > self.run.max_steps:
+            self.fail_endless()
+        group = self.group
+        x: SampleTensor = _new(SampleTensor)  # without __init__: this runs for every operation
+        x.tensor, x.group, x._parts = tensor, group, None
+        if group.size > 1:
+            self.log.append((key, x))
+            self.position += 1
+        return x
+
+    def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
+        """Apply an operation by its rule."""
+        group = self.group
+        rule: Any = RULES.get(op, _MISSING)
+        if rule is None:
+            (x,) = operands
+            return self.result(op, op(x.tensor if x.group is group else x.at(group), **static))
+        if rule.__class__ is ElementwiseRule:
+            return self.result(op, self._pair(op, operands, rule, static))
+        if rule is _MISSING:
+            rule = rule_of(op)
+        if len(operands) == 1:
+            (x,) = operands
+            rows = (x.tensor if x.group is group else x.at(group),)
+            return self.result(op, rule(rows, _ONE_BATCHED, group.size, static))
+        batched = [x.__class__ is SampleTensor for x in operands]
+        given = [self._rows(op, x) for x in operands]
+        if rule.__class__ is LeadingAxesRule:
+            rule.check(given[0], batched)
+            return self.result(op, op(*given, **static))
+        return self.result(op, rule(given, batched, group.size, static))
+
+    def _rows(self, op: Operation, x: Any) -> Any:
+        """Return an operand's rows of the current group, or the operand if all samples share it."""
+        if x.__class__ is SampleTensor:
+            return x.tensor if x.group is self.group else x.at(self.group)
+        if self.run.is_argument(x):
+            raise self.run.fail_whole_batch(op)
+        return x
+
+    def _pair(self, op: Operation, operands: Operands, rule: ElementwiseRule, static: Static) -> Any:
+        """Apply an elementwise operation; numbers and equal ranks and dtypes need no alignment."""
+        x, y = operands
+        group = self.group
+        if x.__class__ is SampleTensor:
+            p = x.tensor if x.group is group else x.at(group)
+            if y.__class__ is SampleTensor:
+                q = y.tensor if y.group is group else y.at(group)
+                if p.array.ndim == q.array.ndim and p.array.dtype is q.array.dtype:
+                    return op(p, q, **static)
+                return rule.general((p, q), (True, True), group.size, static)
+            if y.__class__ in _NUMBERS:
+                return op(p, y, **static)
+            return rule.general((p, self._rows(op, y)), (True, False), group.size, static)
+        q = y.tensor if y.group is group else y.at(group)
+        if x.__class__ in _NUMBERS:
+            return op(x, q, **static)
+        return rule.general((self._rows(op, x), q), (False, True), group.size, static)
+
+    def binary(self, op: Any, x: Any, y: Any) -> Any:
+        """Apply `+`, `-` or `*` to floats of one rank, or a float and a number; leave everything else to `apply`."""
+        group = self.group
+        left = right = None
+        if x.__class__ is SampleTensor:
+            x_rows = x.tensor if x.group is group else x.at(group)
+            a, left = x_rows.array, x_rows._node
+            dtype, ndim = a.dtype, a.ndim
+            if y.__class__ is SampleTensor:
+                y_rows = y.tensor if y.group is group else y.at(group)
+                b, right = y_rows.array, y_rows._node
+                usual = b.dtype is dtype
+                if usual and b.ndim != ndim:
+                    return self.result(op, RULES[op].by_rank(x_rows, y_rows))  # type: ignore[union-attr, misc]
+            else:
+                y_rows = b = y
+                usual = dtype.kind == "f" and y.__class__ in _NUMBERS
+        else:
+            y_rows = y.tensor if y.group is group else y.at(group)
+            b, right = y_rows.array, y_rows._node
+            x_rows = a = x
+            usual = b.dtype.kind == "f" and x.__class__ in _NUMBERS
+        recording = mode.recording
+        if not usual or recording == ANOMALY:
+            return self.apply(op, (x, y), {})
+        try:
+            out, vjps = op.body(a, b)
+        except (ValueError, TypeError):
+            return self.apply(op, (x, y), {})  # its message explains the shapes
+        tensor = _new(Tensor)
+        tensor.array, tensor._leaf = out, None
+        if recording and (left is not None or right is not None):
+            tensor._node = record(op, (x_rows, y_rows), _NO_STATIC, out, vjps, [left, right])
+        else:
+            tensor._node = None
+        return self.result(op, tensor)

@@ -1,0 +1,277 @@
+"""Eager execution: operations run at once, and the paths of a program one after the other.
+
+One Python execution serves a whole group. Where a concrete value differs inside the group, the largest part goes on,
+and each other part later runs the program again from the start of the innermost scope, with everything computed before
+taken from the log (a continuation by replay). Where a scope returns, its parts are joined row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.call_site import user_line
+from dynarl.autograd.device import to_host
+from dynarl.batching.draws import DeviceLike
+from dynarl.batching.eager.apply import EagerOperations
+from dynarl.batching.eager.repeat import Outcomes, Raised, repeat
+from dynarl.batching.groups.execution import DRAW, VALUE, Log, Operands, Operation, Static, Step, state
+from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
+from dynarl.batching.groups.run import BatchedRun
+from dynarl.batching.scopes.loops import repeat_in_place
+from dynarl.batching.scopes.modules import function_of
+from dynarl.batching.values.join import join
+from dynarl.batching.values.pytree import copied
+from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.nn import Linear, Sequential
+from dynarl.nn.containers import _is_plain
+
+__all__ = ["EagerExecution", "TooManyPaths", "run_scope"]
+
+_CONTAINERS = (list, dict, set)
+_UNSCOPED = object()
+"""In a log: the result of a call that ran as part of its caller."""
+
+
+class TooManyPaths(BaseException):
+    """Raised when samples diverge into too many paths; the call is retried in lockstep mode."""
+
+
+def run_scope(
+    program: Operation,
+    args: Operands,
+    kwargs: Static,
+    group: SampleGroup,
+    run: BatchedRun,
+    *,
+    keep_errors: bool = False,
+) -> Outcomes:
+    """Run a program for a group and return (group, result) of each path that its samples took.
+
+    With `keep_errors` a path that raised has a `Raised` as its result: the caller may catch it for those samples.
+    """
+    outer = state.execution
+    waiting: list[tuple[SampleGroup, Log]] = [(group, [])]
+    outcomes: Outcomes = []
+    try:
+        while waiting:
+            part, log = waiting.pop()
+            if run.max_paths is not None and len(outcomes) + len(waiting) >= run.max_paths:
+                run.too_many = True
+                raise TooManyPaths
+            execution = state.execution = EagerExecution(run, part, log, waiting)
+            try:
+                result = program(*args, **kwargs)
+            except Exception as error:
+                execution.add_note(error)
+                if not keep_errors or isinstance(error, PerSampleError):
+                    raise
+                result = Raised(error)
+            execution.count()
+            execution.check_replayed()
+            outcomes.append((execution.group, result))
+    finally:
+        state.execution = outer
+    return outcomes
+
+
+class EagerExecution(EagerOperations):
+    """One execution of a scope's program for one group; `waiting` are the groups and logs that replay after it."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, run: BatchedRun, group: SampleGroup, log: Log, waiting: list[tuple[SampleGroup, Log]]) -> None:
+        super().__init__(run, group, log)
+        self.waiting = waiting
+
+    def remember(self, key: object, value: Any) -> None:
+        """Log a result, unless the group can no longer split."""
+        if self.group.size > 1:
+            self.log.append((key, value))
+            self.position += 1
+
+    def count(self) -> None:
+        """Add the operations since the last call to the run's statistics."""
+        self.run.count(self.steps - self.counted, self.group.size)
+        self.counted = self.steps
+
+    # -- concrete values and random numbers -------------------------------------------------------------------------
+
+    def read(self, x: Any) -> Any:
+        """Return a sample's number; go on with the samples of the most frequent one."""
+        self.step()
+        group, run = self.group, self.run
+        if x.shape != () and x.numel() != 1:
+            raise RuntimeError(f"item: expected one number per sample, got shape {x.shape}; use any() or all()")
+        if run.replay is not None:
+            values = run.repeat_decisions(group.samples(), x.dtype)
+        else:
+            values = to_host(x.at(group).array).reshape(-1)
+            run.reads += 1
+        if run.decides():
+            run.record_read(group, values)
+        parts = split(values) if group.size > 1 else None
+        if parts is None:
+            value = values[0].item()
+            self.remember(VALUE, value)
+            return value
+        return self._diverge([(value, group.part(rows)) for value, rows in parts], VALUE)
+
+    def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object) -> Any:
+        """Go on with the first part and return its value; the others wait to replay from the start of the scope."""
+        self.count()
+        before = list(self.log)
+        self.run.count_split(user_line(), tuple(group.size for _, group in parts))
+        for value, group in parts[1:]:
+            self.run.count_group()
+            self.waiting.append((group, [*before, (key, value)]))
+        value, self.group = parts[0]
+        self.log.append((key, value))
+        self.position += 1
+        return value
+
+    def draw(self, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None, device: DeviceLike) -> SampleTensor:
+        """Return random numbers of each sample's own stream."""
+        samples, streams = self.group.samples(), self.run.streams()
+        tensor: Tensor = streams.make(samples, streams.reserve(samples), kind, shape, dtype, device)
+        return self.result(DRAW, tensor)
+
+    # -- scopes -----------------------------------------------------------------------------------------------------
+
+    def run_nested(self, program: Operation, args: Operands, group: SampleGroup) -> Outcomes:
+        """Run a program in a scope of its own, for this group or a part of it."""
+        return run_scope(program, args, {}, group, self.run, keep_errors=True)
+
+    def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
+        """Call a function in a scope of its own and join the results of its paths."""
+        if self.position < len(self.log):
+            logged = self.recall(key)
+            return function(*args, **kwargs) if logged is _UNSCOPED else _given(logged)
+        group, run = self.group, self.run
+        if group.size == 1:
+            return function(*args, **kwargs)
+        self.step()
+        outcomes: Outcomes | None
+        for a in args:
+            if a.__class__ in _CONTAINERS:
+                outcomes = None if key in run.unscoped else self._call_unless_changing(key, function, args, kwargs)
+                break
+        else:
+            outcomes = run_scope(function, args, kwargs, group, run, keep_errors=True)
+        if outcomes is None:
+            self.remember(key, _UNSCOPED)
+            return function(*args, **kwargs)
+        return self._join(key, outcomes)
+
+    def _join(self, key: object, outcomes: Outcomes) -> Any:
+        """Join the results of a scope's paths, log the joined result as the scope's, and return it.
+
+        Parts whose results cannot be joined, or that raised, go separate ways from here.
+        """
+        if len(outcomes) == 1:
+            result = outcomes[0][1]
+            self.remember(key, result)
+            return _given(result)
+        returned = [entry for entry in outcomes if entry[1].__class__ is not Raised]
+        joined: list[tuple[Any, SampleGroup]] = []
+        if returned:
+            joined = join(returned, self.group, apart=self.run.keeps_paths())
+        if len(returned) < len(outcomes):
+            joined += [(error, part) for part, error in outcomes if error.__class__ is Raised]
+            joined.sort(key=lambda entry: -entry[1].size)
+        if len(joined) == 1:
+            result = joined[0][0]
+            self.remember(key, result)
+            return _given(result)
+        return _given(self._diverge(joined, key))
+
+    def _call_unless_changing(
+        self, key: object, function: Operation, args: Operands, kwargs: Static
+    ) -> Outcomes | None:
+        """Run a scope that got lists, dicts or sets; if it changed one, undo the change and return None.
+
+        Such a function must run as part of its caller, where each path has containers of its own by replay.
+        """
+        run = self.run
+        held = [(a, a.copy()) for a in args if a.__class__ in _CONTAINERS]
+        mark = run.mark()
+        outcomes: Outcomes | None = None
+        try:
+            outcomes = run_scope(function, args, kwargs, self.group, run, keep_errors=True)
+        except PerSampleError:
+            if not any(_differs(a, before) for a, before in held):
+                raise
+        if any(_differs(a, before) for a, before in held):
+            outcomes = run.error = None
+            run.rewind(mark)
+            run.unscoped.add(key)
+            for a, before in held:
+                a.clear()
+                if isinstance(a, list):
+                    a.extend(before)
+                else:
+                    a.update(before)
+        return outcomes
+
+    def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
+        """Call a Module in a scope of its own; one of this package that never branches is one entry of the log."""
+        if not module._straight:
+            return self.call_scope(module, function_of(module), args, kwargs)
+        position, log = self.position, self.log
+        new = position == len(log)
+        if new and len(args) == 1 and args[0].__class__ is SampleTensor:
+            x, kind, group = args[0], module.__class__, self.group
+            if _is_plain(module, kind) and (kind is Linear or (kind is Sequential and module.is_affine())):
+                rows = x.tensor if x.group is group else x.at(group)
+                if rows.array.ndim > 1:  # affine layers act on the last axis: they need no rule
+                    return self.result(module, module.forward(rows))
+        function = function_of(module)
+        if new and self.group.size == 1:
+            return function(*args, **kwargs)
+        if not new:
+            return _given(self.recall(module)) if log[position][0] is module else function(*args, **kwargs)
+        group = self.group
+        result = function(*args, **kwargs)
+        if self.group is group:
+            # Also where no operation was logged: the next call may be of the same Module.
+            del log[position:]
+            log.append((module, result))
+            self.position = position + 1
+            return _given(result)
+        return result
+
+    def run_loop(self, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
+        """Run a loop in a scope of its own."""
+        key = step.__code__
+        left: tuple[int, Operands]
+        if self.position < len(self.log):
+            left = _given(self.recall(key))
+        elif self.group.size == 1:
+            left = repeat_in_place(step, items, values)
+        else:
+            self.step()
+            left = self._join(key, repeat(self, step, items, values))
+        return left
+
+
+def _given(result: Any) -> Any:
+    """Return a logged result for the program to keep, with containers of its own, or raise what the scope raised."""
+    kind = result.__class__
+    if kind is SampleTensor:
+        return result
+    if kind is Raised:
+        raise result.again()
+    return copied(result)
+
+
+def _differs(a: Any, before: Any) -> bool:
+    """Return whether a container has other elements than before (the same objects, or equal strings)."""
+    if len(a) != len(before):
+        return True
+    if a.__class__ is set:
+        return bool(a != before)
+    pairs = zip(a, before) if a.__class__ is list else zip([*a, *a.values()], [*before, *before.values()])
+    return any(x is not y and not (x.__class__ is str and x == y) for x, y in pairs)

@@ -1,0 +1,230 @@
+"""Tracing calls of Modules and `per_sample` functions: as a whole, if their results can be known in advance.
+
+What a call returns is learned from the first call of its signature, which runs at once. Calls that cannot be lazy run
+inline, as part of their caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynarl.autograd import Tensor
+from dynarl.autograd.grad_mode import mode
+from dynarl.batching.eager.eager_execution import run_scope
+from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.lockstep.executor import Unwind, replace_sample_tensors
+from dynarl.batching.lockstep.gather import gather
+from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
+from dynarl.batching.lockstep.tracer import Tracer, depth_of, enter
+from dynarl.batching.scopes.modules import function_of
+from dynarl.batching.values.join import join
+from dynarl.batching.values.pytree import copied, flatten, unflatten
+from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.nn import Module
+
+__all__ = ["OPEN", "inline", "trace_call"]
+
+OPEN = object()
+"""In a log: a scope that has begun and whose end is not logged yet."""
+
+_NUMBERS = frozenset((float, int, bool))
+_CONTAINERS = (list, dict, set)
+
+
+def trace_call(
+    tracer: Tracer, execution: Execution, key: Any, function: Operation | None, args: Operands, kwargs: Static
+) -> Any:
+    """Record a call of a Module (`key`, function None) or of a function, or run it inline."""
+    if execution.position < len(execution.log):
+        return inline(tracer, execution, key, function or function_of(key), args, kwargs)
+    tracer.step(execution)
+    group = execution.group
+    usual = tracer.usual.get(key)
+    if usual is not None and function is None and not kwargs:
+        usual_depth = depth_of(args, usual, group)
+        if usual_depth is not None:
+            call = LazyCall(usual, usual.specs[0], group, (args, kwargs), key, list(args), usual_depth + 1)
+            call.number = usual.number
+            return _add(tracer, execution, key, call)
+    parts: list[Any] = [key, mode.recording]  # of the signature's key
+    operands: list[Any] = []
+    fixed: list[Any] = []
+    depth = None if kwargs or function is not None else _describe_simple(args, group, parts, operands)
+    simple = depth is not None
+    if depth is None:
+        depth = _describe(tracer, group, function, args, kwargs, parts, operands, fixed)
+    if operands:
+        full_key = tuple(parts)
+        signature = tracer.signatures.get(full_key)
+        if signature is None:
+            return _learn(tracer, execution, full_key, key, function or function_of(key), args, kwargs)
+        if not signature.eager and not mode.anomaly:
+            call = LazyCall(signature, signature.specs[0], group, (args, kwargs), function or key, operands, depth + 1)
+            call.number = tracer.number(signature, fixed) if fixed else signature.number
+            if simple:
+                signature.operands = tuple(parts[2:])
+                tracer.usual[key] = signature
+            return _add(tracer, execution, key, call)
+    return inline(tracer, execution, key, function or function_of(key), args, kwargs)
+
+
+def _add(tracer: Tracer, execution: Execution, key: object, call: LazyCall) -> Any:
+    """Record a call, log its results as SampleTensors in their structure, and return them."""
+    group, signature = call.group, call.signature
+    tracer.executor.add(call)
+    first = sample_tensor(call, group)
+    if signature.structure == "leaf":
+        execution.log.append((key, first))
+        execution.position += 1
+        return first
+    others = [sample_tensor(LazyOutput(call, i, signature.specs[i]), group) for i in range(1, len(signature.specs))]
+    result = unflatten(signature.structure, iter([first, *others]))
+    execution.log.append((key, result))
+    execution.position += 1
+    return copied(result)
+
+
+def inline(
+    tracer: Tracer, execution: Execution, key: object, function: Operation, args: Operands, kwargs: Static
+) -> Any:
+    """Run a scope as part of its caller; when it has returned, one entry of the log stands for all of it."""
+    start, log = execution.position, execution.log
+    if start < len(log):
+        logged, value = log[start]
+        if logged is not key or value is not OPEN:
+            return copied(execution.recall(key))
+        execution.position += 1
+    else:
+        execution.remember(key, OPEN)
+    result = function(*args, **kwargs)
+    if tracer.unwinding or tracer.executor.restart is not None:
+        raise Unwind
+    # A call that got containers may have changed them: its entries stay, so that replay changes them again.
+    if execution.position == len(execution.log) and not any([a.__class__ in _CONTAINERS for a in args]):
+        del execution.log[start:]
+        execution.position = start
+        execution.remember(key, result)
+        return copied(result)
+    return result
+
+
+def _describe_simple(args: Operands, group: SampleGroup, parts: list[Any], operands: list[Any]) -> int | None:
+    """Describe a call whose arguments are first results of other calls by the same group, the common case."""
+    depth = -1
+    for a in args:
+        if a.__class__ is not SampleTensor or a.group is not group:
+            return None
+        call: Any = a.tensor
+        if call.__class__ is not LazyCall:
+            return None
+        if call.results is None:
+            call.used = True
+            if call.depth > depth:
+                depth = call.depth
+        parts.append(call.array)
+        operands.append(a)
+    return depth
+
+
+def _describe(
+    tracer: Tracer, group: SampleGroup, function: Operation | None, args: Operands, kwargs: Static, parts: list[Any],
+    operands: list[Any], fixed: list[Any],
+) -> int:  # fmt: skip
+    """Append the key of a call's signature to `parts`; return the depth of its operands.
+
+    `operands` stays empty if the call cannot be lazy.
+    """
+    del parts[2:], operands[:]
+    given: list[SampleTensor] = []
+    possible = function is None or _describe_closure(function, parts)
+    for a in args:
+        possible = possible and _describe_argument(tracer, a, parts, given, fixed)
+    for name, a in kwargs.items():
+        parts.append(name)
+        possible = possible and _describe_argument(tracer, a, parts, given, fixed)
+    depth = max([enter(x, group, parts, operands) for x in given], default=-1)
+    if not possible:
+        operands.clear()
+    return depth
+
+
+def _describe_argument(tracer: Tracer, a: Any, parts: list[Any], given: list[SampleTensor], fixed: list[Any]) -> bool:
+    """Append an argument to the key of a signature; return False if its calls cannot be lazy."""
+    kind = a.__class__
+    if kind is SampleTensor:
+        parts.append(SampleTensor)
+        given.append(a)
+    elif kind is tuple:
+        parts.append(len(a))
+        return all([_describe_argument(tracer, part, parts, given, fixed) for part in a])
+    elif kind in _NUMBERS or kind is str or a is None:
+        parts.append((kind, a))
+    elif isinstance(a, Tensor):
+        if tracer.run.is_argument(a):
+            return False
+        parts.append((a.shape, a.dtype, a._node is not None))
+        fixed.append(id(a))
+    elif isinstance(a, Module):
+        parts.append(a)
+    else:
+        return False
+    return True
+
+
+def _describe_closure(function: Operation, parts: list[Any]) -> bool:
+    """Append what a function closes over to the key; return False if that may belong to a single path."""
+    values = [
+        *(getattr(function, "__defaults__", None) or ()),
+        *(getattr(function, "__kwdefaults__", None) or {}).values(),
+    ]
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            values.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            return False
+    for value in values:
+        kind = value.__class__
+        if kind is SampleTensor or kind in _CONTAINERS or kind is tuple:
+            return False
+        parts.append((kind, value) if kind in _NUMBERS else id(value))
+    return True
+
+
+def _learn(
+    tracer: Tracer, execution: Execution, full_key: Any, key: object, function: Operation, args: Operands,
+    kwargs: Static,
+) -> Any:  # fmt: skip
+    """Run the first call of a signature at once, and learn from it what calls with this signature return.
+
+    If it draws, raises, diverges for good or returns something else than tensors, it is undone and runs inline.
+    """
+    signature = tracer.new_signature(full_key, "scope", function, mode.recording)
+    signature.eager = True
+    run, group = tracer.run, execution.group
+    drawn, marks, counted = run.drawn, run.mark(), (run.groups, run.operations, run.row_operations)
+    splits = {line: list(sizes) for line, sizes in run.splits.items()}
+
+    def rows(x: SampleTensor) -> SampleTensor:
+        return SampleTensor(gather([x], [group], group.size), group)
+
+    leaves: list[Any] = []
+    try:
+        tracer.executor.flush()
+        plain = replace_sample_tensors(args, rows)
+        named = {name: replace_sample_tensors(a, rows) for name, a in kwargs.items()}
+        ((tree, _),) = join(run_scope(function, plain, named, group, run), group)
+        leaves, structure = flatten(tree)
+    except Exception:
+        leaves = []
+    if not leaves or any(leaf.__class__ is not SampleTensor for leaf in leaves) or run.drawn != drawn:
+        run.rewind(marks)
+        run.error, run.drawn, run.splits = None, drawn, splits
+        run.groups, run.operations, run.row_operations = counted
+        return inline(tracer, execution, key, function, args, kwargs)
+    slots = [computed(leaf.at(group), group) for leaf in leaves]
+    signature.eager, signature.structure = False, structure
+    signature.specs = tuple([slot.array for slot in slots])
+    result = unflatten(structure, iter([sample_tensor(slot, group) for slot in slots]))
+    execution.remember(key, result)
+    return copied(result)
