@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from typing import Any
 
 from numpy import finfo as finfo
@@ -30,6 +31,7 @@ from dynarl.autograd.ops import (
     trigonometry,
 )
 from dynarl.autograd.tensor import Tensor as Tensor
+from dynarl.moved import MOVED, MovedFinder
 
 __version__ = "0.1.0"
 
@@ -75,8 +77,11 @@ swapaxes, ravel, logsumexp = _bound.swapaxes, _bound.ravel, _bound.logsumexp
 del _bound, _module, _names, _name
 
 _BATCHING = ("batched", "per_sample", "Ragged", "RaggedGraph", "ObjectBatch", "categorical", "PerSampleError")
-_LAZY = ("batching", "nn", "optim", "distributions", "envs", "rollout", "agents", "checkpoint", "train")
-_RENAMED = {"Each": "ObjectBatch"}
+_LAZY = (
+    *("batching", "nn", "optim", "distributions", "envs", "rollout", "agents"),
+    *("train", "checkpoint", "config", "callbacks"),
+)
+sys.meta_path.append(MovedFinder)
 
 
 def __getattr__(name: str) -> Any:
@@ -84,8 +89,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"dynarl.{name}")
     if name in _BATCHING:
         return getattr(importlib.import_module("dynarl.batching"), name)
-    if name in _RENAMED:
-        raise AttributeError(f"dynarl.{name} is now called dynarl.{_RENAMED[name]}")
+    if f"dynarl.{name}" in MOVED:
+        raise AttributeError(f"dynarl.{name} is now called {MOVED[f'dynarl.{name}']}")
     raise AttributeError(f"module 'dynarl' has no attribute {name!r}: this torch name is not offered")
 
 

@@ -265,3 +265,9 @@ class CheckpointCallback(Callback):
             self.path = agent.save(self.directory / f"ckpt-{int(agent.env_steps):012d}")
             prune(self.directory, self.keep)
         return None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Checkpoint":  # ImportError: `from ... import` shows the message of no other exception
+        raise ImportError("dynarl.callbacks.Checkpoint is now called dynarl.callbacks.CheckpointCallback")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,10 +25,12 @@ LAZY = {"gymnasium", "tensorboardX", "tyro", "rich", "ray", "cupy", "torch", "ya
 # or a module directly in dynarl. `autograd+` is the modules of autograd/ that stand above its sub-folders (UPPER).
 # Outside its own package a name includes the rooms inside: `autograd` stands for autograd, autograd/ops and autograd+.
 LAYERS = """
+moved:
+extras:
 seeding:
 threads:
 ragged_rows:
-autograd:
+autograd:               extras
 autograd/ops:           autograd
 autograd+:              autograd autograd/ops
 optim:                  autograd
@@ -47,7 +49,7 @@ batching/lockstep:      autograd nn batching batching/groups batching/values bat
                         batching/eager
 batching+:              autograd nn batching batching/groups batching/values batching/rules batching/scopes
                         batching/eager batching/lockstep
-envs:                   seeding ragged_rows
+envs:                   extras seeding ragged_rows
 envs/checker:           envs
 envs/tasks:             envs
 envs+:                  envs envs/checker envs/tasks
@@ -69,8 +71,9 @@ agents/dqn:             autograd nn optim envs rollout config seeding
 agents/sac:             autograd nn optim distributions batching envs rollout config seeding
                         agents agents/policies agents/encoders agents/user_policy agents/off_policy
 agents+:                agents agents/policies agents/ppo agents/dqn agents/sac
-distributed:            batching config envs rollout threads agents
-train:                  seeding threads checkpoint config callbacks envs agents distributed
+distributed:            extras batching config envs rollout threads agents
+train:                  extras seeding threads checkpoint config callbacks envs agents distributed
+__main__:               train
 """
 UPPER = {
     "autograd": {"__init__", "creation", "gradcheck", "lifted", "methods", "random"},
@@ -84,6 +87,10 @@ UPPER = {
 IN_FUNCTIONS = {
     ("train.construction", "distributed"): "runs without workers do not load it",
     ("train.monitor", "train.video"): "loads gymnasium, which a run without videos loads later",
+    ("train.command", "envs"): "only `dynarl check` needs it",
+    ("train.command", "train.evaluate"): "only `dynarl evaluate` needs it",
+    ("train.command", "train.load_run"): "the agents are loaded by `dynarl train` alone",
+    ("train.command", "train.plot"): "only `dynarl plot` needs it",
     ("train.evaluate", "train.load_run"): "--help answers before the agents load",
     ("train.evaluate", "train.video"): "only --record-video needs it",
 }

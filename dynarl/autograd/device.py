@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.extras import how_to_install
+
 __all__ = ["Backend", "cuda", "device", "device_of", "register_device", "to_device", "xp"]
 
 
@@ -150,8 +152,7 @@ def _import_cupy() -> ModuleType:
         return import_module("cupy")
     except ImportError as error:
         raise RuntimeError(
-            "device cuda: CuPy is not installed; pip install 'dynarl[cuda12]' or 'dynarl[cuda13]', "
-            "whichever matches the driver"
+            f"device cuda: CuPy is not installed; {how_to_install('cuda12', 'cuda13')}, whichever matches the driver"
         ) from error
 
 

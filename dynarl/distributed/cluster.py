@@ -18,6 +18,7 @@ from typing import Any
 
 from dynarl.config import ConfigError
 from dynarl.distributed.connect import join, one_line
+from dynarl.extras import how_to_install
 
 __all__ = ["connected", "require", "require_resources"]
 
@@ -34,7 +35,7 @@ _PRIVATE = {
 def require() -> None:
     """Raise ConfigError where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise ConfigError("num_workers: workers run on Ray, which is not installed: pip install 'dynarl[ray]'")
+        raise ConfigError(f"num_workers: workers run on Ray, which is not installed: {how_to_install('ray')}")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dynarl.envs.group import EnvGroup, RemoteEnvironments
 from dynarl.envs.protocol import Environments
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
+from dynarl.extras import how_to_install
 
 __all__ = ["EnvLike", "make"]
 
@@ -98,7 +99,7 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
         one = partial(gymnasium.make, env_id, disable_env_checker=True, **kwargs)
         envs = [one() for _ in range(num_envs)]
     except gymnasium.error.DependencyNotInstalled as error:
-        error.add_note("box2d, mujoco and classic-control rendering come with: pip install 'dynarl[envs]'")
+        error.add_note(f"box2d, mujoco and classic-control rendering come with: {how_to_install('envs')}")
         raise
     return SyncEnvironments(envs, rebuild=one if rebuild else None, **keys)
 

@@ -17,9 +17,9 @@ from dynarl.checkpoint import CheckpointError
 __all__ = ["evaluate_run", "main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate the run that the command line names and return the status: 0 done, 1 failed."""
-    parser = argparse.ArgumentParser(description="Play episodes with a run's agent and report their returns.")
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Evaluate the run in the command line and return the exit status: 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(prog=prog, description="Play episodes with a run's agent and report the returns.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run directory")
     parser.add_argument("--checkpoint", default="best", help="best, latest, or a checkpoint directory (default best)")
     parser.add_argument("--episodes", type=int, default=100, help="episodes to play (default 100)")

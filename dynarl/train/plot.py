@@ -1,7 +1,6 @@
 """Learning curves of runs: the mean over seeds and a band around it, as a PNG.
 
-Runs that differ in nothing but their seed share one curve. matplotlib is needed for drawing alone:
-pip install 'dynarl[plot]'.
+Runs that differ only in their seed share one curve. Drawing needs matplotlib (the extra `plot`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from dynarl.checkpoint import CheckpointError, read_manifest
 from dynarl.checkpoint.series import numbered
 from dynarl.config import yaml
+from dynarl.extras import how_to_install
 from dynarl.train import metrics
 from dynarl.train.run_directory import CONFIG
 from dynarl.train.summary import read_summary
@@ -44,9 +44,9 @@ class Curve(NamedTuple):
     seeds: int
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the curves that the command line asks for and return the status: 0 done, 1 failed."""
-    parser = argparse.ArgumentParser(description="Plot learning curves of runs, mean and band over seeds.")
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Draw the curves of the runs in the command line and return the exit status: 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(prog=prog, description="Plot learning curves of runs, mean and band over seeds.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones of --num-seeds")
     parser.add_argument("--metric", default="rollout/ep_rew_mean", help="name in metrics.jsonl (default %(default)s)")
     parser.add_argument("--band", choices=_BANDS, default="std", help="std, min and max, or a 95%% bootstrap interval")
@@ -114,7 +114,7 @@ def draw(drawn: Sequence[Curve], path: Path, *, metric: str) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plot: drawing needs matplotlib, which comes with: pip install 'dynarl[plot]'") from error
+        raise ImportError(f"plot: drawing needs matplotlib: {how_to_install('plot')}") from error
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

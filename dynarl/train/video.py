@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dynarl.callbacks import Callback, Every
 from dynarl.envs import make
+from dynarl.extras import how_to_install
 
 __all__ = ["VideoRecorder", "record_video", "write_gif"]
 
@@ -92,7 +93,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("video: recording needs Pillow, which comes with: pip install 'dynarl[video]'") from error
+        raise ImportError(f"video: recording needs Pillow: {how_to_install('video')}") from error
     return Image
 
 

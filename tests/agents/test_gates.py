@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynarl.agents import PPO
+from dynarl.extras import how_to_install
 from dynarl.train.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,7 +27,7 @@ def need(config):
                 try:
                     importlib.import_module(module)
                 except ImportError:
-                    pytest.skip(f"needs {module}: pip install 'dynarl[envs]'")
+                    pytest.skip(f"needs {module}: {how_to_install('envs')}")
 
 
 def final_return(agent_cls, config, seed, run_dir):

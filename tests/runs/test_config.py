@@ -274,3 +274,73 @@ def test_every_run_field_is_documented():
     for field in dataclasses.fields(RunConfig):
         after = source.split(f"\n    {field.name}:")[1].split("\n")[1]
         assert after.strip().startswith('"""'), field.name
+
+
+# ------------------------------------------------------------------------------- field names of earlier versions
+
+
+@config.configuration
+class RenamedConfig:
+    """A config whose field `duelling` became `dueling`, and whose `limit` became `mode` and `bound`."""
+
+    dueling: bool = False
+    """Two streams."""
+    mode: str = "stop"
+    """What happens at the bound."""
+    bound: float | None = None
+    """The bound."""
+
+    @classmethod
+    def migrate(cls, fields):
+        found, changes = dict(fields), []
+        if "duelling" in found:
+            found["dueling"] = found.pop("duelling")
+            changes.append("duelling is now called dueling")
+        if "limit" in found:
+            if "bound" in found:
+                raise ValueError("limit: give bound alone, got both")
+            found |= {"bound": found.pop("limit"), "mode": "stop"}
+            changes.append("limit is now bound, with mode 'stop'")
+        return found, changes
+
+
+Renamed: Any = dataclasses.make_dataclass(
+    "Renamed", [("run", RunConfig), ("agent", RenamedConfig)], frozen=True, kw_only=True
+)
+
+
+def test_files_with_old_names_are_migrated_and_each_change_printed_once(yaml, capsys):
+    path = Path(yaml("duelling: yes\nlimit: 0.5\nseed: 3\n"))
+    for _ in range(2):
+        found = config.from_file(Renamed, path)
+        assert found == {"dueling": True, "bound": 0.5, "mode": "stop", "seed": 3}
+    error = capsys.readouterr().err
+    assert error.splitlines() == [
+        f"config: {path}: duelling is now called dueling",
+        f"config: {path}: limit is now bound, with mode 'stop'",
+    ]
+    stored = config.from_mapping(RenamedConfig, {"duelling": True}, source="checkpoint x")
+    assert stored == {"dueling": True}
+    assert capsys.readouterr().err == "config: checkpoint x: duelling is now called dueling\n"
+
+
+def test_old_names_that_cannot_be_migrated_are_refused(yaml):
+    with pytest.raises(ConfigError, match=r"c\.yaml: limit: give bound alone, got both"):
+        config.from_file(Renamed, Path(yaml("limit: 1\nbound: 2\n")))
+
+
+@pytest.mark.parametrize("flags", [["--duelling"], ["--no-duelling"], ["--duelling", "yes"], ["--duelling=yes"]])
+def test_flags_with_old_names_name_the_new_one(flags):
+    with pytest.raises(ConfigError, match=rf"^config: {flags[0][:10]}.*: duelling is now called dueling$"):
+        config.load(Renamed, flags, prog="train.py")
+
+
+def test_keywords_with_old_names_name_the_new_one():
+    with pytest.raises(TypeError, match=r"^RenamedConfig: duelling is now called dueling$"):
+        RenamedConfig(duelling=True)
+    with pytest.raises(TypeError, match=r"^RenamedConfig: limit is now bound, with mode 'stop'$"):
+        dataclasses.replace(RenamedConfig(), limit=1.0)
+    with pytest.raises(TypeError, match=r"^RunConfig: unknown field 'sede'; did you mean 'seed'\?$"):
+        RunConfig(sede=1)
+    assert config.renamed(RenamedConfig, "duelling") == "duelling is now called dueling"
+    assert config.renamed(RenamedConfig, "mode") is None

@@ -14,6 +14,7 @@ from dynarl.agents import PPO, PPOConfig
 from dynarl.checkpoint import CheckpointError
 from dynarl.checkpoint.series import numbered
 from dynarl.config import RunConfig
+from dynarl.extras import how_to_install
 from dynarl.train import load_run, training
 from dynarl.train.evaluate import main as evaluate_main
 from dynarl.train.plot import aggregate, curves
@@ -202,4 +203,4 @@ def test_plot_errors(trained, tmp_path, monkeypatch, capsys):
         curves([path], metric="x")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert plot_main([str(path), "--output", str(tmp_path / "c.png")]) == 1
-    assert "drawing needs matplotlib, which comes with: pip install 'dynarl[plot]'" in capsys.readouterr().err
+    assert f"drawing needs matplotlib: {how_to_install('plot')}" in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""The command `dynarl`, as a process and as a function; names of earlier versions."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynarl
+from dynarl import extras
+from dynarl.config import ConfigError, tuned
+from dynarl.moved import MOVED
+from dynarl.train.command import main
+
+SMALL = [
+    "--total-steps",
+    "256",
+    "--num-envs",
+    "2",
+    "--num-steps",
+    "32",
+    "--batch-size",
+    "64",
+    "--eval-episodes",
+    "1",
+    "--no-tensorboard",
+]
+
+
+def test_train_and_evaluate_in_processes(tmp_path):
+    def command(*arguments):
+        words = [sys.executable, "-m", "dynarl", *arguments]
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    done = command("train", "ppo", "acrobot", *SMALL, "--run-dir", "r")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gae_lambda: 0.94" in (tmp_path / "r" / "config.yaml").read_text()
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["env_id"] == "Acrobot-v1"
+    found = command("evaluate", "r", "--episodes", "1")
+    assert found.stdout.startswith("ppo on Acrobot-v1, ckpt-000000000256: mean return")
+    again = command("train", "ppo", "--resume", "r", "--total-steps", "320")
+    assert "resume: total_steps 256 -> 320" in again.stdout
+
+
+def test_overview_and_version(capsys):
+    for argv in ([], ["--help"], ["train", "--help"]):
+        assert main(argv) == 0
+        shown = capsys.readouterr().out
+        assert "dynarl train ALGORITHM [CONFIG]" in shown and "dynarl check ENV" in shown
+        assert all(name in shown for algorithm in tuned.DEFAULTS for name in tuned.names(algorithm))
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dynarl {dynarl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "error: dynarl: unknown command 'trian'; did you mean train?"),
+        (["xyz"], "error: dynarl: unknown command 'xyz'; expected one of train, evaluate, plot, check"),
+        (["train", "pp0"], "error: dynarl train: unknown algorithm 'pp0'; did you mean ppo?"),
+        (["train", "ppo", "pendulm"], "there is no such file; did you mean pendulum?"),
+        (["train", "ppo", "walker"], "walker is a configuration of sac"),
+        (["train", "sac", "zzz"], "the names are halfcheetah, hopper, mountaincarcontinuous, pendulum, walker"),
+        (["train", "ppo", "dqn/cartpole"], "cartpole is a configuration of dqn"),
+    ],
+)
+def test_unknown_words_are_named_with_the_nearest(capsys, argv, message):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_help_of_an_algorithm_lists_its_configurations(capsys):
+    assert main(["train", "dqn", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "dynarl train dqn [CONFIG]" in shown and "acrobot, cartpole, lunarlander, mountaincar" in shown
+
+
+def test_a_name_a_folder_and_a_path_are_one_file(tmp_path, monkeypatch):
+    path = tuned.find("ppo", "pendulum")
+    assert path.name == "pendulum.yaml" and tuned.find("ppo", "ppo/pendulum") == path
+    assert tuned.find("ppo", str(path)) == path
+    monkeypatch.chdir(tmp_path)
+    Path("pendulum").write_text("seed: 3\n")  # a file of that name comes first
+    assert tuned.find("ppo", "pendulum") == Path("pendulum")
+    with pytest.raises(ConfigError, match="give the path of a YAML file"):
+        tuned.find("mine", "pendulums")
+
+
+def test_check(capsys):
+    assert main(["check", "CartPole-v1", "--steps", "50"]) == 0
+    assert "normalise observations" in capsys.readouterr().out
+    assert main(["check", "CartPoll-v1"]) == 1
+    assert "error: check:" in capsys.readouterr().err
+    assert main(["check", "CartPole-v1", "--env-kwargs", "{no_such: 1}"]) == 1
+    assert "no_such" in capsys.readouterr().err
+
+
+def test_only_what_a_subcommand_needs_is_loaded():
+    code = "import sys, dynarl.train.command as c; c.main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert not loaded & {"gymnasium", "tyro", "rich", "tensorboardX", "safetensors", "ray", "dynarl.agents"}
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_names_of_earlier_versions_name_the_new_one(old):
+    parent, _, name = MOVED[old].rpartition(".")
+    assert hasattr(importlib.import_module(parent), name) or importlib.import_module(MOVED[old])
+    with pytest.raises(ImportError, match=rf"^{old} is now called {MOVED[old]}$"):
+        importlib.import_module(old)
+    package, _, name = old.rpartition(".")
+    with pytest.raises(ImportError, match=rf"^{old} is now called {MOVED[old]}$"):
+        exec(f"from {package} import {name}")
+
+
+def test_names_of_earlier_versions_as_attributes():
+    with pytest.raises(AttributeError, match=r"^dynarl\.plot is now called dynarl\.train\.plot$"):
+        dynarl.plot  # noqa: B018
+    with pytest.raises(ImportError, match=r"Checkpoint is now called dynarl\.callbacks\.CheckpointCallback"):
+        from dynarl.callbacks import Checkpoint  # noqa: F401
+    assert not hasattr(dynarl.callbacks, "no_such_name")
+
+
+def test_how_to_install_follows_the_installation(tmp_path, monkeypatch):
+    checkout = Path(extras.__file__).parents[1]
+    monkeypatch.chdir(checkout)
+    assert extras.how_to_install("cuda12", "cuda13") == "pip install -e '.[cuda12]' or pip install -e '.[cuda13]'"
+    monkeypatch.chdir(tmp_path)
+    assert extras.how_to_install("ray") == f"pip install -e '{checkout}[ray]'"
+    monkeypatch.setattr(extras, "_PACKAGE", tmp_path / "site-packages" / "dynarl")  # an installed wheel
+    listed = ["numpy>=2", "gymnasium[box2d]; extra == 'envs'", 'gymnasium[mujoco]>=1; extra == "envs"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: listed)
+    assert extras.how_to_install("envs") == "pip install 'gymnasium[box2d]' 'gymnasium[mujoco]>=1'"
