@@ -1,4 +1,4 @@
-"""Random streams of a batched run: every sample has its own, whatever group it is in.
+"""Random streams of a batched run: every sample has its own, in every group.
 
 Draw number d of a sample is a function of (seed, purpose, stream, step, d) alone: these are the key and the counter of
 the Philox generator (Salmon et al., 2011). Results therefore do not depend on how samples were grouped, and learning

@@ -1,4 +1,7 @@
-"""Random numbers that are not a sample's own: noticed after the call, and traced to their line."""
+"""The guard against random numbers that are not per sample: detected after the run, and traced to their line.
+
+A draw from Python's or NumPy's generators gives one number to all samples of a group, which silently correlates them.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ _OTHERS = (str(Path(np.__file__).parent), random.__file__)
 
 
 def _python_words() -> Any:
-    """Return a function of a generator that views its state, (index, words), or None where that is not possible.
+    """Return a function that views the state of a generator in memory, (words, index), or None if that is not possible.
 
-    `getstate` makes 625 Python numbers each time, which would be a tenth of a small batched call. The view is taken
-    only where a generator of the same kind shows what `getstate` says, before and after drawing.
+    `getstate` makes 625 Python numbers each time, which would take a tenth of a small batched run. The view is used
+    only if it agrees with `getstate` on a generator of the same kind, before and after drawing.
     """
     header = object.__basicsize__
 
@@ -50,7 +53,7 @@ _python_state = _view(_python) if _view is not None else None
 
 
 def fingerprint() -> tuple[Any, ...]:
-    """Return something that changes whenever Python's or NumPy's global generator is drawn from."""
+    """Return a value that changes with every draw from Python's or NumPy's global generator."""
     if _python_state is None:
         state = _python.getstate()[1]
         python = state[-1], state[0], state[397]
@@ -74,7 +77,7 @@ _numpy_states: dict[int, Any] = {}
 
 
 def generators_of(program: Any) -> list[Any]:
-    """Return the generators of Python or NumPy that a program can reach by its names: globals, closures, attributes."""
+    """Return the generators of Python or NumPy that a program reaches by name: globals, closures, attributes."""
     found: list[Any] = []
     seen: set[int] = set()
     todo = [program]
@@ -113,7 +116,7 @@ def _named_by(function: FunctionType) -> list[Any]:
 
 
 def state_of(generators: list[Any]) -> tuple[Any, ...]:
-    """Return something that changes whenever one of the global or the given generators is drawn from."""
+    """Return a value that changes with every draw from the global generators or the given ones."""
     return fingerprint(), *[_state(generator) for generator in generators]
 
 
@@ -145,7 +148,7 @@ def drawing_line(run: Callable[[], Any], generators: list[Any]) -> str:
     sys.settrace(trace)
     try:
         run()
-    except Exception:  # the program may fail, now that its draws are others
+    except Exception:  # the program may fail, since its draws are different now
         pass
     finally:
         sys.settrace(earlier)

@@ -1,6 +1,6 @@
 """Eager execution: operations run at once, and the paths of a program one after the other.
 
-One Python execution serves a whole group. Where a concrete value differs inside the group, the largest part goes on,
+One Python execution serves a whole group. Where a concrete value differs inside the group, the largest part continues,
 and each other part later runs the program again from the start of the innermost scope, with everything computed before
 taken from the log (a continuation by replay). Where a scope returns, its parts are joined row by row.
 """
@@ -101,7 +101,7 @@ class EagerExecution(EagerOperations):
     # -- concrete values and random numbers -------------------------------------------------------------------------
 
     def read(self, x: Any) -> Any:
-        """Return a sample's number; go on with the samples of the most frequent one."""
+        """Return a sample's number; this execution continues with the samples of the most frequent one."""
         self.step()
         group, run = self.group, self.run
         if x.shape != () and x.numel() != 1:
@@ -121,7 +121,7 @@ class EagerExecution(EagerOperations):
         return self._diverge([(value, group.part(rows)) for value, rows in parts], VALUE)
 
     def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object) -> Any:
-        """Go on with the first part and return its value; the others wait to replay from the start of the scope."""
+        """Continue with the first part and return its value; the others wait to replay from the start of the scope."""
         self.count()
         before = list(self.log)
         self.run.count_split(user_line(), tuple(group.size for _, group in parts))

@@ -132,7 +132,7 @@ class BatchedRun:
         )
 
     def rewind(self, marks: Marks) -> None:
-        """Return to `marks`: what was computed since then is going to be computed again."""
+        """Return to `marks`: what was computed since then will be computed again."""
         draws, recorder, replay = marks
         if self.draws is not None:
             if draws is None:  # the streams were created since: the same ones begin again

@@ -152,7 +152,7 @@ def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
 
 
 def _repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
-    if repeats.__class__ is SampleTensor:  # right where samples repeat equally often
+    if repeats.__class__ is SampleTensor:  # correct if all samples have the same number of repeats, else by_row raises
         return _repeat_by_row(input, repeats, dim)
     return apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
 

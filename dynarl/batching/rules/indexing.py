@@ -1,4 +1,4 @@
-"""Indexing under the hidden batch axis: every sample picks, gathers and scatters at places of its own."""
+"""Rules of indexing: every sample picks, gathers and scatters at places of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FUNCTIONS"]
 
 
 class _Hole:
-    """Marks where a tensor stood in an index."""
+    """Marks the place of a tensor in an index: the tensors are operands."""
 
 
 _HOLE = _Hole()
@@ -30,7 +30,7 @@ def _pick(*operands: Any, index: Any) -> Any:
 
 
 def _pick_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
-    """x[index] of slices, new axes and tensors, where x or some of these are batched."""
+    """Return x[index] with slices, new axes and tensors in the index, where x or some of the tensors are batched."""
     (x, *picks), index = operands, static["index"]
     depth = max(p.ndim - own for p, own in zip(picks, batched[1:]))
     arrays = iter(
@@ -40,7 +40,7 @@ def _pick_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     parts = [next(arrays) if part is _HOLE else part for part in index]
     holes = [i for i, part in enumerate(index) if part is _HOLE]
     lead = holes[0] if holes[-1] - holes[0] == len(holes) - 1 else 0  # dimensions before those of the tensors
-    if batched[0]:  # NumPy puts the tensors' dimensions in front, beside the rows'
+    if batched[0]:  # NumPy puts the dimensions of index arrays first, with the rows
         out = indexing.getitem(x, (np.arange(n).reshape(-1, *(1,) * depth), *parts))
         order = [0, *range(1 + depth, 1 + depth + lead), *range(1, 1 + depth)]
     else:
@@ -79,7 +79,7 @@ def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:
             "getitem: a mask would give each sample another shape; use where(), or a loop over the elements"
         )
     shared: list[Any] = []
-    for p in parts:  # a mask stands for the places where it is true
+    for p in parts:  # a mask selects the places where it is true
         if isinstance(p, Tensor) and p.dtype.kind == "b":
             shared += [wrap(i) for i in p.array.nonzero()]
         else:
@@ -88,7 +88,7 @@ def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:
 
 
 def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[Any]]:
-    """Take numbers first, as PyTorch does (0-dim tensors too where slices stand between), and write `...` as slices."""
+    """Index with numbers first, as PyTorch does (and 0-dim tensors that slices separate); `...` becomes slices."""
     if any(p is Ellipsis for p in parts):
         at = next(i for i, p in enumerate(parts) if p is Ellipsis)
         used = sum(p is not None for p in parts) - 1
@@ -99,7 +99,7 @@ def _numbers_first(x: Any, parts: list[Any], together: bool) -> tuple[Any, list[
         if isinstance(p, int) or (not together and isinstance(p, (SampleTensor, Tensor)) and not p.ndim)
     ]
     if len(first) == sum(isinstance(p, (SampleTensor, Tensor, int)) for p in parts):
-        first = [p for p in first if isinstance(p, int)]  # the last tensors are for the caller
+        first = [p for p in first if isinstance(p, int)]  # the caller needs tensors that remain
     for p in reversed(first):
         at = next(i for i, part in enumerate(parts) if part is p)
         before = sum(part is not None for part in parts[:at])
@@ -168,4 +168,4 @@ FUNCTIONS: dict[str, Operation] = {
     "scatter_add": lambda x, dim, index, src: _scatter(x, dim, index, src, reduce="add"),
     "index_add": _index_add,
 }
-"""What takes the place of the functions of these names where they meet a per-sample tensor."""
+"""By function name: what replaces the function when an operand is a per-sample tensor."""

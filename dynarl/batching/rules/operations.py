@@ -71,7 +71,7 @@ def shifted(axis: Any, ndim: int) -> Any:
 
 
 class _OneSample:
-    """What type promotion asks of an operand: one number for each sample counts as 0-dim, whatever the batch is."""
+    """What type promotion asks of an operand: one number for each sample counts as 0-dim."""
 
     def __init__(self, dtype: Any, ndim: int) -> None:
         self.dtype, self.ndim = dtype, ndim
@@ -244,5 +244,5 @@ RULES.update({
     recurrent.lstm_cell: _cell(recurrent.lstm_cell, 3),
     indexing._getitem: _getitem,
 })  # fmt: skip
-# not pow: a number as exponent has gradients that a row of exponents has not
+# Without pow: an exponent that is a number has a formula of its own (x * x), which rounds differently.
 SHAREABLE.update({*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow})

@@ -1,7 +1,7 @@
-"""Join after `if` and loops: a rewrite of the program's source that makes these statements join scopes.
+"""A rewrite of a program's source that makes its `if` statements and loops join scopes.
 
-Samples that part at an `if` would otherwise stay apart until the enclosing function returns, and what follows would
-run once for each of them. The rewritten statement is a function of its own with the names it assigns as results:
+Without it, samples that diverge at an `if` stay apart until the enclosing function returns, and the code after the `if`
+runs once for each path. The rewritten statement is a function that returns the names it assigns:
 
     def branch(a):                    # if h > 0:
         if h > 0:                     #     a = f(h)
@@ -9,8 +9,8 @@ run once for each of them. The rewritten statement is a function of its own with
         return (a,)
     (a,) = join(branch)
 
-A loop becomes a function of one iteration. Samples that go on are together again at its end; those that leave wait
-until the last has left, with the names that are still read after the loop:
+A loop becomes a function of one iteration. Samples that continue are joined at its end; samples that leave wait until
+the last one has left, with the names that are read after the loop:
 
     def step(_, h, n):                # while n < 9:
         if not n < 9:                 #     h, n = f(h), n + 1
@@ -23,9 +23,10 @@ until the last has left, with the names that are still read after the loop:
     if way == 2:
         return g(h)
 
-Only statements that assign nothing but names are rewritten, an `if` only where it does not leave the block, and only
-where no list, dict or set is at hand that the block might change: everything else stays as it is and is still right,
-by replay. Line numbers stay, so tracebacks and debuggers show the user's own lines.
+A statement is rewritten only if it assigns nothing but names, and an `if` only if it does not leave its block. At run
+time a rewritten statement is a scope only if it has no list, dict or set that it might change. Every other statement
+stays unchanged and is still correct, by replay. Line numbers stay the same, so that tracebacks and debuggers show the
+user's lines.
 """
 
 from __future__ import annotations
@@ -49,11 +50,18 @@ _HIDES = (
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Import, ast.ImportFrom, ast.Try, ast.With,
     ast.Raise, ast.NamedExpr, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Match,
 )  # fmt: skip
-_LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)  # these read their names when they run
+_LATER = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.Lambda,
+    ast.GeneratorExp,
+)  # they read their names later
 _NAMES = ("_dynarl_join", "_dynarl_loop", "_dynarl_get", "_dynarl_undefined", "_dynarl_end", "_dynarl_locals")
 
 
 class _Rewriter(ast.NodeTransformer):
+    """Rewrites the statements of one function, inner statements before outer ones."""
+
     def __init__(self, function: ast.FunctionDef) -> None:
         self.count = self.loops = 0
         self.loads = loaded_names(function)
@@ -107,7 +115,7 @@ class _Rewriter(ast.NodeTransformer):
         self.loops -= 1
 
     def _as_loop(self, node: Any, items: ast.expr | None, first: list[Any], test: ast.expr | None) -> Any:
-        """Return a loop as a function of one iteration, the call that repeats it, and the returns that left it."""
+        """Return a loop as a function of one iteration, the call that repeats it, and its `return` statements."""
         names = self._names_of([node.test if items is None else node.target, *node.body], _HIDES)
         if names is None or node.orelse or names[0] & self.later:
             return node
@@ -118,7 +126,7 @@ class _Rewriter(ast.NodeTransformer):
             return node
         inside = {id(part) for part in ast.walk(node)}
         after = {load.id for load in self.loads if id(load) not in inside}
-        if self.loops:  # what this loop reads before it sets it, the next turn of the loop around it reads
+        if self.loops:  # the next iteration of an outer loop reads what this loop reads before it assigns it
             after |= {out for out in outs if not sets_first(body, out)}
         self.count += 1
         leaving = _Leaving(outs, after, deleted_names(node))
@@ -138,7 +146,7 @@ class _Rewriter(ast.NodeTransformer):
         return [*made[:2], *self._dropped(outs, node), *made[2:]]
 
     def _names_of(self, nodes: list[Any], refused: tuple[type, ...]) -> tuple[set[str], tuple[str, ...]] | None:
-        """Return the names a statement assigns and all it touches, or None where it does what a scope cannot hold."""
+        """Return the names that a statement assigns and all names in it, or None if it cannot be a scope."""
         assigned: set[str] = set()
         touched: set[str] = set()
         for part in (part for node in nodes for part in ast.walk(node)):
@@ -148,7 +156,7 @@ class _Rewriter(ast.NodeTransformer):
                 if not getattr(part, "_by_rewrite", False):
                     return None
             elif isinstance(part, ast.Expr) and not isinstance(part.value, ast.Constant):
-                return None  # a bare call is there for its effect
+                return None  # an expression statement is there for its side effect
             elif isinstance(part, ast.Name) and not part.id.startswith("_dynarl"):
                 touched.add(part.id)
                 if isinstance(part.ctx, ast.Store):
@@ -158,7 +166,7 @@ class _Rewriter(ast.NodeTransformer):
     def _is_internal(
         self, name: str, node: ast.stmt, branches: Any, test: ast.expr | None, *, returned: bool = False
     ) -> bool:
-        """Tell whether a name is used inside this statement alone, and set there before it is read."""
+        """Return whether a name is used in this statement only, and assigned in it before it is read."""
         inside = {id(part) for part in ast.walk(node)}
         if any(load.id == name and id(load) not in inside for load in self.loads):
             return False
@@ -167,14 +175,15 @@ class _Rewriter(ast.NodeTransformer):
         return all(sets_first(branch, name) for branch in branches) and not (test and mentions(test, name))
 
     def _dropped(self, outs: list[str], like: ast.AST) -> list[ast.stmt]:
+        """Return statements that delete names without a value, so that reading one raises NameError as usual."""
         return statements_at("".join(f"if {out} is _dynarl_undefined: del {out}\n" for out in outs), like)
 
 
-_LEAVE = "return '_dynarl_leave'"  # becomes the return of a loop that is at its end
+_LEAVE = "return '_dynarl_leave'"  # stands for the end of the loop; _Leaving replaces it
 
 
 class _Leaving(ast.NodeTransformer):
-    """Makes `break`, `continue` and `return` of a loop's body the returns of its iteration."""
+    """Replaces `break`, `continue` and `return` in a loop's body by returns of its iteration."""
 
     def __init__(self, outs: list[str], after: set[str], undone: set[str]) -> None:
         self.outs, self.after, self.undone = outs, after, undone
@@ -204,7 +213,7 @@ class _Leaving(ast.NodeTransformer):
         return self._out(way, {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}, node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        return node  # an inner statement that was rewritten already
+        return node  # an inner statement that is rewritten already
 
     def visit_While(self, node: Any) -> Any:  # an inner loop that was not rewritten: break and continue are its own
         inner = _LeavingInner(self)
@@ -215,7 +224,7 @@ class _Leaving(ast.NodeTransformer):
 
 
 class _LeavingInner(ast.NodeTransformer):
-    """Does the same inside an inner loop, where only `return` leaves the outer one."""
+    """Does the same in an inner loop that was not rewritten, where only `return` leaves the outer loop."""
 
     def __init__(self, outer: _Leaving) -> None:
         self.outer = outer
@@ -229,7 +238,10 @@ class _LeavingInner(ast.NodeTransformer):
 
 @functools.lru_cache(maxsize=512)
 def _compiled(code: CodeType, function: FunctionType) -> tuple[CodeType, int] | None:
-    """Return the code of a factory of the rewritten function, and how many statements were rewritten."""
+    """Return the code of a function that makes the rewritten function, and the number of statements rewritten.
+
+    None if the source is missing or nothing is to be rewritten.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(function))
         tree = ast.parse(source)
@@ -251,22 +263,24 @@ def _compiled(code: CodeType, function: FunctionType) -> tuple[CodeType, int] | 
     ast.increment_lineno(tree, code.co_firstlineno - 1)
     factory = ast.parse(f"def _dynarl_factory({', '.join((*_NAMES, *code.co_freevars))}):\n    return None").body[0]
     assert isinstance(factory, ast.FunctionDef)
-    answer = ast.parse(f"return {definition.name}".replace("return ", "x = ")).body[0]
-    assert isinstance(answer, ast.Assign)
-    factory.body = [definition, ast.copy_location(ast.Return(answer.value), definition)]
+    answer = ast.Return(ast.Name(definition.name, ast.Load()))
+    factory.body = [definition, ast.copy_location(answer, definition)]
     module = ast.fix_missing_locations(ast.Module([factory], []))
     return _named(compile(module, code.co_filename, "exec"), definition.name), rewriter.count
 
 
 def _named(code: CodeType, name: str) -> CodeType:
-    """Let the functions that stand for statements bear the name of the user's function in tracebacks."""
+    """Give functions made from statements the name of the user's function, which tracebacks show."""
     inner = tuple([_named(part, name) if isinstance(part, CodeType) else part for part in code.co_consts])
     made = code.co_name.startswith(("_dynarl_if", "_dynarl_loop"))
     return code.replace(co_consts=inner, co_name=name) if made else code.replace(co_consts=inner)
 
 
 def rewritten(function: Any) -> Any:
-    """Return a function with its `if` statements as join scopes, or itself where there is nothing to rewrite."""
+    """Return a function with its `if` statements and loops as join scopes, or itself if there are none.
+
+    The result is kept on the function, for as long as its code is the same.
+    """
     if not isinstance(function, FunctionType):
         return function
     done = function.__dict__.get("_dynarl_rewritten")
@@ -283,10 +297,10 @@ def _rewrite(function: FunctionType) -> FunctionType:
         return function
     try:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # a name of the enclosing function that is not assigned yet
+    except ValueError:  # a variable of the enclosing function is not assigned yet
         return function
     namespace: dict[str, Any] = {}
-    exec(found[0], function.__globals__, namespace)  # the program's own source, compiled again
+    exec(found[0], function.__globals__, namespace)  # compiled from the program's own source
     made: FunctionType = namespace["_dynarl_factory"](join_branch, join_loop, get_name, UNDEFINED, END, locals, *cells)
     made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
     return made

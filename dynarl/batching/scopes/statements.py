@@ -1,4 +1,4 @@
-"""What rewritten statements call when they run: see `dynarl.batching.scopes.rewrite`."""
+"""Functions that rewritten statements call at run time: see `dynarl.batching.scopes.rewrite`."""
 
 from __future__ import annotations
 

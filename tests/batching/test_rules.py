@@ -57,24 +57,24 @@ def leaf(array, case):
     return dynarl.tensor(array, requires_grad=case.orders is not None and array.dtype.kind == "f")
 
 
-def alone(case, stacks, lanes):
+def alone(case, stacks, flags):
     """Values and gradients of the stack of the samples, each run by itself."""
-    inputs = [leaf(stack if lane else stack[0], case) for stack, lane in zip(stacks, lanes)]
-    rows = [flat(case.run(ENGINE, *(x[i] if lane else x for x, lane in zip(inputs, lanes)))) for i in range(N)]
+    inputs = [leaf(stack if own else stack[0], case) for stack, own in zip(stacks, flags)]
+    rows = [flat(case.run(ENGINE, *(x[i] if own else x for x, own in zip(inputs, flags)))) for i in range(N)]
     outputs = [dynarl.stack(list(column)) for column in zip(*rows)]
     return outputs, pull(outputs, inputs)
 
 
-def together(case, stacks, lanes, mode):
-    inputs = [leaf(stack if lane else stack[0], case) for stack, lane in zip(stacks, lanes)]
-    shared = iter([x for x, lane in zip(inputs, lanes) if not lane])
-    places = [None if lane else next(shared) for lane in lanes]
+def together(case, stacks, flags, mode):
+    inputs = [leaf(stack if own else stack[0], case) for stack, own in zip(stacks, flags)]
+    shared = iter([x for x, own in zip(inputs, flags) if not own])
+    places = [None if own else next(shared) for own in flags]
 
     def program(*given):
         given = iter(given)
         return case.run(ENGINE, *(next(given) if place is None else place for place in places))
 
-    outputs = flat(batched(program, mode=mode)(*(x for x, lane in zip(inputs, lanes) if lane)))
+    outputs = flat(batched(program, mode=mode)(*(x for x, own in zip(inputs, flags) if own)))
     return outputs, pull(outputs, inputs)
 
 
@@ -82,24 +82,24 @@ def combinations():
     for case in CASES:
         if case.name.startswith(("y +=", "y -=", "y *=", "y /=", "y **=", "+= keeps")):
             continue  # on a sample's tensor `y += 1` means y = y + 1: nothing changes in place
-        for lanes in itertools.product([True, False], repeat=len(case.inputs)):
-            if any(lanes) and (sum(lanes) in (1, len(lanes))):
-                for mode in ("auto", "lockstep") if all(lanes) else ("auto",):
-                    name = f"{case.name}-{''.join('xs'[not lane] for lane in lanes)}-{mode}"
-                    yield pytest.param(case, lanes, mode, id=name)
+        for flags in itertools.product([True, False], repeat=len(case.inputs)):
+            if any(flags) and (sum(flags) in (1, len(flags))):
+                for mode in ("auto", "lockstep") if all(flags) else ("auto",):
+                    name = f"{case.name}-{''.join('xs'[not own] for own in flags)}-{mode}"
+                    yield pytest.param(case, flags, mode, id=name)
 
 
-@pytest.mark.parametrize(("case", "lanes", "mode"), list(combinations()))
-def test_rows_equal_samples(case, lanes, mode):
+@pytest.mark.parametrize(("case", "flags", "mode"), list(combinations()))
+def test_rows_equal_samples(case, flags, mode):
     stacks = samples_of(case)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            values, gradients = alone(case, stacks, lanes)
+            values, gradients = alone(case, stacks, flags)
         except (ValueError, TypeError, IndexError, RuntimeError):
             pytest.skip("the samples give different shapes, or other values are not in its domain")
         try:
-            got, pulled = together(case, stacks, lanes, mode)
+            got, pulled = together(case, stacks, flags, mode)
         except (PerSampleError, TypeError, ValueError) as error:
             assert re.search(REFUSED, str(error)), error
             assert case in inplace.CASES or NOT_OFFERED.search(case.name), case.name
