@@ -313,7 +313,11 @@ class OldAgent:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
-        meta = {**compatibility.describe(self), "env_id": id_of(self.source), "seed": self.seed}
+        counters = {name: int(getattr(self, name)) for name in ("env_steps", "grad_steps", "iteration")}
+        described = compatibility.describe(
+            self.algorithm, self.config, self.observation_space, self.action_space, counters, self.policy_name
+        )
+        meta = {**described, "env_id": id_of(self.source), "seed": self.seed}
         return checkpoint.save(path, self.state_dict(), meta=meta)
 
     @classmethod
@@ -334,6 +338,6 @@ class OldAgent:
         if saved.meta.get("policy") is not None and "policy" not in overrides:
             raise ValueError(f"load: {path} was made with the policy {saved.meta['policy']}, pass policy=")
         agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
-        compatibility.check(saved.meta, agent)
+        compatibility.check(saved.meta, cls.algorithm, agent.observation_space, agent.action_space)
         agent.load_state_dict(saved.state)
         return agent

@@ -128,8 +128,8 @@ class PPO(Agent):
         self.actor.encoder.update(fragment.obs, fragment.valid)
 
     def iteration_metrics(self, updates: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the learner's metrics with those of acting, of the collector and of the episodes that ended."""
-        return {**updates[0], **self.actor.metrics(), **self.collector.metrics(), **self._episodes}
+        """Return the learner's metrics with those of the collector and of the episodes that ended."""
+        return {**updates[0], **self.collector.metrics(), **self._episodes}
 
     # -- parts by the names that users know -----------------------------------------------------------------------
 

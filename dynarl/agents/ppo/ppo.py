@@ -114,6 +114,7 @@ class PPOLearner:
         metrics["train/explained_variance"] = explained_variance(
             fragment.value[fragment.valid], fragment.returns[fragment.valid]
         )
+        metrics |= self.rows.metrics()
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = self.clip_range
         return metrics | weighed

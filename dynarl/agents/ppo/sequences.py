@@ -96,6 +96,10 @@ class Sequences:
         log_prob, value, *_ = self.evaluate(every, with_entropy=False)
         return index, to_host(log_prob.array), to_host(value.array).reshape(-1)
 
+    def metrics(self) -> dict[str, Any]:
+        """Return the measures of batched computation, in acting and learning, since the last call."""
+        return self.runner.compute.metrics()
+
     def end_values(self, obs: NDArray[Any]) -> None:
         """Return None: the states at the ends of episodes are not stored, so V there stays that of acting."""
 

@@ -78,6 +78,10 @@ class TransitionRows:
         log_prob, value = (np.concatenate([to_host(x.array) for x in column]) for column in zip(*found))
         return index, log_prob, value
 
+    def metrics(self) -> dict[str, Any]:
+        """Return no measures of batched computation."""
+        return {}
+
     def end_values(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Return V [B] of stored observations [B, ...] at the ends of episodes and fragments."""
         return value_of(self.policy, self.encoder(obs))
