@@ -103,6 +103,8 @@ TWICE = {
     "conv": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
     "indexing": "operations in autograd/ops, and how they act on per-sample tensors in batching/rules",
     "recurrent": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
+    "actor": "the acting role, and its form in each algorithm, in its folder",
+    "agent": "the role of the user's verbs, and its form in each algorithm, in its folder",
     "ppo": "an algorithm's folder, and the file in it that holds the algorithm",
     "dqn": "an algorithm's folder, and the file in it that holds the algorithm",
     "sac": "an algorithm's folder, and the file in it that holds the algorithm",
@@ -117,7 +119,7 @@ PENDING_ROOMS = {"agents"}
 PENDING_IN_FUNCTIONS = {"agents", "envs", "distributed"}
 PENDING_TWICE = {
     "SetEncoder",
-    *("agent", "details", "off_policy", "programs", "ragged", "sequences", "sets"),
+    *("details", "off_policy", "programs", "ragged", "sequences", "sets"),
     *("group", "spaces", "state", "validate"),
 }
 

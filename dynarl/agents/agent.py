@@ -1,53 +1,55 @@
-"""What every agent can do beside learning: predict, evaluate, save, load."""
+"""The Agent: config, environments, an Actor, a Learner, and the user's verbs over them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-
-import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
+from typing import Any, ClassVar, Protocol, Self
 
 from dynarl import checkpoint
-from dynarl.agents.encoders.ragged_input import ragged_input
+from dynarl.agents.evaluation import Evaluation, play_episodes
 from dynarl.agents.explain import Detail, Fact, explain, table
-from dynarl.agents.user_obs import stored_rows
-from dynarl.agents.user_policy.runner import PolicyRunner
-from dynarl.autograd.device import to_device, to_host
-from dynarl.autograd.tape import wrap
+from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.group import EnvGroup
-from dynarl.envs.masks import flat_mask
-from dynarl.envs.ragged import example_rows
 from dynarl.envs.source import evaluation_source, id_of, number_of
-from dynarl.envs.spaces import action_layout, encode, env_action_map, observation_layout
 from dynarl.nn import Module
-from dynarl.rollout import play
 from dynarl.threads import blas_threads
 
-__all__ = ["Agent", "Evaluation", "Stop"]
+__all__ = ["Agent", "Evaluation", "Learner", "Stop"]
 
 Stop = Callable[[dict[str, Any]], bool | None]
 
 
-class Evaluation(NamedTuple):
-    """Returns of evaluation episodes: mean and standard deviation (ddof 0), and each episode's return and length."""
+class Learner(Protocol):
+    """Turns batches into updates of its networks."""
 
-    mean: float
-    std: float
-    returns: NDArray[np.float64]
-    lengths: NDArray[np.int64]
+    grad_steps: int
+
+    def update(self, batch: Any) -> dict[str, Any]:
+        """Learn from a batch and return the metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that updates change."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        ...
 
 
 class Agent:
-    """The verbs that agents share. A subclass has `collect_and_update`, `act`, `algorithm` and `config_class`.
+    """The verbs of all agents: learn, predict, evaluate, save, load, explain.
+
+    A subclass makes `actor`, `learner` and `collector` in its constructor, by the class methods `make_actor` and
+    `make_collector`, which workers call too, and defines `batches` and `iteration_metrics`.
 
     `env` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment.
     """
@@ -56,97 +58,62 @@ class Agent:
     config_class: type[Any]
     config: Any
     envs: Environments
-    takes_masks = False
-    """Whether `choose` takes action masks as a third argument."""
+    actor: Any
+    learner: Any  # a `Learner` and its algorithm's own methods
+    collector: Any
+    make_actor: ClassVar[Callable[..., Any]]
+    """(observation_space, action_space, config, *, seed, device, **given) -> Actor, its parameters drawn by `seed`."""
+    make_collector: ClassVar[Callable[..., Any]]
+    """(envs, actor, config, *, seed) -> the collector that acts in environments with an actor."""
     sources: Mapping[str, str] = {}
-    """Where each field of the config comes from, for `explain`."""
-    stateful: PolicyRunner | None = None
-    """What runs a policy that has a state; None for policies without."""
-    policy_name: str | None = None
-    """Class of the policy that was given as an object, which a checkpoint alone cannot make again."""
+    """The source of each field of the config, for `explain`."""
     facts: tuple[Fact, ...] = ()
     """Implementation details that are no options, for `explain`."""
-    acting_networks: tuple[str, ...] = ()
-    """Attributes that hold the networks acting needs; a class that names them can be run by workers."""
+    saved: tuple[str, ...] = ()
+    """Attributes that `state_dict` holds (see dynarl/agents/state.py)."""
     learns_from_replay = False
     """Whether workers fill a replay, one fragment after the other, rather than a batch."""
     given: Mapping[str, Any] = {}
-    """Arguments beside the config that another agent of this class needs to act alike."""
-    flatten_obs = True
-    """Whether the networks take observations as vectors."""
+    """Arguments besides the config that make an equal actor in another process."""
     num_threads: int | None = 1
-    """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: as they are."""
+    """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: unchanged."""
     env_steps = 0
-    grad_steps = 0
     iteration = 0
-    predictions = 0
-    """Calls that drew random numbers beside training, which key them."""
 
     def __init__(self, env: Any, *, seed: int, device: str, config: Any, overrides: Mapping[str, Any]) -> None:
         unknown = sorted(set(overrides) - {f.name for f in dataclasses.fields(self.config_class)})
         if unknown:
             raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
-        self.seconds: dict[str, float] = {}
-        self.made_of = env
+        self.seconds = {"collect": 0.0, "learn": 0.0}
         self.source = env.env if isinstance(env, EnvGroup) else env
-        self.has_workers = isinstance(env, EnvGroup) and not env.here  # others step the environments
+        self.has_workers = isinstance(env, EnvGroup) and not env.here  # other processes step the environments
         self.seed, self.device = seed, device
-        self.envs = self.make_envs()
+        self.envs = self.make_envs(env, self.config, seed=seed)
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
-        self.layout = observation_layout(self.observation_space)
-        space = self.layout.space
-        self._is_encoded = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
 
-    def make_envs(self) -> Environments:
-        """Make the environments to learn in."""
-        return make(self.made_of, number_of(self.source, self.config.num_envs), seed=self.seed)
+    # -- parts, made here and by workers --------------------------------------------------------------------------
 
-    @property
-    def env(self) -> Environments:
-        """The environments the agent learns in."""
-        return self.envs
+    @classmethod
+    def make_envs(cls, env: Any, config: Any, *, seed: int) -> Environments:
+        """Make the environments to act in."""
+        source = env.env if isinstance(env, EnvGroup) else env
+        return make(env, number_of(source, config.num_envs), seed=seed)
 
-    def collect_and_update(self, progress: float) -> dict[str, Any]:
-        """Gather experience and learn from it once; `progress` in [0, 1) is how much of the run is done."""
-        raise TypeError(f"{type(self).__name__}: collect_and_update must be defined")
+    @classmethod
+    def make_worker(
+        cls, env: Any, config: Any, *, seed: int, given: Mapping[str, Any]
+    ) -> tuple[Environments, Any, Any]:
+        """Return environments, an actor and a collector for another process."""
+        envs = cls.make_envs(env, config, seed=seed)
+        actor = cls.make_actor(envs.observation_space, envs.action_space, config, seed=seed, **given)
+        return envs, actor, cls.make_collector(envs, actor, config, seed=seed)
 
-    def choose(self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *action_mask: Any) -> NDArray[Any]:
-        """Return the policy's actions for stored observations [N, ...]: the mode without noise, else a sample.
+    def acting_config(self, num_envs: int) -> Any:
+        """Return the config of a worker with `num_envs` of the environments."""
+        return dataclasses.replace(self.config, num_envs=num_envs)
 
-        Agents that take masks get `action_mask` [N, M] where the environment has one.
-        """
-        raise TypeError(f"{type(self).__name__}: choose must be defined")
-
-    def network_input(self, obs: NDArray[Any]) -> Any:
-        """Return stored observations [B, ...] as the networks' input: encoded, on their device.
-
-        They become vectors [B, F] of float32 where `flatten_obs` is true and keep their shape otherwise; rows of
-        varying size become what the networks for them take.
-        """
-        if self.layout.dtype == object:
-            return ragged_input(self.layout.space, obs, self.device)
-        encoded = obs if self._is_encoded else encode(self.layout.space, obs, flatten=self.flatten_obs)
-        return wrap(encoded if self.device == "cpu" else to_device(encoded, self.device))
-
-    def any_obs(self, rows: int) -> NDArray[Any]:
-        """Return valid stored observations [rows, ...]."""
-        if self.layout.dtype == object:
-            return example_rows(self.layout.space, rows)
-        return np.zeros((rows, *self.layout.shape), self.layout.dtype) + getattr(self.layout.space, "start", 0)
-
-    def env_action(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Return the policy's own actions [N, ...] as the environments take them."""
-        return action
-
-    def check_length(self, total_steps: int) -> None:
-        """Refuse a run of `total_steps` environment steps in all that would end before learning starts."""
-        starts = getattr(self.config, "learning_starts", -1)
-        if total_steps <= starts:
-            raise ConfigError(
-                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
-                "lower it or train for longer"
-            )
+    # -- learning -------------------------------------------------------------------------------------------------
 
     def learn(
         self,
@@ -155,10 +122,10 @@ class Agent:
         *,
         callbacks: Iterable[CallbackLike] | CallbackLike = (),
     ) -> Self:
-        """Train for `total_steps` environment steps more.
+        """Train for `total_steps` more environment steps.
 
         After each iteration `callbacks` run (see dynarl.callbacks), then `on_iteration(metrics)`; one that
-        returns False ends the training. Schedules run over all steps the agent will have made by then.
+        returns False ends the training. Schedules cover all steps that the agent will have made by then.
         """
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
@@ -169,14 +136,55 @@ class Agent:
         try:
             with blas_threads(self.num_threads):
                 while self.env_steps < end:
-                    metrics = self.collect_and_update(self.env_steps / end)
-                    self.refuse_masks(self.envs)
+                    batches = self._timed(self.batches(self.env_steps / end))
+                    updates = [self.learner.update(batch) for batch in batches]
+                    self.iteration += 1
+                    metrics = self.iteration_metrics(updates)
                     stop = each.on_iteration(self, metrics) is False
                     if (on_iteration is not None and on_iteration(metrics) is False) or stop:
                         break
         finally:
             each.end(self)
         return self
+
+    def batches(self, progress: float) -> Iterator[Any]:
+        """Step the environments and yield the batches of one iteration, each when it is to be learned from.
+
+        `progress` in [0, 1) is the part of the run that is done. The learner updates between two batches.
+        """
+        raise TypeError(f"{type(self).__name__}: batches must be defined")
+
+    def iteration_metrics(self, updates: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the metrics of an iteration from those of its updates."""
+        raise TypeError(f"{type(self).__name__}: iteration_metrics must be defined")
+
+    def check_length(self, total_steps: int) -> None:
+        """Refuse a run of `total_steps` environment steps in total that would end before learning starts."""
+        starts = getattr(self.config, "learning_starts", -1)
+        if total_steps <= starts:
+            raise ConfigError(
+                f"learning_starts: {starts} is not reached in {total_steps} steps, so nothing would be learned; "
+                "lower it or train for longer"
+            )
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Pass batches on; the time until each counts as "collect", the time the caller spends on it as "learn"."""
+        clock, seconds = time.perf_counter, self.seconds
+        before = clock()
+        for batch in batches:
+            ready = clock()
+            seconds["collect"] += ready - before
+            yield batch
+            before = clock()
+            seconds["learn"] += before - ready
+        seconds["collect"] += clock() - before
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def env(self) -> Environments:
+        """The environments the agent learns in."""
+        return self.envs
 
     def predict(
         self,
@@ -189,45 +197,11 @@ class Agent:
         info: Any = None,
         action_mask: Any = None,
     ) -> tuple[Any, Any]:
-        """Return (action, state) for one observation or a batch, as the environment wants the action.
-
-        A policy with a state begins with None and then takes the state that the last call returned; where
-        `episode_start` is true its episode begins anew. One that looks at feedback takes the `reward` that the
-        last action earned (0 if not given) and its `info` fields by name. Other policies pass the state
-        through. `action_mask`, one or a batch, says what is allowed, as `info["action_mask"]` does. Sampled
-        actions draw from a stream of their own.
-        """
-        batch, single = stored_rows(self.observation_space, obs, self.layout)
-        noise = None if deterministic else self._predict_noise(len(batch))
-        masks = self._masks(action_mask, single)
-        if self.stateful is None:
-            chosen = self.choose(batch, noise, *masks)
-        else:
-            chosen, state = self.stateful.choose(
-                batch, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
-            )
-            chosen = self.env_action(chosen)
-        action = env_action_map(self.action_space)(chosen)
-        return (action[0] if single else action), state
-
-    def _masks(self, given: Any, single: bool) -> tuple[NDArray[np.bool_], ...]:
-        """Return the masks [N, M] as further arguments of `choose`."""
-        if given is None:
-            return ()
-        if not self.takes_masks:
-            raise ValueError(f"{type(self).__name__}: takes no action masks; PPO, DQN and SAC do")
-        masks = [given] if single else given
-        return (np.stack([flat_mask(self.action_space, mask, "predict") for mask in masks]),)
-
-    def refuse_masks(self, envs: Environments) -> None:
-        if envs.action_mask is not None and not self.takes_masks:
-            raise ValueError(
-                f"{type(self).__name__}: the environment masks actions, which this agent would ignore; "
-                "PPO, DQN and SAC take masks, or remove action_mask from the environment"
-            )
-
-    def _predict_noise(self, rows: int) -> NDArray[np.float32] | None:
-        raise TypeError(f"{type(self).__name__}: _predict_noise must be defined")
+        """Return (action, state) for one observation or a batch; see `Actor.predict`."""
+        return self.actor.predict(
+            obs, state, episode_start=episode_start, deterministic=deterministic, reward=reward, info=info,
+            action_mask=action_mask,
+        )  # fmt: skip
 
     def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int | None = None) -> Evaluation:
         """Play whole episodes in environments of their own and return their returns.
@@ -251,30 +225,10 @@ class Agent:
         watch: Callable[[], None] | None = None,
     ) -> Evaluation:
         """Play whole episodes in the given environments; `watch` is called before each step (to render)."""
-
-        state: Any = None
-        if self.stateful is not None:
-            envs.ask_info(self.stateful.info_fields)
-
-        def act(obs: NDArray[Any], episode_start: NDArray[np.bool_], reward: NDArray[Any]) -> NDArray[Any]:
-            nonlocal state
-            if watch is not None:
-                watch()
-            self.refuse_masks(envs)
-            noise = None if deterministic else self._predict_noise(len(obs))
-            # only an agent that takes masks has the third argument
-            masks = () if envs.action_mask is None else (envs.action_mask,)
-            if self.stateful is None:
-                return self.choose(obs, noise, *masks)
-            info = None if envs.info is None else envs.info.now
-            chosen, state = self.stateful.choose(
-                obs, noise, state, *masks, episode_start=episode_start, reward=reward, info=info
-            )
-            return self.env_action(chosen)
-
         with blas_threads(self.num_threads):
-            returns, lengths = play(envs, act, episodes)
-        return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
+            return play_episodes(self.actor, envs, episodes, deterministic=deterministic, watch=watch)
+
+    # -- looking inside -------------------------------------------------------------------------------------------
 
     def explain(self, *, show: bool = True) -> list[Detail]:
         """Return every implementation detail with its value and its source, and print them."""
@@ -284,42 +238,29 @@ class Agent:
         return details
 
     def networks(self) -> dict[str, Module]:
-        """Return the agent's networks by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+        """Return the learner's networks by name."""
+        return {name: value for name, value in vars(self.learner).items() if isinstance(value, Module)}
 
-    def acting_config(self, num_envs: int) -> Any:
-        """Return the config of an agent of this class that only acts, in `num_envs` of the environments."""
-        return dataclasses.replace(self.config, num_envs=num_envs)
+    @property
+    def grad_steps(self) -> int:
+        """Gradient steps so far."""
+        return int(self.learner.grad_steps)
 
-    def acting_state(self) -> dict[str, NDArray[Any]]:
-        """Return what acting depends on and learning changes, by name: arrays in host memory, not to be written to."""
-        found = {}
-        for network in self.acting_networks:
-            for name, value in getattr(self, network).state_dict().items():
-                found[f"{network}.{name}"] = to_host(value.array)
-        return found
+    @property
+    def policy_name(self) -> str | None:
+        """Class of the policy that was given as an object, which a checkpoint alone cannot make again."""
+        name: str | None = self.actor.policy_name
+        return name
 
-    def load_acting_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Copy in what `acting_state` of another agent of this class returned."""
-        for network in self.acting_networks:
-            for name, value in getattr(self, network).state_dict().items():
-                np.copyto(value.array, arrays[f"{network}.{name}"])
-
-    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Return (shape, dtype) of an observation and an action as fragments hold them."""
-        return {"obs": (self.layout.shape, self.layout.dtype), "action": action_layout(self.action_space)}
-
-    def acting_metrics(self) -> dict[str, Any]:
-        """Return what acting has to report since the last call: numbers, and arrays [K] shown as histograms."""
-        return {} if self.stateful is None else self.stateful.compute.metrics()
+    # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes, as nested dicts of arrays and JSON scalars."""
-        raise TypeError(f"{type(self).__name__}: state_dict must be defined")
+        """Return everything that changes, as nested dicts of arrays and JSON scalars."""
+        return save_attributes(self, self.saved)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        raise TypeError(f"{type(self).__name__}: load_state_dict must be defined")
+        load_attributes(self, self.saved, state)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""

@@ -1,16 +1,79 @@
-"""State dicts of optimisers as checkpoints hold them: arrays and JSON scalars, every key a string."""
+"""What an object saves: a declared tuple of attribute names, written and read by one pair of functions.
+
+    saved = ("learner.policy", "learner.optimizer", "env_steps", "actor.merging?")
+
+A name may lead through parts of the object; the key of the checkpoint is its last part. "?" marks what older
+checkpoints lack. Attributes are Modules, optimisers, random generators, Tensors, arrays, numbers, lists of numbers, or
+objects with `state_dict` and `load_state_dict`; those that are None are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from dynarl.autograd import Tensor, from_numpy
-from dynarl.autograd.device import to_host
+from dynarl.autograd.device import to_device, to_host
+from dynarl.nn import Module
+from dynarl.optim import Optimizer
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["from_plain", "load_attributes", "save_attributes", "to_plain"]
+
+
+def save_attributes(owner: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return {last part of the name: state} of an object's attributes, as nested dicts of arrays and JSON scalars."""
+    state = {}
+    for name in names:
+        path = name.removesuffix("?")
+        value = attrgetter(path)(owner)
+        if value is not None:
+            state[path.rpartition(".")[2]] = _state_of(value)
+    return state
+
+
+def load_attributes(owner: Any, names: Iterable[str], state: Mapping[str, Any]) -> None:
+    """Restore an object's attributes from what `save_attributes` returned; raises KeyError for a missing key."""
+    for name in names:
+        path = name.removesuffix("?")
+        parent, _, key = path.rpartition(".")
+        value = attrgetter(path)(owner)
+        if value is None or (name.endswith("?") and key not in state):
+            continue
+        if not _restore(value, state[key]):
+            setattr(attrgetter(parent)(owner) if parent else owner, key, _like(value, state[key]))
+
+
+def _state_of(value: Any) -> Any:
+    if isinstance(value, Module | Optimizer):
+        return to_plain(value.state_dict())
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, Tensor | np.ndarray):
+        return np.array(to_host(value.array if isinstance(value, Tensor) else value))
+    return value.state_dict() if hasattr(value, "state_dict") else value
+
+
+def _restore(value: Any, state: Any) -> bool:
+    """Restore an object in place; return False for values that are replaced."""
+    if isinstance(value, Optimizer):
+        value.load_state_dict(from_plain(state))
+    elif isinstance(value, np.random.Generator):
+        value.bit_generator.state = state
+    elif isinstance(value, Tensor):
+        value.array[...] = to_device(np.asarray(state), str(value.device))
+    elif hasattr(value, "load_state_dict"):
+        value.load_state_dict(state)
+    else:
+        return False
+    return True
+
+
+def _like(value: Any, state: Any) -> Any:
+    """Return a saved value in the type of the present one; a checkpoint may hold a number as an array."""
+    return np.array(state) if isinstance(value, np.ndarray) else type(value)(state)
 
 
 def to_plain(tree: Any) -> Any:

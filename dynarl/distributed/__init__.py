@@ -2,11 +2,11 @@
 
 What the parts offer each other:
 
-* An agent class lists in ``acting_networks`` the networks that acting needs, and has a ``collector``: anything with
-  ``collect(policy_version)``, ``step``, ``state_dict`` and ``load_state_dict``. ``acting_config(num_envs)`` is the
-  config of its acting half, ``acting_state()`` / ``load_acting_state(arrays)`` are what goes to the workers
-  (parameters, normaliser statistics, counters), ``acting_metrics()`` what comes back beside fragments.
-* `Recipe` makes that acting half in another process. `Worker` is one group of environments with such an agent; it
+* An agent class has ``make_worker``, which makes environments, an Actor and a collector: anything with
+  ``collect(policy_version)``, ``step``, ``state_dict`` and ``load_state_dict``. The Actor's ``acting_state()`` and
+  ``load_acting_state(arrays)`` are what goes to the workers (parameters, normaliser statistics, counters), its
+  ``metrics()`` what comes back with fragments.
+* `Recipe` makes these in another process. `Worker` is one group of environments with an Actor; it
   is the same class in the learner's process (``num_workers=0``) and in a Ray actor. `Host` holds the workers of
   one process.
 * `Transport` (spawn, submit, wait, get, kill, now) is all that the pool knows of processes: `LocalTransport` has

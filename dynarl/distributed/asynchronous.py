@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.collector import PooledCollector, WeightSource
 from dynarl.distributed.ordered import kept
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.worker import Delivery
@@ -27,11 +27,11 @@ class AsyncCollector(PooledCollector):
     """
 
     def __init__(
-        self, agent: Any, pool: WorkerPool, *, groups: int, max_lag: int, ahead: int = 2, **keywords: Any
+        self, actor: WeightSource, pool: WorkerPool, *, groups: int, max_lag: int, ahead: int = 2, **keywords: Any
     ) -> None:
         if max_lag < 1:
             raise ValueError(f"AsyncCollector: max_lag must be at least 1, got {max_lag}")
-        super().__init__(agent, pool, groups=groups, **keywords)
+        super().__init__(actor, pool, groups=groups, **keywords)
         self.max_lag, self.ahead = max_lag, ahead
         self._arrived: deque[Delivery] = deque()
         self._begun = False
@@ -41,7 +41,7 @@ class AsyncCollector(PooledCollector):
         """Return the next fragments to arrive, side by side, whose memory the next call reuses."""
         started = time.perf_counter()
         self.pool.at_step(self.step)
-        self.pool.publish(policy_version, self._layout.pack(self.agent.acting_state()))
+        self.pool.publish(policy_version, self._layout.pack(self.actor.acting_state()))
         if not self._begun:
             self._begun = True
             for group in [*range(self.groups)] * self.ahead:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynarl.distributed.assemble import FragmentAssembler
 from dynarl.distributed.pool import WorkerPool
@@ -15,7 +16,19 @@ from dynarl.distributed.worker import Delivery
 from dynarl.envs.guard import EnvironmentFailure
 from dynarl.rollout.fragment import Fragment
 
-__all__ = ["PooledCollector"]
+__all__ = ["PooledCollector", "WeightSource"]
+
+
+class WeightSource(Protocol):
+    """The learner's Actor, as collectors see it."""
+
+    def acting_state(self) -> dict[str, NDArray[Any]]:
+        """Return what acting depends on and learning changes, by name."""
+        ...
+
+    def initial_state(self) -> Any:
+        """Return the state of a policy before its first step, None for policies without."""
+        ...
 
 
 class PooledCollector:
@@ -27,17 +40,18 @@ class PooledCollector:
 
     def __init__(
         self,
-        agent: Any,
+        actor: WeightSource,
         pool: WorkerPool,
         *,
         groups: int,
+        num_steps: int,
         on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None,
     ) -> None:
         """`on_failure` is told of every environment that failed and was replaced."""
-        self.agent, self.pool, self.groups, self._on_failure = agent, pool, groups, on_failure
-        self.num_steps = int(agent.collector.num_steps)
+        self.actor, self.pool, self.groups, self._on_failure = actor, pool, groups, on_failure
+        self.num_steps = num_steps
         self.step = 0
-        self._layout = FlatLayout(agent.acting_state())
+        self._layout = FlatLayout(actor.acting_state())
         self._merger = FragmentAssembler(groups, pool.recipe.envs_per_group)
         self._seconds: dict[str, float] = {}
         self._metrics: list[Mapping[str, Any]] = []
@@ -48,7 +62,7 @@ class PooledCollector:
         """Let every group make its steps and return them as one `Fragment`, whose memory the next call reuses."""
         started = time.perf_counter()
         self.pool.at_step(self.step)
-        self.pool.publish(policy_version, self._layout.pack(self.agent.acting_state()))
+        self.pool.publish(policy_version, self._layout.pack(self.actor.acting_state()))
         for group in range(self.groups):
             self.pool.request(group)
         waited = time.perf_counter()

@@ -23,9 +23,9 @@ _INSTALLED = ("gymnasium", "dynarl", "ale_py")
 class FailureLog:
     """Writes DIRECTORY/env-E-episode-K.json and reports the command that replays it; the first few of a run only."""
 
-    def __init__(self, agent: Any, config: RunConfig, report: Callable[[str], None], directory: Path | None) -> None:
+    def __init__(self, source: Any, config: RunConfig, report: Callable[[str], None], directory: Path | None) -> None:
         self._config, self._report, self._directory = config, report, directory
-        self._named = isinstance(agent.source, str) or bool(config.env_kwargs)
+        self._named = isinstance(source, str) or bool(config.env_kwargs)
         self._written = 0
 
     def __call__(self, failure: EnvironmentFailure) -> None:

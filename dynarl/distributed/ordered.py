@@ -78,11 +78,10 @@ class OrderedFragments:
             delivery = Delivery(**{**found, "fragment": fragment}, seq=-1, seconds={"collect": 0.0, "env": 0.0})
             self._waiting[delivery.group].append(delivery)
 
-    def resume(self, agent: Any, state: Mapping[str, Any]) -> None:
-        """Continue from a collector's state that has this stream's; what waited for other groups is lost."""
+    def resume(self, state: Mapping[str, Any], *, like: Any = None) -> None:
+        """Continue from a collector's state that has this stream's; fragments that waited for other groups are lost."""
         accounts = self.pool.accounts
         if "stream" in state and len(state["groups"]) == self.groups:
-            like = None if agent.stateful is None else agent.stateful.initial_state()
             self.load_state_dict(state["stream"], like=like)
         elif accounts.buffered:
             accounts.delivered -= accounts.buffered

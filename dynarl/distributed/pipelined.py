@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.collector import PooledCollector, WeightSource
 from dynarl.distributed.ordered import OrderedFragments
 from dynarl.distributed.pool import WorkerPool
 from dynarl.rollout.fragment import Fragment
@@ -22,8 +22,8 @@ class PipelinedCollector(PooledCollector):
     accounts for in PPO. As with a barrier, only the split into groups decides the result.
     """
 
-    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int, **keywords: Any) -> None:
-        super().__init__(agent, pool, groups=groups, **keywords)
+    def __init__(self, actor: WeightSource, pool: WorkerPool, *, groups: int, **keywords: Any) -> None:
+        super().__init__(actor, pool, groups=groups, **keywords)
         self._stream = OrderedFragments(pool, groups)
         self._lag = 0
 
@@ -58,9 +58,9 @@ class PipelinedCollector(PooledCollector):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
         super().load_state_dict(state)
-        self._stream.resume(self.agent, state)
+        self._stream.resume(state, like=self.actor.initial_state())
 
     def _ask(self, version: int) -> None:
         self.pool.at_step(self.step)
-        self.pool.publish(version, self._layout.pack(self.agent.acting_state()))
+        self.pool.publish(version, self._layout.pack(self.actor.acting_state()))
         self._stream.ask(self.groups)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.collector import PooledCollector, WeightSource
 from dynarl.distributed.ordered import OrderedFragments
 from dynarl.distributed.pool import WorkerPool
 from dynarl.rollout.fragment import Fragment
 
 __all__ = ["RoundRobinCollector"]
+
+
+class StepCounter(Protocol):
+    """The learner, as the collector sees it."""
+
+    @property
+    def grad_steps(self) -> int:
+        """Gradient steps so far."""
+        ...
 
 
 class RoundRobinCollector(PooledCollector):
@@ -25,8 +34,18 @@ class RoundRobinCollector(PooledCollector):
     arrival has no part in, so only the split into groups decides the result.
     """
 
-    def __init__(self, agent: Any, pool: WorkerPool, *, groups: int, ahead: int = 2, **keywords: Any) -> None:
-        super().__init__(agent, pool, groups=groups, **keywords)
+    def __init__(
+        self,
+        actor: WeightSource,
+        pool: WorkerPool,
+        learner: StepCounter,
+        *,
+        groups: int,
+        ahead: int = 2,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(actor, pool, groups=groups, **keywords)
+        self._learner = learner
         self._stream, self._ahead = OrderedFragments(pool, groups), ahead
         self._sent: dict[int, int] = {}  # version -> gradient steps its weights had seen
         self._weights: tuple[int, NDArray[np.uint8]] | None = None
@@ -41,7 +60,7 @@ class RoundRobinCollector(PooledCollector):
             stream.ask(self._ahead * self.groups)
         delivery = stream.take()
         self._account(delivery)
-        self._lag = self.agent.grad_steps - self._sent.get(delivery.version, self.agent.grad_steps)
+        self._lag = self._learner.grad_steps - self._sent.get(delivery.version, self._learner.grad_steps)
         self.step = stream.taken // self.groups * self.num_steps
         self.pool.at_step(self.step)
         stream.ask()
@@ -64,7 +83,7 @@ class RoundRobinCollector(PooledCollector):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
         super().load_state_dict(state)
-        self._stream.resume(self.agent, state)
+        self._stream.resume(state, like=self.actor.initial_state())
         self._sent = {}
         if self._stream.outstanding and state["weights"]:  # the round goes on with the weights it began with
             self._sent = {version: steps for version, steps in state["sent"]}
@@ -72,7 +91,7 @@ class RoundRobinCollector(PooledCollector):
             self.pool.publish(*self._weights)
 
     def _publish(self, version: int) -> None:
-        self._weights = version, self._layout.pack(self.agent.acting_state())
+        self._weights = version, self._layout.pack(self.actor.acting_state())
         self.pool.publish(*self._weights)
         kept = list(self._sent.items())[-2 * self._ahead :]
-        self._sent = dict(kept) | {version: self.agent.grad_steps}
+        self._sent = dict(kept) | {version: self._learner.grad_steps}

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynarl.agents.agent import Agent
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import cluster
 from dynarl.distributed.asynchronous import AsyncCollector
-from dynarl.distributed.collector import PooledCollector
+from dynarl.distributed.collector import PooledCollector, WeightSource
 from dynarl.distributed.failures import FailureLog
 from dynarl.distributed.nodes import require_packages
 from dynarl.distributed.pipelined import PipelinedCollector
@@ -67,7 +68,7 @@ def plan(config: RunConfig, agent_cls: Any, num_envs: int) -> Plan | None:
         )
     if not workers and groups == 1:
         return None
-    if not getattr(agent_cls, "acting_networks", ()):
+    if not hasattr(agent_cls, "make_worker"):
         raise ConfigError(f"num_workers: {agent_cls.algorithm} has no workers yet; leave it 0")
     if agent_cls.learns_from_replay and (config.pipeline or config.asynchronous):
         name = "pipeline" if config.pipeline else "asynchronous"
@@ -83,7 +84,7 @@ def _next_multiple(number: int, of: int) -> int:
 
 @contextlib.contextmanager
 def attached(
-    agent: Any,
+    agent: Agent,
     how: Plan,
     config: RunConfig,
     report: Callable[[str], None] = lambda message: None,
@@ -94,6 +95,8 @@ def attached(
     `report` is told of every worker and every environment that was replaced. What it takes to replay the episodes
     of the latter is written to `directory`.
     """
+    both: Any = agent  # agents that are actor and learner in one object
+    actor, learner = (agent.actor, agent.learner) if hasattr(agent, "learner") else (both, both)
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if how.num_workers:
@@ -108,38 +111,41 @@ def attached(
             transport,
             groups=how.groups,
             num_workers=max(1, how.num_workers),
-            supervision=_supervision(agent, how, config),
-            validator=Validator(agent, how.envs_per_group),
+            supervision=_supervision(agent.learns_from_replay, how, config),
+            validator=Validator(actor, how.envs_per_group),
             report=report,
         )
         stack.callback(pool.close)
-        failures = FailureLog(agent, config, report, directory)
+        failures = FailureLog(agent.source, config, report, directory)
         own = agent.collector
-        agent.collector = _collector(agent, pool, how, config, on_failure=failures)
+        common: dict[str, Any] = {"groups": how.groups, "num_steps": int(own.num_steps), "on_failure": failures}
+        if agent.learns_from_replay:
+            agent.collector = RoundRobinCollector(actor, pool, learner, ahead=AHEAD, **common)
+        else:
+            agent.collector = _collector(actor, pool, config, **common)
         try:
             yield agent.collector
         finally:
             agent.collector = own
 
 
-def _supervision(agent: Any, how: Plan, config: RunConfig) -> Supervision:
+def _supervision(replay: bool, how: Plan, config: RunConfig) -> Supervision:
     usual = Supervision(fragment_deadline=config.worker_timeout)
-    if not (config.pipeline or config.asynchronous or agent.learns_from_replay):
+    if not (config.pipeline or config.asynchronous or replay):
         return usual
     # what workers do while this process learns is sent before: all of it
     together = -(-how.groups // max(1, how.num_workers))
     return dataclasses.replace(usual, calls_ahead=AHEAD * together)
 
 
-def _collector(agent: Any, pool: WorkerPool, how: Plan, config: RunConfig, **keywords: Any) -> PooledCollector:
-    if agent.learns_from_replay:
-        return RoundRobinCollector(agent, pool, groups=how.groups, ahead=AHEAD, **keywords)
+def _collector(actor: WeightSource, pool: WorkerPool, config: RunConfig, **common: Any) -> PooledCollector:
+    """Return the collector of whole batches that a run's options ask for."""
     if config.pipeline:
-        return PipelinedCollector(agent, pool, groups=how.groups, **keywords)
+        return PipelinedCollector(actor, pool, **common)
     if config.asynchronous:
         limit = MAX_LAG if config.max_lag is None else config.max_lag
-        return AsyncCollector(agent, pool, groups=how.groups, max_lag=limit, ahead=AHEAD, **keywords)
-    return PooledCollector(agent, pool, groups=how.groups, **keywords)
+        return AsyncCollector(actor, pool, max_lag=limit, ahead=AHEAD, **common)
+    return PooledCollector(actor, pool, **common)
 
 
 def _ray_transport(how: Plan, config: RunConfig, stack: contextlib.ExitStack) -> Transport:

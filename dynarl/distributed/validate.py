@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -16,20 +16,33 @@ _NUMBERS = ("reward", "log_prob", "value", "next_value")
 _FLAGS = ("terminated", "truncated", "valid", "episode_start")
 
 
+class Layouts(Protocol):
+    """An Actor, as the validator sees it."""
+
+    @property
+    def action_space(self) -> Any:
+        """The environments' action space."""
+        ...
+
+    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Return (shape, dtype) of an observation and of an action in fragments."""
+        ...
+
+
 class Validator:
     """Looks at what workers deliver: shapes, dtypes, finite numbers, actions that exist.
 
     Calling it returns what is wrong with a delivery, with the place of the first number that is, or None.
     """
 
-    def __init__(self, agent: Any, envs_per_group: int) -> None:
+    def __init__(self, actor: Layouts, envs_per_group: int) -> None:
         self._num_envs = envs_per_group
         self._expected: dict[str, tuple[tuple[int, ...], Any]] = {
-            **agent.stored_layout(),
+            **actor.stored_layout(),
             **{name: ((), np.dtype(np.float32)) for name in _NUMBERS},
             **{name: ((), np.dtype(np.bool_)) for name in _FLAGS},
         }
-        self._counts = _counts(agent.action_space)
+        self._counts = _counts(actor.action_space)
         self._steps: int | None = None
 
     def __call__(self, delivery: Delivery) -> str | None:

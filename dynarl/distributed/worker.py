@@ -1,4 +1,4 @@
-"""What a worker process runs: an agent that only acts, in one group of the run's environments."""
+"""The program of a worker process: an Actor in one group of the run's environments."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 
+from dynarl.agents.policies import POLICIES
 from dynarl.distributed.weights import FlatLayout
 from dynarl.envs.group import EnvGroup
 from dynarl.envs.guard import EnvironmentFailure
@@ -21,9 +22,22 @@ from dynarl.rollout.fragment import Fragment
 __all__ = ["Assignment", "Delivery", "Failure", "Host", "Recipe", "Worker"]
 
 
+class Reproducible(Protocol):
+    """What a `Recipe` reads of an agent."""
+
+    source: Any
+    seed: int
+    config: Any
+    given: Mapping[str, Any]
+
+    def acting_config(self, num_envs: int) -> Any:
+        """Return the config of a worker with `num_envs` of the environments."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that it takes to make the acting half of an agent in another process."""
+    """What it takes to make an agent's Actor, and a collector for it, in another process."""
 
     agent_cls: Any
     source: Any
@@ -38,14 +52,9 @@ class Recipe:
     """(name, class or factory) of a registered policy, likewise."""
 
     @classmethod
-    def of(cls, agent: Any, envs_per_group: int) -> Recipe:
-        """Return the recipe of an agent's acting half."""
+    def of(cls, agent: Reproducible, envs_per_group: int) -> Recipe:
+        """Return the recipe of an agent's Actor."""
         source, name = agent.source, getattr(agent.config, "policy", None)
-        policy = None
-        if isinstance(name, str):
-            from dynarl.agents.policies import POLICIES
-
-            policy = (name, POLICIES[name])
         return cls(
             agent_cls=type(agent),
             source=source,
@@ -54,17 +63,17 @@ class Recipe:
             given={key: value for key, value in agent.given.items() if value is not None},
             envs_per_group=envs_per_group,
             env_spec=_registration(source),
-            policy=policy,
+            policy=(name, POLICIES[name]) if isinstance(name, str) else None,
         )
 
-    def register(self) -> None:
-        """Make the environment and the policy known here by the names they have in the learner's process."""
+    def make(self, env: Any) -> tuple[Any, Any, Any]:
+        """Return the environments of a group, an Actor and its collector."""
         if self.env_spec is not None:
             gymnasium.registry.setdefault(self.env_spec.id, self.env_spec)
         if self.policy is not None:
-            from dynarl.agents.policies import POLICIES
-
             POLICIES.setdefault(*self.policy)
+        made: tuple[Any, Any, Any] = self.agent_cls.make_worker(env, self.config, seed=self.seed, given=self.given)
+        return made
 
 
 def _registration(source: Any) -> Any:
@@ -123,14 +132,13 @@ class Failure:
 
 
 class Worker:
-    """Acts in one group of environments: the same class whether a process of its own or the learner's runs it.
+    """Acts in one group of environments with an Actor, in a process of its own or in the learner's.
 
     Environment i of group g is environment g * envs_per_group + i of the run. Randomness is keyed by seed,
     environment and step, so what it collects does not depend on who runs it.
     """
 
     def __init__(self, recipe: Recipe, assignment: Assignment) -> None:
-        recipe.register()
         self.group, self.incarnation = assignment.group, assignment.incarnation
         first = self.group * recipe.envs_per_group
         part = EnvGroup(
@@ -138,12 +146,11 @@ class Worker:
             env_ids=tuple(range(first, first + recipe.envs_per_group)),
             purpose=purpose_of(self.incarnation),
         )
-        self.agent = recipe.agent_cls(part, seed=recipe.seed, device="cpu", config=recipe.config, **recipe.given)
-        self.collector = self.agent.collector
+        self.envs, self.actor, self.collector = recipe.make(part)
         self.collector.step = assignment.step
         if assignment.state is not None:
             self.collector.load_state_dict(assignment.state)
-        self._layout = FlatLayout(self.agent.acting_state())
+        self._layout = FlatLayout(self.actor.acting_state())
         self._version: int | None = None
         self._env_seconds = 0.0
         self._time_environments()
@@ -152,10 +159,9 @@ class Worker:
         """Collect a fragment with the weights of `version`; its memory is used again by the next call."""
         started, env_before = time.perf_counter(), self._env_seconds
         if version != self._version:
-            self.agent.load_acting_state(self._layout.unpack(weights))
+            self.actor.load_acting_state(self._layout.unpack(weights))
             self._version = version
         fragment = self.collector.collect(policy_version=version)
-        self.agent.refuse_masks(self.agent.envs)
         seconds = {"collect": time.perf_counter() - started, "env": self._env_seconds - env_before}
         return Delivery(
             group=self.group,
@@ -164,13 +170,13 @@ class Worker:
             version=version,
             fragment=fragment,
             seconds=seconds,
-            metrics=self.agent.acting_metrics(),
+            metrics=self.actor.metrics(),
             failures=self.take_failures(),
         )
 
     def take_failures(self) -> list[EnvironmentFailure]:
         """Return the failures since the last call of environments that were replaced."""
-        envs = self.agent.envs
+        envs = self.envs
         return list(envs.take_failures()) if hasattr(envs, "take_failures") else []
 
     def state_dict(self) -> dict[str, Any]:
@@ -179,10 +185,10 @@ class Worker:
 
     def close(self) -> None:
         """Close the environments."""
-        self.agent.envs.close()
+        self.envs.close()
 
     def _time_environments(self) -> None:
-        envs: Any = self.agent.envs
+        envs: Any = self.envs
         step, clock = envs.step, time.perf_counter
 
         def timed(action: Any) -> Any:

@@ -1,13 +1,13 @@
 """Fragments of experience and the worker that fills them."""
 
-from dynarl.rollout.collect import ActingPolicy, Collector
+from dynarl.rollout.collect import ActingPolicy, ActResult, Collector
 from dynarl.rollout.feedback import Feedback, map_state
 from dynarl.rollout.fragment import Batch, Fragment
 from dynarl.rollout.noise import NoiseStream
 from dynarl.rollout.play import play
 from dynarl.rollout.prioritized import PrioritizedReplay
 from dynarl.rollout.replay import ReplayBuffer
-from dynarl.rollout.stateful_collector import ActResult, Rows, StatefulActingPolicy, StatefulCollector
+from dynarl.rollout.stateful_collector import Rows, StatefulActingPolicy, StatefulCollector
 
 __all__ = [
     "ActResult",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,19 @@ from dynarl.envs.spaces import action_layout
 from dynarl.rollout.fragment import Final, Fragment
 from dynarl.rollout.noise import NoiseStream
 
-__all__ = ["ActingPolicy", "Collector", "Reporting"]
+__all__ = ["ActResult", "ActingPolicy", "Collector", "Reporting"]
+
+
+class ActResult(NamedTuple):
+    """The result of acting: action [N, ...], log_prob [N] and value [N] (None where they are not computed), the next
+    state of a policy that has one, and the paths [N] where they are kept.
+    """
+
+    action: NDArray[Any]
+    log_prob: Any = None
+    value: Any = None
+    state: Any = None
+    paths: Any = None
 
 
 class ActingPolicy(Protocol):
@@ -28,12 +40,12 @@ class ActingPolicy(Protocol):
     noise_size: int
 
     def act(
-        self, obs: NDArray[Any], noise: NDArray[np.float32] | None
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *, explore: bool, action_mask: Any = None
+    ) -> ActResult:
         """Return action [N, ...], log_prob [N] and value [N] for obs [N, ...] and noise [N, K].
 
-        The action is the policy's own: unclipped, Discrete counted from 0. Where the environments have
-        action masks, they are a third argument, [N, M].
+        The action is the policy's own: unclipped, Discrete counted from 0. `action_mask` is [N, M] where the
+        environments have masks. Collectors ask to `explore`; without it the action is the greedy one.
         """
         ...
 
@@ -119,11 +131,10 @@ class Collector(Reporting):
             obs_[t] = obs
             start_[t] = envs.episode_start
             numbers = None if noise is None else noise[t]
-            if masks is None:
-                action, log_prob_[t], value_[t] = act(obs, numbers)
-            else:
-                masks[t] = envs.action_mask
-                action, log_prob_[t], value_[t] = act(obs, numbers, masks[t])  # type: ignore[call-arg]
+            mask = None
+            if masks is not None:
+                masks[t] = mask = envs.action_mask
+            action, log_prob_[t], value_[t], _, _ = act(obs, numbers, explore=True, action_mask=mask)
             action_[t] = action
             next_obs, reward_[t], terminated_[t], truncated_[t], valid, info = step(action)
             obs = envs.obs

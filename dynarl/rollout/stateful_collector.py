@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from dynarl.envs.protocol import Environments
 from dynarl.envs.spaces import action_layout
-from dynarl.rollout.collect import Collector
+from dynarl.rollout.collect import ActResult, Collector
 from dynarl.rollout.feedback import Feedback, encode_action, map_state, state_leaves
 from dynarl.rollout.fragment import Fragment
 
-__all__ = ["ActResult", "Rows", "StatefulActingPolicy", "StatefulCollector", "reset_rows", "sequence_feedback"]
+__all__ = ["Rows", "StatefulActingPolicy", "StatefulCollector", "reset_rows", "sequence_feedback"]
 
 
 class Rows(NamedTuple):
@@ -21,16 +21,6 @@ class Rows(NamedTuple):
 
     env: NDArray[np.int64]
     step: NDArray[np.int64]
-
-
-class ActResult(NamedTuple):
-    """What a policy did: action [N, ...], log_prob [N], value [N], next state, and paths [N] where it keeps them."""
-
-    action: NDArray[Any]
-    log_prob: NDArray[Any]
-    value: NDArray[Any]
-    state: Any
-    paths: Any = None
 
 
 class StatefulActingPolicy(Protocol):

@@ -202,7 +202,7 @@ def agent_update(weights: tuple[list[Any], list[Any]], batch: dict[str, Any]) ->
 
     names = ("action", "log_prob", "advantages", "returns")
     minibatch = Batch({"input": batch["obs"], "value": batch["returns"], **{name: batch[name] for name in names}})
-    return partial(ppo_agent(weights).step, minibatch, PPO_OPTIONS["clip_range"], measured=False)
+    return partial(ppo_agent(weights).learner.step, minibatch, measured=False)
 
 
 def update_section(report: Report, libs: dict[str, Any]) -> None:
@@ -248,6 +248,9 @@ def act_section(report: Report, libs: dict[str, Any]) -> None:
     for name, lib in libs.items():
         contestants[name] = act(lib, weights, obs)
     goals = [Goal(0.3, "torch"), Goal(1.5, "floor")]
-    own = {**contestants, "dynarl": partial(ppo_agent(weights).act, obs, rng.random((8, 1), np.float32))}
+    own = {
+        **contestants,
+        "dynarl": partial(ppo_agent(weights).actor.act, obs, rng.random((8, 1), np.float32), explore=True),
+    }
     report.add("act", "PPO.act on 8 environments", own, goals, "Python")
     report.add("act", "  the same in torch's words", contestants, [], "Python")

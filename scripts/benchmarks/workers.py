@@ -113,7 +113,7 @@ def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.
 
 def _time_updates(agent: Any) -> list[float]:
     seconds: list[float] = []
-    update = agent.update
+    update = agent.learner.update
 
     def timed(*args: Any, **keywords: Any) -> Any:
         begin = time.perf_counter()
@@ -121,7 +121,7 @@ def _time_updates(agent: Any) -> list[float]:
         seconds.append(time.perf_counter() - begin)
         return found
 
-    agent.update = timed
+    agent.learner.update = timed
     return seconds
 
 

@@ -28,7 +28,7 @@ def test_masked_bandit(source, components):
     agent.evaluate(20, deterministic=False)
     env = bandit()
     obs = np.stack([env.reset(seed=seed)[0] for seed in range(50)])
-    np.testing.assert_allclose(agent.value(obs), best[:50], atol=0.12)
+    np.testing.assert_allclose(agent.actor.value(obs), best[:50], atol=0.12)
 
 
 def bandit_best(env, seed):

@@ -184,11 +184,11 @@ def test_the_gradient_follows_the_path_that_was_taken(record_paths, branch, sequ
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.random.default_rng(0).normal(size=fragment.value.shape).astype(np.float32)
-    batch = agent.data.batch(fragment)
+    batch = agent.learner.rows.batch(fragment)
     agent.policy.program.sign.data.array[...] = -0.01
-    for minibatch in agent.data.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
+    for minibatch in agent.learner.rows.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
         agent.policy.zero_grad()
-        losses, log_prob, _ = agent.losses(minibatch, 0.2)
+        losses, log_prob, _ = agent.learner.losses(minibatch)
         losses["policy_loss"].backward()
         gradients = [head.weight.grad for head in agent.policy.program.heads]
         assert gradients[branch] is not None and abs(gradients[branch].numpy()).max() > 0

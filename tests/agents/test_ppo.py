@@ -23,7 +23,7 @@ QUICK = {
 
 
 def value_of(agent, obs):
-    return agent.value(np.asarray(obs, agent.layout.dtype))
+    return agent.actor.value(np.asarray(obs, agent.actor.encoder.layout.dtype))
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "NEXT_STEP", "SAME_STEP", "DISABLED"])
@@ -138,8 +138,8 @@ def test_kl_stops():
 def test_remainder_rows_are_spread_evenly():
     agent = PPO("CartPole-v1", seed=0, **{**QUICK, "num_steps": 13, "batch_size": 25})  # 52 rows: 26 and 26
     sizes = []
-    step = agent.step
-    agent.step = lambda minibatch, *a, **k: sizes.append(len(minibatch.log_prob)) or step(minibatch, *a, **k)
+    step = agent.learner.step
+    agent.learner.step = lambda minibatch, *a, **k: sizes.append(len(minibatch.log_prob)) or step(minibatch, *a, **k)
     agent.learn(52)
     assert set(sizes) == {26} and len(sizes) == 2 * QUICK["num_epochs"]
 

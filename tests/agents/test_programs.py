@@ -98,9 +98,9 @@ def ratios(agent):
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.ones_like(fragment.value)
-    batch, found = agent.data.batch(fragment), []
-    for minibatch in agent.data.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
-        log_prob, value, *_ = agent.data.evaluate(minibatch, with_entropy=True)
+    batch, found = agent.learner.rows.batch(fragment), []
+    for minibatch in agent.learner.rows.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
+        log_prob, value, *_ = agent.learner.rows.evaluate(minibatch, with_entropy=True)
         np.testing.assert_allclose(value.detach().numpy(), minibatch.value, rtol=1e-4, atol=1e-5)
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
     found = np.concatenate(found)
@@ -197,7 +197,7 @@ class Masked(Halves):
 def test_programs_without_a_state_learn_from_all_rows_at_once():
     agent = PPO("CartPole-v1", policy=Halves, policy_kwargs={"size": 5}, seed=0, **QUICK).learn(64)
     assert agent.policy.program.head.weight.shape == (2, 5)
-    assert agent.stateful.sequence_length == 1
+    assert agent.actor.runner.sequence_length == 1
     np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
     assert agent.policy.run.last.root.size == 16
     masked = PPO(Rule, policy=Masked, seed=0, **QUICK).learn(64)
@@ -246,7 +246,7 @@ def test_feedback_without_a_state():
             return Categorical(logits=self.head(obs) * scale), obs[0] * self.head.bias[0], ()
 
     agent = PPO("CartPole-v1", policy=Feeling, seed=0, **QUICK).learn(64)
-    assert agent.stateful.sequence_length == 1
+    assert agent.actor.runner.sequence_length == 1
     np.testing.assert_allclose(ratios(agent), 1.0, atol=1e-5)
 
 

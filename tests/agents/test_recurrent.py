@@ -9,6 +9,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.agents.policies.recurrent import RecurrentActorCritic
+from dynarl.agents.ppo.actor import own_policy
 from dynarl.agents.user_policy.runner import PolicyState
 from dynarl.autograd import Parameter
 from dynarl.distributions import Categorical
@@ -56,11 +57,11 @@ def first_ratios(agent):
     fragment = agent.collector.collect()
     for name in ("advantages", "returns"):
         fragment[name] = np.ones_like(fragment.value)
-    batch = agent.data.batch(fragment)
+    batch = agent.learner.rows.batch(fragment)
     found = []
     for env in ([0, 2], [1, 3]):
-        minibatch = agent.data.minibatch(batch, np.array(env))
-        log_prob, value, entropy, _ = agent.data.evaluate(minibatch, with_entropy=True)
+        minibatch = agent.learner.rows.minibatch(batch, np.array(env))
+        log_prob, value, entropy, _ = agent.learner.rows.evaluate(minibatch, with_entropy=True)
         assert len(log_prob) == len(minibatch.log_prob) == fragment.valid[:, env].sum()
         assert entropy.shape == ()
         found.append(np.exp(log_prob.detach().numpy() - minibatch.log_prob))
@@ -86,21 +87,21 @@ def test_fused_sequence_is_the_loop_of_steps(recurrent):
     """Losses and all gradients of `sequence` against calling the policy step by step, in float64."""
     agent = PPO("dynarl/TMaze-v0", seed=2, recurrent=recurrent, **QUICK).learn(200)
     fragment = agent.collector.collect()
-    policy = agent._own_policy(None).double()
+    policy = own_policy(agent.observation_space, agent.action_space, agent.config, None).double()
     policy.load_state_dict(agent.policy.state_dict())
-    agent.policy = agent.stateful.program.policy = agent.stateful.program.module = policy
+    agent.actor.policy = agent.actor.runner.policy.policy = agent.actor.runner.policy.module = policy
     for name in ("advantages", "returns"):
         fragment[name] = np.random.default_rng(0).normal(size=fragment.value.shape).astype(np.float32)
-    batch = agent.data.batch(fragment)
+    batch = agent.learner.rows.batch(fragment)
     batch["input"] = batch.input.astype(np.float64)
-    minibatch = agent.data.minibatch(batch, np.array([3, 1]))
+    minibatch = agent.learner.rows.minibatch(batch, np.array([3, 1]))
     assert fragment.episode_start[1:].any()
     minibatch["state"] = tuple(tuple(part.astype(np.float64) for part in one) for one in minibatch.state)
     results = []
     fused = RecurrentActorCritic.sequence
     for _ in range(2):
         agent.policy.zero_grad()
-        losses = list(agent.losses(minibatch, 0.2)[0].values())
+        losses = list(agent.learner.losses(minibatch)[0].values())
         sum(losses).backward()
         results.append([loss.item() for loss in losses] + [p.grad.numpy().copy() for p in agent.policy.parameters()])
         agent.policy.__class__ = type("Stepwise", (RecurrentActorCritic,), {"sequence": property(_absent)})

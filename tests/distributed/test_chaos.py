@@ -54,7 +54,7 @@ class Pool:
             groups=workers,
             num_workers=workers,
             supervision=Supervision(**supervision),
-            validator=Validator(self.agent, 1),
+            validator=Validator(self.agent.actor, 1),
         )
         self.pids = set()
 
@@ -67,7 +67,7 @@ class Pool:
 
     def request(self):
         self.version += 1
-        weights = self.agent.acting_state()
+        weights = self.agent.actor.acting_state()
         self.pool.publish(self.version, FlatLayout(weights).pack(weights))
         for group in range(self.groups):
             self.pool.request(group)

@@ -20,7 +20,7 @@ from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, setup
 from dynarl.distributed.replay_failure import main as replay
 from dynarl.distributed.validate import Validator
 from dynarl.envs import make
-from dynarl.rollout import Collector
+from dynarl.rollout import ActResult, Collector
 from dynarl.train.cli import main
 from tests.distributed.comparing import differences
 from tests.distributed.failing import Failing
@@ -31,8 +31,8 @@ class Policy:
 
     noise_kind, noise_size = "normal", 1
 
-    def act(self, obs, noise):
-        return np.tanh(noise).astype(np.float32), np.zeros(len(obs), np.float32), self.value(obs)
+    def act(self, obs, noise, *, explore, action_mask=None):
+        return ActResult(np.tanh(noise).astype(np.float32), np.zeros(len(obs), np.float32), self.value(obs))
 
     def value(self, obs):
         return obs.sum(axis=1).astype(np.float32)
@@ -191,7 +191,7 @@ class Delivered:
         self.agent = PPO(env, num_envs=2, num_steps=4, batch_size=8)
         self.agent.collector.collect()
         self.fragment = self.agent.collector.collect()
-        self.check = Validator(self.agent, 2)
+        self.check = Validator(self.agent.actor, 2)
 
 
 @pytest.mark.parametrize(

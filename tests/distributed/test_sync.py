@@ -158,7 +158,7 @@ def test_a_cluster_that_others_use(ray_cluster, monkeypatch):
 
 
 def test_agents_that_name_no_networks_to_act_with():
-    agent = SimpleNamespace(algorithm="table", acting_networks=())
+    agent = SimpleNamespace(algorithm="table")
     with pytest.raises(ConfigError, match="num_workers: table has no workers yet; leave it 0"):
         plan(RunConfig(num_workers=2), agent, 4)
 

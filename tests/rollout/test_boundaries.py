@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynarl.rollout import Collector
+from dynarl.rollout import ActResult, Collector
 from tests.envs.scripted import MODES, brute_force, scripted_environments
 
 ENDS = [(True, False), (False, True), (True, True)]
@@ -25,10 +25,10 @@ class Linear:
         self.forwards += 1
         return (obs[:, 0] * 100 + obs[:, 1] * 10 + obs[:, 2] + 0.5).astype(np.float32)
 
-    def act(self, obs, noise):
+    def act(self, obs, noise, *, explore, action_mask=None):
         self.forwards += 1
         value = (obs[:, 0] * 100 + obs[:, 1] * 10 + obs[:, 2] + 0.5).astype(np.float32)
-        return np.zeros(len(obs), np.int64), -value, value
+        return ActResult(np.zeros(len(obs), np.int64), -value, value)
 
 
 def rows_of(fragments, n):

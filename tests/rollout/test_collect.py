@@ -5,7 +5,7 @@ import pytest
 
 from dynarl.autograd import philox
 from dynarl.envs import make
-from dynarl.rollout import Batch, Collector, Fragment
+from dynarl.rollout import ActResult, Batch, Collector, Fragment
 
 
 class Coin:
@@ -16,9 +16,10 @@ class Coin:
     def __init__(self, value=0.0):
         self.constant = value
 
-    def act(self, obs, noise):
+    def act(self, obs, noise, *, explore, action_mask=None):
+        assert explore and action_mask is None
         assert noise.shape == (len(obs), 1) and noise.dtype == np.float32
-        return (noise[:, 0] > 0.5).astype(np.int64), np.full(len(obs), -np.log(2)), self.value(obs)
+        return ActResult((noise[:, 0] > 0.5).astype(np.int64), np.full(len(obs), -np.log(2)), self.value(obs))
 
     def value(self, obs):
         return np.full(len(obs), self.constant, np.float32)
@@ -27,8 +28,8 @@ class Coin:
 class Gauss(Coin):
     noise_kind = "normal"
 
-    def act(self, obs, noise):
-        return noise, np.zeros(len(obs)), self.value(obs)
+    def act(self, obs, noise, *, explore, action_mask=None):
+        return ActResult(noise, np.zeros(len(obs)), self.value(obs))
 
 
 def collect(env_id, policy, ids, splits, seed=3, **kwargs):
@@ -122,8 +123,8 @@ def test_layout_dtypes_and_reuse():
 
 def test_unclipped_actions_are_stored():
     class Wild(Gauss):
-        def act(self, obs, noise):
-            return noise * 100, np.zeros(len(obs)), self.value(obs)
+        def act(self, obs, noise, *, explore, action_mask=None):
+            return ActResult(noise * 100, np.zeros(len(obs)), self.value(obs))
 
     fragment = Collector(make("Pendulum-v1", 2), Wild(), num_steps=8).collect()
     assert np.abs(fragment.action).max() > 50

@@ -34,8 +34,8 @@ class OfRows(Linear):
     def value(self, obs):
         return super().value(numbers(obs))
 
-    def act(self, obs, noise):
-        return super().act(numbers(obs), noise)
+    def act(self, obs, noise, *, explore, action_mask=None):
+        return super().act(numbers(obs), noise, explore=explore)
 
 
 def numbers(rows):

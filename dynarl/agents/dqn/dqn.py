@@ -30,13 +30,13 @@ from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.programs import UserQNetwork, check_q
 from dynarl.agents.encoders.images import features_for
 from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.old_runner import OldRunner
 from dynarl.agents.off_policy.records import ReplayWriter
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.agents.off_policy.sequences import SequenceRunner
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
-from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad, philox
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.flat import flatten
@@ -140,7 +140,7 @@ class DQN(OffPolicyAgent):
         cfg = self.config
         program = UserPolicy(self.policy, returns="q", agent_masks=True)
         self.policy_name = program.name
-        self.stateful = PolicyRunner(self, program, sequence_length=cfg.sequence_length)
+        self.stateful = OldRunner(self, program, sequence_length=cfg.sequence_length)
         self.stateful.check_replay(cfg)
         self.experience = ReplayWriter(self.stateful, self.envs)
         return UserQNetwork(SequenceRunner(self.stateful, self.experience, burn_in=cfg.burn_in), self.target)

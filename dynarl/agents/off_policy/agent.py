@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.agent import Agent
+from dynarl.agents.off_policy.old_agent import OldAgent
 from dynarl.agents.off_policy.records import ReplayWriter
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.envs.protocol import Step
@@ -19,7 +19,7 @@ from dynarl.rollout.transition_collector import TransitionCollector
 __all__ = ["OffPolicyAgent"]
 
 
-class OffPolicyAgent(Agent):
+class OffPolicyAgent(OldAgent):
     """An agent with a `replay`. A subclass has `explore`, and `explore_program` for policies with feedback."""
 
     learns_from_replay = True
@@ -80,6 +80,20 @@ class OffPolicyAgent(Agent):
         self.vector_steps += 1
         self.env_steps += int(np.count_nonzero(step.valid))
         return step.info
+
+    @classmethod
+    def make_worker(cls, env: Any, config: Any, *, seed: int, given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return environments, an actor and a collector for another process: here one agent is all three."""
+        agent = cls(env, seed=seed, device="cpu", config=config, **given)
+        return agent.envs, agent, agent.collector
+
+    def initial_state(self) -> Any:
+        """Return the state of a policy before its first step, None for policies without."""
+        return None if self.stateful is None else self.stateful.initial_state()
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the measures of acting since the last call."""
+        return self.acting_metrics()
 
     # -- acting for another agent ---------------------------------------------------------------------------------
 

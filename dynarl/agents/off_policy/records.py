@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.off_policy.old_runner import OldRunner
 from dynarl.agents.user_policy.policy import merging, set_merging
-from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.envs import Environments
 from dynarl.envs.protocol import Step
 from dynarl.rollout import Batch, Feedback, ReplayBuffer, Rows, map_state
@@ -26,7 +26,7 @@ class RecordLayout:
     A policy without a state is told nothing but the observation: then records are the observations themselves.
     """
 
-    def __init__(self, stateful: PolicyRunner) -> None:
+    def __init__(self, stateful: OldRunner) -> None:
         self.stateful, layout = stateful, stateful.agent.layout
         self.plain = not stateful.program.has_state
         if layout.dtype == object and not self.plain:
@@ -82,7 +82,7 @@ class RecordLayout:
 class ReplayWriter:
     """Acts with a program in environments, one step at a time, and stores what happened in a replay."""
 
-    def __init__(self, stateful: PolicyRunner, envs: Environments) -> None:
+    def __init__(self, stateful: OldRunner, envs: Environments) -> None:
         envs.ask_info(stateful.info_fields)
         self.stateful, self.envs, self.records = stateful, envs, RecordLayout(stateful)
         agent, rows = stateful.agent, envs.num_envs

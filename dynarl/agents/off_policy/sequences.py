@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.off_policy.old_runner import OldRunner
 from dynarl.agents.off_policy.records import ReplayWriter
 from dynarl.agents.user_policy.policy import UserPolicy
-from dynarl.agents.user_policy.runner import PolicyRunner, kept
+from dynarl.agents.user_policy.runner import kept
 from dynarl.autograd import no_grad
 from dynarl.batching import Draws
 from dynarl.rollout import Batch, Feedback, ReplayBuffer, map_state
@@ -33,7 +34,7 @@ class SequenceRunner:
     Programs without a state learn from single steps.
     """
 
-    def __init__(self, stateful: PolicyRunner, experience: ReplayWriter, *, burn_in: int) -> None:
+    def __init__(self, stateful: OldRunner, experience: ReplayWriter, *, burn_in: int) -> None:
         self.stateful, self.experience = stateful, experience
         self.burn_in = burn_in if stateful.sequence_length > 1 else 0
         self.length = stateful.sequence_length + self.burn_in

@@ -98,7 +98,7 @@ class ActorCritic(nn.Module):
         features: FeaturesFactory | None = None,
     ) -> None:
         super().__init__()
-        self.action_space = action_space
+        self.observation_space, self.action_space = observation_space, action_space
         self.features, size = made_features(features, observation_space)
         gain = math.sqrt(2.0) if orthogonal_init else None
         outputs = head_size(action_space)

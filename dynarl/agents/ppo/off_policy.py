@@ -1,62 +1,77 @@
-"""PPO on what older versions of the policy did: V-trace in place of GAE."""
+"""PPO on fragments of older versions of the policy: V-trace in place of GAE."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.ppo.config import PPOConfig
 from dynarl.agents.ppo.vtrace import vtrace
 from dynarl.autograd import no_grad
 from dynarl.rollout import Fragment
 
-__all__ = ["lagged_advantages", "once_each"]
+__all__ = ["Evaluator", "lagged_advantages", "once_each"]
 
 
-def lagged_advantages(agent: Any, fragment: Fragment, reward: NDArray[Any]) -> dict[str, float]:
-    """Give a fragment that older policies acted V-trace's advantages and returns, and return its metrics.
+class Evaluator(Protocol):
+    """Evaluates the current policy on fragments: `TransitionRows` and `Sequences`."""
 
-    `log_prob` and `value` of the fragment become those of the agent's policy now, from which the epochs that follow
+    def evaluate_all(self, fragment: Fragment) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+        """Return the places of the valid rows in [T * N], and log_prob and value of each."""
+        ...
+
+    def end_values(self, obs: NDArray[Any]) -> NDArray[Any] | None:
+        """Return V [B] of stored observations [B, ...], None where that needs a state which is not stored."""
+        ...
+
+
+def lagged_advantages(
+    evaluator: Evaluator, fragment: Fragment, reward: NDArray[Any], config: PPOConfig
+) -> dict[str, float]:
+    """Add V-trace's advantages and returns to a fragment that older policies acted; return its metrics.
+
+    `log_prob` and `value` of the fragment become those of the current policy, from which the epochs that follow
     measure their ratio: the clipped surrogate limits how far an update moves, and the importance weight in the
     advantage accounts for the lag (the decoupled objective of arXiv:2110.00641, with V-trace's limited weights).
-    Of a policy with a state, V at the ends of episodes and of the fragment stays that of acting.
+    With a policy that has a state, V at the ends of episodes and of the fragment stays that of acting.
     """
-    cfg = agent.config
     behaviour, next_value = fragment["log_prob"].copy(), fragment["next_value"].copy()
     fragment["advantages"] = fragment["returns"] = np.zeros_like(reward, np.float32)
-    log_prob, value = _now(agent, fragment)
+    log_prob, value = _current(evaluator, fragment)
     goes_on = ~(fragment["terminated"] | fragment["truncated"])[:-1]
     next_value[:-1][goes_on] = value[1:][goes_on]
-    if agent.stateful is None:
-        _values_of_ends(agent, fragment, next_value)
+    _replace_end_values(evaluator, fragment, next_value)
     found = vtrace(
         reward, value, next_value, fragment["terminated"], fragment["truncated"], log_prob=log_prob,
-        behaviour_log_prob=behaviour, gamma=cfg.gamma, gae_lambda=cfg.gae_lambda, rho_bar=cfg.rho_bar,
-        c_bar=cfg.c_bar, valid=fragment["valid"],
+        behaviour_log_prob=behaviour, gamma=config.gamma, gae_lambda=config.gae_lambda, rho_bar=config.rho_bar,
+        c_bar=config.c_bar, valid=fragment["valid"],
     )  # fmt: skip
     fragment["log_prob"], fragment["value"], fragment["next_value"] = log_prob, value, next_value
     fragment["advantages"], fragment["returns"] = found.advantages, found.returns
     weight = found.rho[fragment["valid"]]
-    return {"vtrace/rho": float(weight.mean()), "vtrace/limited": float((weight >= cfg.rho_bar * (1 - 1e-6)).mean())}
+    limited = float((weight >= config.rho_bar * (1 - 1e-6)).mean())
+    return {"vtrace/rho": float(weight.mean()), "vtrace/limited": limited}
 
 
-def _now(agent: Any, fragment: Fragment) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return log_prob and value [T, N] of the policy as it is now; dummy rows keep what they have."""
+def _current(evaluator: Evaluator, fragment: Fragment) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return log_prob and value [T, N] of the current policy; dummy rows keep the values they have."""
     log_prob, value = fragment["log_prob"].copy(), fragment["value"].copy()
     with no_grad():
-        index, *found = agent.data.evaluate_all(fragment)
+        index, *found = evaluator.evaluate_all(fragment)
     log_prob.reshape(-1)[index], value.reshape(-1)[index] = found
     return log_prob, value
 
 
-def _values_of_ends(agent: Any, fragment: Fragment, next_value: NDArray[Any]) -> None:
+def _replace_end_values(evaluator: Evaluator, fragment: Fragment, next_value: NDArray[Any]) -> None:
     """Put V of the last observations of truncated episodes and of the cut into next_value [T, N]."""
     t, n = fragment.final_index.T
     open_ = ~fragment["terminated"][t, n]
-    obs = np.concatenate((fragment.final_obs[open_], fragment.last_obs))
-    value = np.asarray(agent.value(obs))
+    value = evaluator.end_values(np.concatenate((fragment.final_obs[open_], fragment.last_obs)))
+    if value is None:
+        return
     count, last = np.count_nonzero(open_), ~(fragment["terminated"] | fragment["truncated"])[-1]
     next_value[-1][last] = value[count:][last]
     next_value[t[open_], n[open_]] = value[:count]

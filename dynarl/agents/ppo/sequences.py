@@ -28,20 +28,19 @@ class Sequences:
     L = 1 all rows are computed in one call.
     """
 
-    def __init__(self, stateful: PolicyRunner) -> None:
-        self.stateful, self.agent = stateful, stateful.agent
-        self.length = stateful.sequence_length
+    def __init__(self, runner: PolicyRunner) -> None:
+        self.runner, self.encoder, self.actions = runner, runner.encoder, runner.actions
+        self.device, self.length = runner.device, runner.sequence_length
 
     def batch(self, fragment: Fragment) -> Batch:
-        """Return what learning reads of a fragment, on the policy's device: [L, T / L * N, ...]."""
-        agent, (steps, rows) = self.agent, fragment["valid"].shape
+        """Return the arrays that learning reads of a fragment, on the policy's device: [L, T / L * N, ...]."""
+        steps, rows = fragment["valid"].shape
         names = ("log_prob", "advantages", "returns", "value", "valid")
         batch = Batch({name: self._cut(fragment[name]) for name in names})
-        flat = agent.kept_input(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:]))
+        flat = self.encoder.prepare(fragment.obs.reshape(steps * rows, *fragment.obs.shape[2:]))
         batch["input"] = self._cut(flat.reshape(steps, rows, *flat.shape[1:]))
-        action = fragment.action.reshape(steps, rows, -1) if agent.action_shape else fragment.action
-        batch["action"] = self._cut(agent.learned_action(action))
-        batch["feedback"] = sequence_feedback(fragment, agent.action_space).map(self._cut)
+        batch["action"] = self._cut(self.actions.scored(fragment.action, lead=2))
+        batch["feedback"] = sequence_feedback(fragment, self.actions.space).map(self._cut)
         batch["state"] = map_state(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), fragment.states)
         step = np.arange(steps)[:, None] + fragment.first_step
         batch["at"] = Rows(*map(self._cut, np.broadcast_arrays(fragment.env_ids, step)))
@@ -59,7 +58,7 @@ class Sequences:
         """Return some sequences: rows that count flat [B], the rest [L, n, ...]."""
         valid = batch.valid[:, which]
         found = Batch({name: batch[name][:, which][valid] for name in ("log_prob", "advantages", "returns", "value")})
-        found["input"] = batch.input[:, which if batch.input.dtype == object else to_device(which, self.agent.device)]
+        found["input"] = batch.input[:, which if batch.input.dtype == object else to_device(which, self.device)]
         found["action"] = batch.action[:, which]
         found["feedback"] = batch.feedback.map(lambda column: np.ascontiguousarray(column[:, which]))
         found["state"] = map_state(lambda leaf: leaf[which], batch.state)
@@ -73,12 +72,12 @@ class Sequences:
         """Return log_prob [B], value [B], mean entropy and extra of a minibatch's rows, the states computed again."""
         steps, count = minibatch.input.shape[:2]
         feedback = minibatch.feedback.map(wrap)
-        state, policy = map_state(wrap, minibatch.state), self.stateful.program.module
+        state, module = map_state(wrap, minibatch.state), self.runner.policy.module
         extra: Extra = {}
-        if not self.stateful.program.per_sample and hasattr(policy, "sequence"):
+        if not self.runner.policy.per_sample and hasattr(module, "sequence"):
             rows = minibatch.input.dtype == object  # of varying size come as the T * N they are
-            inputs = self.agent.learning_input(minibatch.input.reshape(-1) if rows else minibatch.input)
-            distribution, value = policy.sequence(inputs, state, feedback)
+            inputs = self.encoder.encode(minibatch.input.reshape(-1) if rows else minibatch.input)
+            distribution, value = module.sequence(inputs, state, feedback)
             log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
             entropy = distribution.entropy() if with_entropy else None
         else:
@@ -90,12 +89,19 @@ class Sequences:
         return log_prob, value, None if entropy is None else entropy.mean(), extra
 
     def evaluate_all(self, fragment: Fragment) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
-        """Return where the valid rows lie in [T * N], and log_prob and value of each."""
+        """Return the places of the valid rows in [T * N], and log_prob and value of each."""
         batch, valid = self.batch(fragment), fragment["valid"]
         index = self._cut(np.arange(valid.size).reshape(valid.shape))[batch.valid]
         every = self.minibatch(batch, np.arange(batch.valid.shape[1]))
         log_prob, value, *_ = self.evaluate(every, with_entropy=False)
         return index, to_host(log_prob.array), to_host(value.array).reshape(-1)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the measures of batched computation, in acting and learning, since the last call."""
+        return self.runner.compute.metrics()
+
+    def end_values(self, obs: NDArray[Any]) -> None:
+        """Return None: the states at the ends of episodes are not stored, so V there stays that of acting."""
 
     def _steps(
         self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool
@@ -103,17 +109,18 @@ class Sequences:
         """Call the policy step by step, as it acted."""
         found: list[list[Any]] = [[], [], []]
         extras: list[Extra] = []
-        stateful, program = self.stateful, self.stateful.program
+        runner, policy = self.runner, self.runner.policy
         start = minibatch.feedback.episode_start
         for t in range(len(minibatch.input)):
             if to_host(start[t]).any():
-                state = stateful.begin(feedback.episode_start[t], state)
-            draws = stateful.draws(Rows(*(column[t] for column in minibatch.at)))
+                state = runner.begin(feedback.episode_start[t], state)
+            draws = runner.draws(Rows(*(column[t] for column in minibatch.at)))
             path = None if minibatch.paths is None else minibatch.paths[t]
-            said = feedback.map(itemgetter(t))
-            out = program(self.agent.learning_input(minibatch.input[t]), state, said, draws=draws, paths=path)
-            if program.per_sample:
-                stateful.compute.add("learning", program.last)
+            out = policy(
+                self.encoder.encode(minibatch.input[t]), state, feedback.map(itemgetter(t)), draws=draws, paths=path
+            )
+            if policy.per_sample:
+                runner.compute.add("learning", policy.last)
             distribution, value, state = out[0], out[1].reshape(-1), map_state(kept, state, out[2])
             found[0].append(distribution.log_prob(wrap(minibatch.action[t])))
             found[1].append(value)
@@ -135,8 +142,8 @@ class Sequences:
         return cut.reshape(self.length, steps // self.length * rows, *rest)
 
     def _on_device(self, part: Any) -> Any:
-        if self.agent.device == "cpu" or part is None:
+        if self.device == "cpu" or part is None:
             return part
         if isinstance(part, Feedback):
-            return part.map(lambda column: to_device(column, self.agent.device))
-        return map_state(lambda leaf: leaf if leaf.dtype == object else to_device(leaf, self.agent.device), part)
+            return part.map(lambda column: to_device(column, self.device))
+        return map_state(lambda leaf: leaf if leaf.dtype == object else to_device(leaf, self.device), part)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.agents.off_policy.old_runner import OldRunner
 from dynarl.agents.off_policy.records import ReplayWriter
 from dynarl.agents.off_policy.sequences import SequenceRunner
 from dynarl.agents.policies import FORBIDDEN
 from dynarl.agents.sac.squashed import Gaussian
 from dynarl.agents.user_policy.policy import UserPolicy
-from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Tensor, float32, no_grad
 from dynarl.autograd.ops.activation import log_softmax
 from dynarl.autograd.ops.elementwise import log, where
@@ -49,7 +49,7 @@ class UserActor(Module):
     """
 
     def __init__(
-        self, stateful: PolicyRunner, experience: ReplayWriter, actions: int, *, discrete: bool, burn_in: int
+        self, stateful: OldRunner, experience: ReplayWriter, actions: int, *, discrete: bool, burn_in: int
     ) -> None:
         super().__init__()
         self.program = stateful.program.policy

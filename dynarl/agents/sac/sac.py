@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dynarl import nn, optim
 from dynarl.agents.off_policy.agent import OffPolicyAgent
+from dynarl.agents.off_policy.old_runner import OldRunner
 from dynarl.agents.off_policy.records import ReplayWriter
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.agents.policies import FeaturesFactory
@@ -35,7 +36,6 @@ from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor, drawn
 from dynarl.agents.state import from_plain, to_plain
 from dynarl.agents.update_metrics import means
 from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
-from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, philox, tensor
 from dynarl.autograd.device import to_device, to_host, xp
 from dynarl.autograd.ops.elementwise import tanh
@@ -361,7 +361,7 @@ class SAC(OffPolicyAgent):
                     f"policy: beside feedback, observations must need no encoder, got {self.observation_space}; a "
                     "policy that takes the observation alone may see them"
                 )
-            self.stateful = PolicyRunner(self, program, sequence_length=self.config.sequence_length)
+            self.stateful = OldRunner(self, program, sequence_length=self.config.sequence_length)
             self.stateful.check_replay(self.config)
             self.experience = ReplayWriter(self.stateful, self.envs)
             self.actor = UserActor(

@@ -1,13 +1,15 @@
-"""Policies that are programs or have a state, as collectors and `predict` call them."""
+"""Policies with a state, or written for one environment, as collectors and `predict` call them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.auxiliary import check_extra, extra_of
 from dynarl.agents.user_policy.cost import ComputeMeter
 from dynarl.agents.user_policy.policy import UserPolicy
@@ -21,39 +23,64 @@ from dynarl.rollout import ActResult, Feedback, Rows, map_state
 from dynarl.rollout.feedback import encode_action, state_leaves
 from dynarl.rollout.stateful_collector import reset_rows
 
-__all__ = ["PolicyRunner", "PolicyState", "check_actor_critic", "kept"]
+__all__ = ["Decider", "PolicyRunner", "PolicyState", "kept"]
 
 
 class PolicyState(NamedTuple):
-    """What `predict` hands from one call to the next: the policy's state, the last actions as stored, and a count."""
+    """The state that `predict` returns for its next call: the policy's state, the last stored actions, and a count."""
 
     state: Any
     action: NDArray[Any]
     step: int = 0
 
 
-class PolicyRunner:
-    """Runs an agent's policy with its state; the contract of policies stands in dynarl/rollout/feedback.py.
+class Decider(Protocol):
+    """What an algorithm does with the outputs of a policy besides its state."""
 
-    `agent` gives ``network_input, device, action_space, action_shape, action_dtype, seed`` and two functions of what
-    the policy returns besides its state: ``check_outputs(program, outputs)``, which refuses what is wrong of 2 rows
-    and returns kind and size of the noise of a row, and ``decide(outputs, noise, action_mask)``, which returns
-    actions as stored, log_prob and value (None where the agent has no use for them). `sequence_length` steps are
-    learned from together; a policy whose state is empty learns from single steps. With `record_paths`, acting keeps
-    what per-sample programs decide.
+    def check(self, policy: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
+        """Raise TypeError or ValueError for wrong outputs of 2 rows; return kind and size of a row's noise."""
+        ...
+
+    def decide(
+        self, outputs: tuple[Any, ...], noise: NDArray[np.float32] | None, action_mask: Any = None
+    ) -> tuple[NDArray[Any], Any, Any]:
+        """Return (stored actions, log_prob, value) [N, ...]; greedy without noise.
+
+        log_prob and value are None where the algorithm does not use them.
+        """
+        ...
+
+
+class PolicyRunner:
+    """Runs a policy with its state; the contract of policies stands in dynarl/rollout/feedback.py.
+
+    `sequence_length` steps are learned from together; a policy whose state is empty learns from single steps. With
+    `record_paths`, acting keeps the decisions of per-sample policies.
     """
 
-    def __init__(self, agent: Any, program: UserPolicy, *, sequence_length: int, record_paths: bool = False) -> None:
-        self.agent, self.program, self.compute = agent, program, ComputeMeter()
-        self.info_fields = program.info_fields
-        self.sequence_length = sequence_length if state_leaves(program.initial_state()) else 1
-        self.keeps_paths = record_paths and program.per_sample
+    noise_period = 1
+
+    def __init__(
+        self,
+        policy: UserPolicy,
+        encoder: ObservationEncoder,
+        actions: StoredActions,
+        decider: Decider,
+        *,
+        seed: int,
+        sequence_length: int,
+        record_paths: bool = False,
+    ) -> None:
+        self.policy, self.encoder, self.actions, self.decider = policy, encoder, actions, decider
+        self.seed, self.device, self.compute = seed, encoder.device, ComputeMeter()
+        self.info_fields = policy.info_fields
+        self.sequence_length = sequence_length if state_leaves(policy.initial_state()) else 1
+        self.keeps_paths = record_paths and policy.per_sample
         self.noise_kind, self.noise_size = self._check()
-        self.noise_period = 1
 
     def check_replay(self, config: Any) -> None:
         """Refuse settings of agents that learn from a replay which a policy with a state cannot have."""
-        if not state_leaves(self.program.initial_state()):
+        if not state_leaves(self.policy.initial_state()):
             return
         prioritized = getattr(config, "prioritized", False)
         if prioritized or config.n_step > 1:
@@ -71,7 +98,7 @@ class PolicyRunner:
 
     def initial(self) -> Any:
         """Return that state as tensors, with their gradients."""
-        return map_state(self._leaf, self.program.initial_state())
+        return map_state(self._leaf, self.policy.initial_state())
 
     def begin(self, start: Tensor, state: Any) -> Any:
         """Return states [N, ...] with the initial one, and gradients to it, where an episode starts."""
@@ -87,9 +114,9 @@ class PolicyRunner:
 
     def draws(self, rows: Rows, purpose: str = "per-sample") -> Draws | None:
         """Return the random streams of rows in a per-sample program."""
-        if not self.program.per_sample:
+        if not self.policy.per_sample:
             return None
-        return Draws(self.agent.seed, rows.env, rows.step, purpose=purpose)
+        return Draws(self.seed, rows.env, rows.step, purpose=purpose)
 
     def call(
         self,
@@ -101,10 +128,10 @@ class PolicyRunner:
     ) -> tuple[tuple[Any, ...], Any]:
         """Return what the policy returns for stored observations [N, ...], and its next state as arrays."""
         with no_grad():
-            inputs = self.agent.network_input(obs)
+            inputs = self.encoder(obs)
             given = map_state(self.tensor, state), feedback.map(self.tensor)
-            out = self.program(inputs, *given, draws=draws, recorder=recorder)
-            *outputs, after = out[: self.program.returned]
+            out = self.policy(inputs, *given, draws=draws, recorder=recorder)
+            *outputs, after = out[: self.policy.returned]
             after = map_state(kept, state, after)
         return tuple(outputs), map_state(lambda leaf: to_host(leaf.array), after)
 
@@ -115,17 +142,18 @@ class PolicyRunner:
         state: Any,
         feedback: Feedback,
         rows: Rows,
+        *,
         purpose: str = "per-sample",
     ) -> ActResult:
-        """Return what the policy does; the mode without noise."""
-        recorder = DecisionRecorder(len(obs), keep=self.keeps_paths) if self.program.per_sample else None
+        """Return the policy's actions for stored observations [N, ...]; greedy without noise."""
+        recorder = DecisionRecorder(len(obs), keep=self.keeps_paths) if self.policy.per_sample else None
         outputs, after = self.call(obs, state, feedback, self.draws(rows, purpose), recorder)
-        action, log_prob, value = self.agent.decide(outputs, noise, feedback.action_mask)
+        action, log_prob, value = self.decider.decide(outputs, noise, feedback.action_mask)
         paths = None
         if recorder is not None:
             paths = recorder.paths() if self.keeps_paths else None
             if purpose == "per-sample":
-                self.compute.add("acting", self.program.last, recorder.steps)
+                self.compute.add("acting", self.policy.last, recorder.steps)
         return ActResult(action, log_prob, value, after, paths)
 
     def value(self, obs: NDArray[Any], state: Any, feedback: Feedback, rows: Rows) -> NDArray[Any]:
@@ -133,30 +161,31 @@ class PolicyRunner:
         value: NDArray[Any] = to_host(self.call(obs, state, feedback, self.draws(rows))[0][1].array)
         return value.reshape(-1)
 
-    def choose(
+    def predict(
         self,
         obs: NDArray[Any],
         noise: NDArray[np.float32] | None,
-        carried: PolicyState | None,
+        before: PolicyState | None,
         action_mask: NDArray[np.bool_] | None = None,
         *,
+        draw: int,
         episode_start: Any = None,
         reward: Any = None,
         info: Any = None,
     ) -> tuple[NDArray[Any], PolicyState]:
-        """Return actions for stored observations [N, ...] and what to hand to the next call.
+        """Return stored actions for stored observations [N, ...] and the state to hand to the next call.
 
-        Without `carried` every episode starts; `reward` [N] and `info` are what the last actions earned.
+        Every episode starts where `before` is None; `reward` [N] and `info` are those of the last actions. `draw` keys
+        the random numbers inside per-sample policies, in calls with noise.
         """
         rows = len(obs)
-        agent = self.agent
-        if carried is None:
+        if before is None:
             start = np.ones(rows, np.bool_)
-            carried = PolicyState(self.initial_states(rows), np.zeros((rows, *agent.action_shape), agent.action_dtype))
-        elif not isinstance(carried, PolicyState) or len(carried.action) != rows:
+            before = PolicyState(self.initial_states(rows), self.actions.zeros(rows))
+        elif not isinstance(before, PolicyState) or len(before.action) != rows:
             raise ValueError(
                 f"predict: state must be what the last call returned for {rows} observations, or None, "
-                f"got {f'one of {len(carried.action)}' if isinstance(carried, PolicyState) else type(carried).__name__}"
+                f"got {f'one of {len(before.action)}' if isinstance(before, PolicyState) else type(before).__name__}"
             )
         else:
             start = np.zeros(rows, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
@@ -165,71 +194,55 @@ class PolicyRunner:
         fields = {name: np.zeros(rows, np.float32) for name in self.info_fields}
         for name in self.info_fields if info is not None else ():
             fields[name] = np.asarray(info[name], np.float32).reshape(rows)
-        before = encode_action(agent.action_space, carried.action, start)
-        feedback = Feedback(before, np.where(start, np.float32(0), earned), start, fields, action_mask)
-        state = reset_rows(carried.state, start, self.initial_state())
-        step = carried.step if noise is None else agent.predictions
+        last = encode_action(self.actions.space, before.action, start)
+        feedback = Feedback(last, np.where(start, np.float32(0), earned), start, fields, action_mask)
+        state = reset_rows(before.state, start, self.initial_state())
+        step, purpose = (before.step, "evaluate") if noise is None else (draw, "predict")
         at = Rows(np.arange(rows), np.full(rows, step))
-        acted = self.act(obs, noise, state, feedback, at, "evaluate" if noise is None else "predict")
-        return acted.action, PolicyState(acted.state, acted.action, carried.step + 1)
+        acted = self.act(obs, noise, state, feedback, at, purpose=purpose)
+        return acted.action, PolicyState(acted.state, acted.action, before.step + 1)
 
     def tensor(self, array: Any) -> Tensor:
         """Return an array as a tensor on the agent's device."""
-        tensor: Tensor = wrap(to_device(array, self.agent.device))
+        tensor: Tensor = wrap(to_device(array, self.device))
         return tensor
 
     def _leaf(self, leaf: Any) -> Tensor:
         """Return a leaf of the initial state as a tensor; a policy may give it as a number."""
         if isinstance(leaf, (bool, int, float)):
-            return tensor(leaf, device=self.agent.device)
+            return tensor(leaf, device=self.device)
         if not isinstance(leaf, Tensor):
             kind = type(leaf).__name__
             raise TypeError(f"policy: initial_state() must return tensors and numbers in tuples and dicts, got {kind}")
         return leaf
 
-    def anything(self, rows: int) -> tuple[Any, Any, Feedback]:
-        """Return valid observations, states and feedback of some rows."""
-        agent = self.agent
-        action = np.zeros((rows, *agent.action_shape), agent.action_dtype)
-        start = np.ones(rows, np.bool_)
+    def example_inputs(self, rows: int) -> tuple[Any, Any, Feedback]:
+        """Return valid stored observations, states and feedback of some rows."""
+        space, start = self.actions.space, np.ones(rows, np.bool_)
         fields = {name: np.zeros(rows, np.float32) for name in self.info_fields}
         mask = None
-        if isinstance(agent.action_space, spaces.Discrete | spaces.MultiDiscrete) and (
-            self.program.has_state or self.program.needs_mask
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and (
+            self.policy.has_state or self.policy.needs_mask
         ):
-            mask = np.ones((rows, mask_size(agent.action_space)), np.bool_)
-        before = encode_action(agent.action_space, action, start)
-        feedback = Feedback(before, np.zeros(rows, np.float32), start, fields, mask)
-        return agent.any_obs(rows), self.initial_states(rows), feedback
+            mask = np.ones((rows, mask_size(space)), np.bool_)
+        last = encode_action(space, self.actions.zeros(rows), start)
+        feedback = Feedback(last, np.zeros(rows, np.float32), start, fields, mask)
+        return self.encoder.example(rows), self.initial_states(rows), feedback
 
     def _check(self) -> tuple[str, int]:
-        """Call the policy once, say what is wrong with what it returns, and return the noise it takes."""
-        program, (obs, state, feedback) = self.program, self.anything(2)
+        """Call the policy once, raise an error that explains a wrong result, and return the noise it takes."""
+        policy, (obs, state, feedback) = self.policy, self.example_inputs(2)
         with no_grad():
             given = map_state(self.tensor, state), feedback.map(self.tensor)
-            out = program.first_call(self.agent.network_input(obs), *given)
-        count = program.returned
-        if not isinstance(out, tuple) or not count <= len(out) <= count + program.takes_extra:
-            shown = out if program.has_state else (*out[: count - 1], *out[count:]) if len(out) > 2 else out[0]
-            raise program.wrong(f"{type(shown).__name__}{f' of {len(shown)}' if isinstance(shown, tuple) else ''}")
-        kind, size = self.agent.check_outputs(program, out[: count - 1])
+            out = policy.first_call(self.encoder(obs), *given)
+        count = policy.returned
+        if not isinstance(out, tuple) or not count <= len(out) <= count + policy.takes_extra:
+            shown = out if policy.has_state else (*out[: count - 1], *out[count:]) if len(out) > 2 else out[0]
+            raise policy.wrong(f"{type(shown).__name__}{f' of {len(shown)}' if isinstance(shown, tuple) else ''}")
+        kind, size = self.decider.check(policy, out[: count - 1])
         map_state(kept, state, out[count - 1])
         check_extra(extra_of(out), 2)
         return str(kind), int(size)
-
-
-def check_actor_critic(program: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
-    """Refuse what is no distribution and value of 2 rows; return the noise that the distribution takes."""
-    distribution, value = outputs
-    if not hasattr(distribution, "sample_from"):
-        raise program.wrong(f"{type(distribution).__name__} in place of the distribution")
-    lead, shape = tuple(distribution.batch_shape), tuple(getattr(value, "shape", ()))
-    if program.per_sample and (lead != (2,) or shape not in ((2,), (2, 1))):
-        raise program.wrong(f"a distribution of batch_shape {lead[1:]} and a value of shape {shape[1:]}")
-    if shape not in ((2,), (2, 1))[: 1 + program.per_sample]:
-        raise ValueError(f"policy: the value of 2 observations must have shape (2,), got {shape}")
-    noise: tuple[str, int] = distribution.noise
-    return noise
 
 
 def kept(before: Any, after: Any) -> Any:
