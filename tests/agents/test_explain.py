@@ -54,7 +54,7 @@ def test_sac(env, capsys):
     agent = agents.SAC(env, buffer_size=1000)
     details = {detail.name: detail for detail in agent.explain()}
     box = env == "Pendulum-v1"
-    assert details["target entropy"].value == agent.target_entropy
+    assert details["target entropy"].value == agent.learner.objective.target_entropy()
     assert details["scale of Box actions"].value.startswith("density" if box else "only of Box")
     assert details["action masks"].value.startswith("only of Discrete" if box else "forbidden")
     assert details["encoders"].value == "none: observations are numbers"
