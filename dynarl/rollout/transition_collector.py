@@ -151,7 +151,7 @@ class TransitionCollector(Reporting):
     def state_dict(self) -> dict[str, Any]:
         """Return the step, the environments' state, and the state that acting carries."""
         stepper = self.stepper
-        state = {"step": stepper.steps, "started": stepper.started}
+        state: dict[str, Any] = {"step": stepper.steps, "started": stepper.started}
         state["envs"] = stepper.envs.state_dict() if stepper.started else {}
         carried = stepper.state_dict()
         return state | {"experience": carried} if carried else state

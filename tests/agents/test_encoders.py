@@ -208,7 +208,8 @@ def test_a_network_of_yours_before_sac(tmp_path):
 
     for features in (make, make(None)):
         agent = SAC("Pendulum-v1", features=features, **SAC_FAST).learn(130)
-        layers = [net.get_submodule(name)[0] for net, name in ((agent.learner.actor, "body.0"), (agent.critics, "features"))]
+        networks = ((agent.learner.actor, "body.0"), (agent.critics, "features"))
+        layers = [network.get_submodule(name)[0] for network, name in networks]
         assert [tuple(layer.weight.shape) for layer in layers] == [(7, 3), (7, 3)]
         assert layers[0].weight is not layers[1].weight
     resumed = SAC.load(agent.save(tmp_path / "c"), features=make).learn(20)

@@ -271,11 +271,3 @@ def test_masks_of_box_actions_are_refused(cls):
         cls(MaskedBox)
     with pytest.raises(ValueError, match=BOX):
         cls("Pendulum-v1").predict(np.zeros(3, np.float32), action_mask=[1])
-
-
-def test_an_agent_that_would_ignore_masks_refuses_them(monkeypatch):
-    monkeypatch.setattr(DQN, "takes_masks", False)
-    with pytest.raises(ValueError, match="DQN: the environment masks actions, which this agent would ignore"):
-        DQN("dynarl/MaskedBandit-v0").evaluate(1)
-    with pytest.raises(ValueError, match="DQN: takes no action masks; PPO, DQN and SAC do"):
-        DQN("CartPole-v1").predict(np.zeros(4, np.float32), action_mask=[1, 0])

@@ -132,7 +132,8 @@ def test_the_actors_gradient_does_not_reach_the_critics():
 def test_actions_are_scaled_outside_the_density():
     agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(60)
     assert np.abs(agent.replay.sample(32, np.random.default_rng(0)).action).max() <= 1.0
-    np.testing.assert_allclose(agent.actor.env_action(np.array([[-1.0], [0.0], [1.0]], np.float32)), [[-2.0], [0.0], [2.0]])
+    actions = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    np.testing.assert_allclose(agent.actor.env_action(actions), [[-2.0], [0.0], [2.0]])
     assert agent.predict(np.zeros(3, np.float32))[0].shape == (1,)
     assert agent.predict(np.zeros((4, 3), np.float32))[0].shape == (4, 1)
 
@@ -202,7 +203,7 @@ def test_ppo_sde_log_prob_of_the_rollout_is_the_policys():
     fragment = agent.collector.collect()
     rows = fragment.flatten()
     with dynarl.no_grad():
-        distribution, _ = agent.policy(agent.network_input(rows.obs))
+        distribution, _ = agent.policy(agent.actor.encoder(rows.obs))
         found = distribution.log_prob(dynarl.tensor(rows.action)).numpy()
     np.testing.assert_allclose(found, rows.log_prob, rtol=1e-4, atol=1e-4)
 

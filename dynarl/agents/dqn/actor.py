@@ -90,8 +90,9 @@ class DQNActor(OffPolicyActor):
         seed: int,
         runner: PolicyRunner | None = None,
     ) -> None:
-        self.q_network: Any = q_network
-        noise = ("normal", self.q_network.noise_size) if config.noisy else ("uniform", 2)
+        self.q_network = q_network
+        self._noisy = q_network if isinstance(q_network, QNetwork) and config.noisy else None
+        noise = ("uniform", 2) if self._noisy is None else ("normal", self._noisy.noise_size)
         super().__init__(encoder, actions, {"policy": q_network}, seed=seed, noise=noise, runner=runner)
         self.config, self.epsilon_greedy = config, epsilon_greedy
         self._learner_epsilon: tuple[float, int] | None = None  # epsilon and number of environments, in a worker
@@ -100,10 +101,11 @@ class DQNActor(OffPolicyActor):
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *, explore: bool, action_mask: Mask = None
     ) -> ActResult:
         """Return actions [N] for stored observations [N, ...]; without `explore` greedy ones, of the mean weights."""
-        if self.config.noisy:
-            self.q_network.set_noise(noise[0] if explore and noise is not None else None, self.device)
-        coins = noise if explore and not self.config.noisy else None
-        return ActResult(self.epsilon_greedy.actions(lambda: self._output(obs), coins, action_mask), None, None, None)
+        noise = noise if explore else None
+        if self._noisy is not None:
+            self._noisy.set_noise(None if noise is None else noise[0], self.device)
+            noise = None  # noisy networks act greedily
+        return ActResult(self.epsilon_greedy.actions(lambda: self._output(obs), noise, action_mask))
 
     def _output(self, obs: NDArray[Any]) -> Any:
         with no_grad():
@@ -196,12 +198,12 @@ def make_actor(
         encoder = ObservationEncoder(observation_space, device=device, flatten=features is None)
         return DQNActor(network, encoder, actions, epsilon_greedy, config, seed=seed)
     _refuse_options(config, features)
-    network = make_policy(policy, (observation_layout(observation_space).space, action_space), init, {}).to(device)
+    module = make_policy(policy, (observation_layout(observation_space).space, action_space), init, {}).to(device)
     encoder = ObservationEncoder(observation_space, device=device, flatten=False)
-    user = UserPolicy(network, returns="q", agent_masks=True)
+    user = UserPolicy(module, returns="q", agent_masks=True)
     runner = PolicyRunner(user, encoder, actions, epsilon_greedy, seed=seed, sequence_length=config.sequence_length)
     runner.check_replay(config)
-    actor = DQNActor(network, encoder, actions, epsilon_greedy, config, seed=seed, runner=runner)
+    actor = DQNActor(module, encoder, actions, epsilon_greedy, config, seed=seed, runner=runner)
     actor.policy_name, actor.records = user.name, RecordLayout(runner)
     return actor
 

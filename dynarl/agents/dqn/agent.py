@@ -179,12 +179,12 @@ class DQN(OffPolicyAgent):
     @property
     def policy(self) -> nn.Module:
         """The Q-network."""
-        return self.actor.q_network  # type: ignore[no-any-return]
+        return self.actor.q_network
 
     @property
     def target(self) -> nn.Module:
         """The target network."""
-        return self.learner.target  # type: ignore[no-any-return]
+        return self.learner.target
 
     @property
     def optimizer(self) -> optim.Optimizer:

@@ -20,6 +20,7 @@ import numpy as np
 
 from dynarl import nn, optim
 from dynarl.agents.dqn.config import DQNConfig
+from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.q_distribution import make_q_distribution
 from dynarl.agents.dqn.q_values import Evaluator, TransitionEvaluator
 from dynarl.agents.state import load_attributes, save_attributes
@@ -53,8 +54,10 @@ class DQNLearner:
         self.config, self.device, self.grad_steps = config, device, 0
         self.rng = np.random.default_rng(0) if rng is None else rng
         self.q_distribution = make_q_distribution(config, device)
-        self.q_network: Any = q_network.to(device)
-        self.target: Any = copy.deepcopy(self.q_network)
+        self.q_network = q_network.to(device)
+        self.target = copy.deepcopy(self.q_network)
+        networks = (self.q_network, self.target) if config.noisy else ()
+        self._noisy = [network for network in networks if isinstance(network, QNetwork)]
         self.evaluate = evaluator(self.q_network, self.target, double=config.double)
         self._parameters, self._target_parameters = list(q_network.parameters()), list(self.target.parameters())
         flatten(self._target_parameters)
@@ -68,8 +71,9 @@ class DQNLearner:
         prioritised replay.
         """
         cfg, metrics = self.config, dict[str, float]()
-        if cfg.noisy:
-            self._draw_noise()
+        # New noise for both networks in each update   (arXiv:1706.10295, section 3.1)
+        for network in self._noisy:
+            network.set_noise(self.rng.standard_normal(network.noise_size, np.float32), self.device)
 
         # y = r + gamma^k Q'(s', argmax_a Q'(s', a))   (Algorithm 1). The target network stands still between its
         # updates, so one pass of it serves all minibatches of the batch.
@@ -108,8 +112,3 @@ class DQNLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         load_attributes(self, self.saved, state)
-
-    def _draw_noise(self) -> None:
-        """Draw new noise for both networks before an update (arXiv:1706.10295, section 3.1)."""
-        for network in (self.q_network, self.target):
-            network.set_noise(self.rng.standard_normal(network.noise_size, np.float32), self.device)

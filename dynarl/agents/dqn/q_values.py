@@ -27,10 +27,15 @@ Array = NDArray[Any]
 class QValues(Protocol):
     """Values of a batch: outputs for next_obs without history, outputs for obs with gradient."""
 
-    next_q: Array
-    """Output [B, A, ...] of the target network for next_obs."""
-    chooser: Array
-    """Output [B, A, ...] that selects the next action: of the online network in Double DQN, else `next_q`."""
+    @property
+    def next_q(self) -> Array:
+        """Output [B, A, ...] of the target network for next_obs."""
+        ...
+
+    @property
+    def chooser(self) -> Array:
+        """Output [B, A, ...] that selects the next action: of the online network in Double DQN, else `next_q`."""
+        ...
 
     def minibatches(self, batch_size: int) -> Iterator[slice]:
         """Return the rows of each gradient step."""

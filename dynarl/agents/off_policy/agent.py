@@ -13,7 +13,7 @@ from dynarl.agents.agent import Agent
 from dynarl.agents.explain import Fact
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
-from dynarl.agents.off_policy.stepper import EnvironmentStepper, RecordStepper, make_stepper
+from dynarl.agents.off_policy.stepper import RecordStepper, make_stepper
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.autograd.device import to_device
 from dynarl.envs import Environments
@@ -61,8 +61,8 @@ class OffPolicyAgent(Agent):
         """Make what steps environments, or reads those of workers, and stores transitions in `replay`."""
         cfg = self.config
         self.replay = replay
-        self.collector: Any = self.make_collector(self.envs, self.actor, cfg, seed=self.seed)
-        self.stepper: EnvironmentStepper = self.collector.stepper
+        self.stepper = make_stepper(self.envs, self.actor)
+        self.collector: Any = TransitionCollector(self.stepper, num_steps=cfg.fragment_steps)
         if self.experience is not None:
             self.experience.networks = self.networks().values()
         self.feed: ReplayFeed | None = None
@@ -98,7 +98,7 @@ class OffPolicyAgent(Agent):
     # -- counters -------------------------------------------------------------------------------------------------
 
     @property
-    def env_steps(self) -> int:  # type: ignore[override]
+    def env_steps(self) -> int:
         """Environment steps so far; exploration depends on them, so the actor holds the count."""
         return self.actor.env_steps
 

@@ -41,7 +41,7 @@ class BoxActions(StoredActions):
         self.device = device
         self.count = math.prod(space.shape)
         """Dimensions of an action (A)."""
-        self.shape, self.dtype = (self.count,), np.float32
+        self.shape, self.dtype = (self.count,), np.dtype(np.float32)
         self.noise_size = self.uniform_size = self.count
         self._env_shape = space.shape
         self._low = space.low.astype(np.float32).reshape(-1)

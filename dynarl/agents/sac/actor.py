@@ -72,7 +72,7 @@ class SACActor(OffPolicyActor):
                 action = network.explore(inputs, to_device(noise, self.device), mask)
             else:
                 action = network.mode(inputs, mask)
-        return ActResult(to_host(action), None, None, None)
+        return ActResult(to_host(action))
 
     @property
     def features(self) -> Callable[[Tensor], Tensor]:
