@@ -16,7 +16,7 @@ from dynarl.agents.dqn.exploration import linear
 from dynarl.agents.dqn.implementation_details import IMPLEMENTATION_DETAILS
 from dynarl.agents.dqn.q_values import Evaluator, SequenceEvaluator, TransitionEvaluator
 from dynarl.agents.off_policy.agent import OffPolicyAgent
-from dynarl.agents.off_policy.sequences import SequenceRunner
+from dynarl.agents.off_policy.sequence_runner import SequenceRunner
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.user_policy.policy import PolicyLike
 from dynarl.autograd.device import to_host

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from dynarl.agents.off_policy.sequences import SequenceRunner
+from dynarl.agents.off_policy.sequence_runner import SequenceRunner
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.ops.shape import cat

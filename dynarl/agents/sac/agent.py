@@ -15,7 +15,7 @@ from dynarl.agents.sac.actor import SACActor, make_actor
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
 from dynarl.agents.sac.implementation_details import IMPLEMENTATION_DETAILS
-from dynarl.agents.sac.policy import NetworkPolicy, PolicyEvaluator
+from dynarl.agents.sac.policy_evaluator import NetworkPolicy, PolicyEvaluator
 from dynarl.agents.sac.sac import SACLearner
 from dynarl.agents.sac.user_actor import SequencePolicy, make_user_policy
 from dynarl.agents.update_metrics import means

@@ -24,7 +24,7 @@ from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
 from dynarl.agents.sac.losses import critic_loss, soft_td_target
 from dynarl.agents.sac.objectives import make_objective
-from dynarl.agents.sac.policy import NetworkPolicy, PolicyEvaluator
+from dynarl.agents.sac.policy_evaluator import NetworkPolicy, PolicyEvaluator
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.autograd import Parameter, Tensor, flatten, no_grad, tensor
 from dynarl.rollout import Batch

@@ -14,9 +14,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.agents.off_policy.records import RecordLayout
-from dynarl.agents.off_policy.sequences import SequenceRunner
+from dynarl.agents.off_policy.sequence_runner import SequenceRunner
 from dynarl.agents.sac.actions import ActionKind
-from dynarl.agents.sac.policy import CriticInputs
+from dynarl.agents.sac.policy_evaluator import CriticInputs
 from dynarl.agents.sac.squashed import Gaussian
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.agents.user_policy.runner import PolicyRunner
