@@ -63,7 +63,7 @@ agents/conditional:     autograd nn distributions batching envs rollout agents/p
 agents/user_policy:     autograd nn batching envs rollout agents/policies
 agents:                 autograd nn envs rollout checkpoint config callbacks threads ragged_rows
                         agents/encoders agents/user_policy
-agents/off_policy:      autograd batching envs rollout agents agents/user_policy
+agents/off_policy:      autograd nn batching envs rollout agents agents/user_policy
 agents/ppo:             autograd nn optim envs rollout config seeding
                         agents agents/policies agents/encoders agents/user_policy
 agents/dqn:             autograd nn optim envs rollout config seeding
@@ -108,6 +108,7 @@ TWICE = {
     "ppo": "an algorithm's folder, and the file in it that holds the algorithm",
     "dqn": "an algorithm's folder, and the file in it that holds the algorithm",
     "sac": "an algorithm's folder, and the file in it that holds the algorithm",
+    "implementation_details": "the details of an algorithm that are no options, in its folder",
     "losses": "the losses of an algorithm, in its folder",
     "networks": "the networks of an algorithm, in its folder",
     "random": "random numbers as PyTorch names them, and those of per-sample programs",
@@ -119,7 +120,7 @@ PENDING_ROOMS = {"agents"}
 PENDING_IN_FUNCTIONS = {"agents", "envs", "distributed"}
 PENDING_TWICE = {
     "SetEncoder",
-    *("details", "off_policy", "programs", "ragged", "sequences", "sets"),
+    *("details", "off_policy", "ragged", "sets"),
     *("group", "spaces", "state", "validate"),
 }
 

@@ -6,10 +6,10 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Detail", "Fact", "explain", "field_docs", "table"]
+__all__ = ["Detail", "Fact", "explain", "field_docs", "split_source", "table"]
 
 
 class Detail(NamedTuple):
@@ -32,12 +32,12 @@ class Fact(NamedTuple):
 
 def explain(agent: Any) -> list[Detail]:
     """Return the agent's options with their values, then what is the same in every agent of its kind."""
-    sources: Mapping[str, str] = agent.sources
-    meanings = field_docs(type(agent.config))
-    found = [
-        Detail(f.name, getattr(agent.config, f.name), meanings.get(f.name, ""), sources.get(f.name, ""))
-        for f in dataclasses.fields(agent.config)
-    ]
+    docs = field_docs(type(agent.config))
+    found = []
+    for field in dataclasses.fields(agent.config):
+        meaning, source = split_source(docs.get(field.name, ""))
+        source = source or agent.sources.get(field.name, "")
+        found.append(Detail(field.name, getattr(agent.config, field.name), meaning, source))
     for fact in (*_SHARED, *agent.facts):
         value = fact.value(agent) if callable(fact.value) else fact.value
         found.append(Detail(fact.name, value, fact.meaning, fact.source))
@@ -69,6 +69,12 @@ def field_docs(config_cls: type) -> dict[str, str]:
             if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 docs[field.target.id] = " ".join(str(text.value.value).split())
     return docs
+
+
+def split_source(doc: str) -> tuple[str, str]:
+    """Return a field's docstring without its last sentence "Source: ...", and the source; "" where it has none."""
+    meaning, _, source = doc.partition(" Source: ")
+    return meaning, source.removesuffix(".")
 
 
 def _networks(agent: Any) -> str:

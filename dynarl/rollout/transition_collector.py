@@ -1,21 +1,22 @@
-"""The worker of agents that learn from a replay: their own steps, written down as fragments instead of stored."""
+"""The collector of agents with a replay: transitions are written to fragments instead of the replay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.protocol import Environments, Step
 from dynarl.rollout.collect import Reporting
 from dynarl.rollout.fragment import Final, Fragment
 
-__all__ = ["TransitionCollector", "Transitions"]
+__all__ = ["Stepper", "TransitionCollector", "TransitionSink", "Transitions"]
 
 
 class Transitions:
-    """Takes what a `ReplayBuffer` would, `num_steps` steps of N environments, and makes a `Fragment` of it.
+    """Collects `num_steps` steps of N environments, by the `add` of a `ReplayBuffer`, into a `Fragment`.
 
     The fragment has ``obs, action, reward, terminated, truncated, valid, episode_start`` and, where masks were given,
     ``action_mask`` and ``next_action_mask``. The row after the last is `last_obs`.
@@ -41,7 +42,7 @@ class Transitions:
         action_mask: Any = None,
         next_action_mask: Any = None,
     ) -> None:
-        """Write down one step of all environments, [N, ...]."""
+        """Store one step of all environments, [N, ...]."""
         row = {
             "valid": valid, "obs": obs, "action": action, "reward": np.asarray(reward, np.float32),
             "terminated": terminated, "truncated": truncated,
@@ -66,54 +67,100 @@ class Transitions:
         return fragment
 
 
-class TransitionCollector(Reporting):
-    """Lets an agent that learns from a replay act for another one: `Collector`'s verbs over the agent's own steps.
+class TransitionSink(Protocol):
+    """What transitions are stored in: a replay, or `Transitions`."""
 
-    The agent's `step_environments` makes one step in every environment, puts it into ``agent.replay`` and returns the
-    info of episodes that ended; its `vector_steps` counts them, by which its noise is keyed.
+    def add(
+        self,
+        obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+        next_obs: NDArray[Any],
+        valid: NDArray[np.bool_],
+        *,
+        action_mask: Any = None,
+        next_action_mask: Any = None,
+    ) -> None:
+        """Store one step of all environments, [N, ...]."""
+        ...
+
+
+class Stepper(Protocol):
+    """What `TransitionCollector` asks of the object that acts in environments.
+
+    `steps` counts the steps of each environment, `env_steps` the valid ones of all workers of the run together.
     """
 
-    def __init__(self, agent: Any, *, num_steps: int) -> None:
-        self.agent, self.num_steps = agent, num_steps
+    envs: Environments
+    steps: int
+    started: bool
+    env_steps: int
+
+    def begin(self) -> None:
+        """Reset the environments unless they were reset before."""
+        ...
+
+    def step(self, replay: TransitionSink) -> Step:
+        """Act once in every environment, store the transitions, and return the environments' step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state that acting carries from step to step; empty for none."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        ...
+
+
+class TransitionCollector(Reporting):
+    """Acts for an agent with a replay in another process: `Collector`'s interface over the steps of a `Stepper`."""
+
+    def __init__(self, stepper: Stepper, *, num_steps: int) -> None:
+        self.stepper, self.num_steps = stepper, num_steps
         self._transitions = Transitions(num_steps)
 
     @property
     def step(self) -> int:
-        """How many steps each environment has made."""
-        return int(self.agent.vector_steps)
+        """Steps that each environment has made."""
+        return self.stepper.steps
 
     @step.setter
     def step(self, step: int) -> None:
-        self.agent.vector_steps = step
+        self.stepper.steps = step
 
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses."""
-        agent, first, env_steps = self.agent, self.step, self.agent.env_steps
-        agent.replay = self._transitions
-        starts, infos = np.empty((self.num_steps, agent.envs.num_envs), np.bool_), []
-        agent.begin()
+        stepper, envs = self.stepper, self.stepper.envs
+        first, env_steps = stepper.steps, stepper.env_steps
+        starts, infos = np.empty((self.num_steps, envs.num_envs), np.bool_), []
+        stepper.begin()
         for t in range(self.num_steps):
-            starts[t] = agent.envs.episode_start
-            if info := agent.step_environments():
+            starts[t] = envs.episode_start
+            if info := stepper.step(self._transitions).info:
                 infos.append(info)
-        agent.env_steps = env_steps  # those of all workers, which the learner counts
+        stepper.env_steps = env_steps  # the learner counts the steps of all workers and sends the number
         fragment = self._transitions.take(infos)
         fragment["episode_start"] = starts
         fragment.cut_before_dummies()
-        fragment.env_ids, fragment.first_step, fragment.policy_version = agent.envs.env_ids, first, policy_version
+        fragment.env_ids, fragment.first_step, fragment.policy_version = envs.env_ids, first, policy_version
         return fragment
 
     def state_dict(self) -> dict[str, Any]:
-        """The step, the environments' state, and the policy's where it has one."""
-        agent = self.agent
-        envs = agent.envs.state_dict() if agent.started else {}
-        policy = {} if agent.stateful is None else {"experience": agent.experience.state_dict()}
-        return {"step": self.step, "started": agent.started, "envs": envs, **policy}
+        """Return the step, the environments' state, and the state that acting carries."""
+        stepper = self.stepper
+        state: dict[str, Any] = {"step": stepper.steps, "started": stepper.started}
+        state["envs"] = stepper.envs.state_dict() if stepper.started else {}
+        carried = stepper.state_dict()
+        return state | {"experience": carried} if carried else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.step, self.agent.started = int(state["step"]), bool(state["started"])
-        if self.agent.started:
-            self.agent.envs.load_state_dict(state["envs"])
-        if self.agent.stateful is not None:
-            self.agent.experience.load_state_dict(state["experience"])
+        stepper = self.stepper
+        stepper.steps, stepper.started = int(state["step"]), bool(state["started"])
+        if stepper.started:
+            stepper.envs.load_state_dict(state["envs"])
+        if "experience" in state:
+            stepper.load_state_dict(state["experience"])

@@ -45,7 +45,7 @@ def dynarl_update() -> Callable[[], Any]:
 
     agent = SAC(Still(), seed=0, learning_starts=1_000, buffer_size=10_000)
     agent.learn(1_010)
-    return lambda: agent.update(agent.sample())
+    return lambda: agent.learner.update(agent.sample())
 
 
 def sb3_update() -> Callable[[], Any]:

@@ -125,7 +125,10 @@ def dqn_section(report: Report, libs: dict[str, Any]) -> None:
     if "torch" in libs:
         agents["sb3"] = sb3_agent
     ours = dynarl_agent(0).learn(2000)
-    contestants: Contestants = {"floor": FloorUpdate(), "dynarl": lambda: ours.update(ours.sample(), measured=False)}
+    contestants: Contestants = {
+        "floor": FloorUpdate(),
+        "dynarl": lambda: ours.learner.update(ours.sample(), measured=False),
+    }
     if "sb3" in agents:
         theirs = sb3_agent(0).learn(2000)
         contestants["sb3"] = lambda: theirs.train(1, 64)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dynarl.agents import DQN, DQNConfig
+from dynarl.agents.dqn.exploration import exploration_noise
+from dynarl.agents.dqn.q_distribution import MeanQ
 from dynarl.autograd import tensor
 from dynarl.envs import SyncEnvironments
 from dynarl.envs.tasks.diagnostic import Chain
@@ -53,7 +55,8 @@ ANSWERS = {
 
 def values(agent, obs):
     agent.policy.set_noise(None)
-    return agent.head.expected(agent.policy(agent.network_input(np.array(obs, np.float32))).array)
+    output = agent.policy(agent.actor.encoder(np.array(obs, np.float32)))
+    return agent.learner.q_distribution.expected(output.array)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -123,10 +126,10 @@ def test_epsilon_follows_environment_steps():
     assert agent.epsilon == pytest.approx(0.55)
     agent.env_steps = 1000
     assert agent.epsilon == 0.1
-    uniform = np.random.default_rng(0).random((4000, 2), np.float32)
+    noise = exploration_noise(np.random.default_rng(0).random((4000, 2), np.float32), 0.5)
     obs = np.ones((4000, 5), np.float32)
-    greedy = agent.greedy(obs[:1])[0]
-    other = (agent.epsilon_greedy(obs, uniform, 0.5) != greedy).mean()
+    greedy = agent.actor.act(obs[:1], None, explore=False).action[0]
+    other = (agent.actor.act(obs, noise, explore=True).action != greedy).mean()
     assert other == pytest.approx(0.25, abs=0.03)
 
 
@@ -136,13 +139,13 @@ def test_noisy_agent_explores_by_noise_alone():
     assert agent.epsilon == 0.0
     obs = np.zeros(1, np.int64)
     agent.policy.set_noise(None)
-    before = agent.choose(obs, None)
-    assert (agent.choose(obs, None) == before).all()
+    before = agent.actor.act(obs, None, explore=False).action
+    assert (agent.actor.act(obs, None, explore=False).action == before).all()
     outputs = []
     for step in range(3):
-        agent.vector_steps = step
-        agent.explore(obs)
-        outputs.append(agent.policy(agent.network_input(obs)).array)
+        assert agent.stepper.exploration.random_actions(step, None) is None
+        agent.actor.act(obs, agent.stepper.exploration.noise(step), explore=True)
+        outputs.append(agent.policy(agent.actor.encoder(obs)).array)
     assert not np.array_equal(outputs[0], outputs[1])
     action, state = agent.predict(np.int64(1), "kept", deterministic=False)
     assert agent.action_space.contains(action) and state == "kept"
@@ -154,10 +157,10 @@ def test_target_network_updates():
     np.testing.assert_array_equal(online, target)
     for p in agent.policy.parameters():
         p.array += 1.0
-    agent.update_target()
+    agent.learner.update_target()
     now = np.concatenate([p.array.ravel() for p in agent.target.parameters()])
     np.testing.assert_allclose(now, online + 0.25, atol=1e-6)
-    agent.update_target(2)
+    agent.learner.update_target(2)
     now = np.concatenate([p.array.ravel() for p in agent.target.parameters()])
     np.testing.assert_allclose(now, online + 1 - 0.75**3, atol=1e-6)
     assert not {id(p) for g in agent.optimizer.param_groups for p in g["params"]} & {
@@ -175,7 +178,9 @@ def test_double_q_learning_lets_the_online_network_choose():
         agent.step_environments()
         batch = agent.replay.gather(np.array([0]), np.ones(1, np.float32))
         batch["reward"], batch["discount"] = np.ones(1, np.float32), np.full(1, 0.5, np.float32)
-        assert agent.td_target(batch) == pytest.approx(expected)
+        values = agent.learner.evaluate(batch, 0)
+        target = MeanQ().target(batch.reward, batch.discount, values.next_q, values.chooser, None)
+        assert target == pytest.approx(expected)
 
 
 def flat(tree, path=""):
@@ -248,12 +253,11 @@ def test_training_is_indifferent_to_evaluation():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_updates_together_are_updates_one_by_one(variant, monkeypatch):
-    monkeypatch.setattr("dynarl.agents.dqn.dqn._TOGETHER", 96)  # three batches at a time
+    monkeypatch.setattr("dynarl.agents.dqn.agent._TOGETHER", 96)  # three batches at a time
     agents = [DQN("CartPole-v1", **{**QUICK, **VARIANTS[variant]}).learn(128) for _ in range(2)]
-    metrics = agents[0].updates(5)
-    for _ in range(5):
-        last = agents[1].update(agents[1].sample())
-    assert metrics == pytest.approx(last, rel=1e-4)
+    together = [agents[0].learner.update(batch) for batch in agents[0].samples(5)]
+    alone = [agents[1].learner.update(batch) for _ in range(5) for batch in agents[1].samples(1)]
+    assert together[-1] == pytest.approx(alone[-1], rel=1e-4)
     assert agents[0].grad_steps == agents[1].grad_steps
     assert agents[0].rng.random() == agents[1].rng.random()
     for a, b in zip(*(list(agent.policy.parameters()) for agent in agents)):
@@ -303,6 +307,12 @@ def test_features_of_the_user():
 def test_impossible_settings(overrides, message):
     with pytest.raises(ValueError, match=message):
         DQNConfig(**overrides)
+
+
+def test_old_field_names_are_migrated():
+    fields, messages = DQNConfig.migrate({"duelling": True, "gamma": 0.9})
+    assert DQNConfig(**fields).dueling and messages == ["duelling is now called dueling"]
+    assert DQNConfig.migrate({"dueling": True}) == ({"dueling": True}, [])
 
 
 def test_config_is_frozen_and_explains_itself():

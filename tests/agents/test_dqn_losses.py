@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 
 import dynarl
-from dynarl.agents import schedules
+from dynarl.agents.dqn.exploration import linear
 from dynarl.agents.dqn.networks import NoisyLinear, QNetwork
 from dynarl.agents.dqn.td import categorical_projection, categorical_td_loss, huber_td_loss, quantile_td_loss
 from dynarl.autograd import gradcheck, gradgradcheck, tensor
@@ -149,8 +149,8 @@ def test_dueling_network(rng, hidden, atoms):
 
 
 def test_linear_schedule():
-    assert [schedules.linear(1.0, 0.2, 4, t) for t in (0, 1, 4, 9)] == [1.0, 0.8, 0.2, 0.2]
-    assert schedules.linear(1.0, 0.2, 0, 0) == 0.2
+    assert [linear(1.0, 0.2, 4, t) for t in (0, 1, 4, 9)] == [1.0, 0.8, 0.2, 0.2]
+    assert linear(1.0, 0.2, 0, 0) == 0.2
 
 
 def test_networks_are_deterministic_in_the_seed():

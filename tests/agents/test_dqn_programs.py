@@ -69,7 +69,7 @@ def test_without_a_state_it_learns_as_a_network_would(options):
 
 def played(env, steps):
     """An agent that acted without learning."""
-    agent = DQN(env, policy=Q, seed=1, **QUICK)
+    agent = DQN(env, policy=Q, seed=1, double=True, **QUICK)
     for _ in range(steps):
         agent.step_environments()
     return agent
@@ -79,16 +79,17 @@ def test_values_along_a_sequence_are_those_of_acting():
     """With the parameters of acting, the unrolled state is the stored one: at every step and in the successor."""
     agent = played(Rule, 80)
     rng = np.random.default_rng(0)
-    batch = agent.experience.sequences(agent.replay, 30, 4, rng)
+    batch = agent.sequences.draw(agent.replay, 30 * 4, rng)
     assert 0 < batch.kept.mean() < 1  # episodes end inside
-    output, next_q, chooser = agent.programs.values(batch, 0)
-    obs, state, feedback = agent.experience.records.unpack(batch.obs, batch.action_mask)
-    (q,), _ = agent.stateful.call(obs, state, feedback)
+    values = agent.learner.evaluate(batch, 0)
+    output, chooser = values.q(slice(None)), values.chooser
+    obs, state, feedback = agent.actor.records.unpack(batch.obs, batch.action_mask)
+    (q,), _ = agent.actor.runner.call(obs, state, feedback)
     np.testing.assert_allclose(output.detach().numpy()[batch.kept], q.numpy()[batch.kept], rtol=1e-4, atol=1e-5)
-    obs, state, feedback = agent.experience.records.unpack(batch.next_obs, batch.next_action_mask)
-    (q,), _ = agent.stateful.call(obs, state, feedback)
+    obs, state, feedback = agent.actor.records.unpack(batch.next_obs, batch.next_action_mask)
+    (q,), _ = agent.actor.runner.call(obs, state, feedback)
     np.testing.assert_allclose(chooser[batch.kept], q.numpy()[batch.kept], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(next_q, chooser, rtol=1e-5)  # no update yet: the target is a copy
+    np.testing.assert_allclose(values.next_q, chooser, rtol=1e-5)  # no update yet: the target is a copy
     assert not feedback.episode_start.any() and (feedback.reward[batch.kept] == batch.reward[batch.kept]).all()
 
 
@@ -160,14 +161,14 @@ def test_resume_to_the_byte(env, tmp_path):
 def test_what_is_replayed_is_what_was_met_in_every_autoreset_mode(mode):
     env = gymnasium.vector.SyncVectorEnv([Rule] * 4, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
     agent = played(env, 32)
-    batch = agent.experience.sequences(agent.replay, 40, 4, np.random.default_rng(1))
-    output, _, chooser = agent.programs.values(batch, 0)
+    batch = agent.sequences.draw(agent.replay, 40 * 4, np.random.default_rng(1))
+    found = agent.learner.evaluate(batch, 0)
     for values, obs, mask in (
-        (output.detach().numpy(), batch.obs, batch.action_mask),
-        (chooser, batch.next_obs, batch.next_action_mask),
+        (found.q(slice(None)).detach().numpy(), batch.obs, batch.action_mask),
+        (found.chooser, batch.next_obs, batch.next_action_mask),
     ):
-        stored = agent.experience.records.unpack(obs, mask)
-        (q,), _ = agent.stateful.call(*stored)
+        stored = agent.actor.records.unpack(obs, mask)
+        (q,), _ = agent.actor.runner.call(*stored)
         np.testing.assert_allclose(values[batch.kept], q.numpy()[batch.kept], rtol=1e-4, atol=1e-5)
         _, state, feedback = stored
         assert (state["steps"][feedback.episode_start] == 0).all()
@@ -190,7 +191,7 @@ def test_random_numbers_of_a_program_are_those_of_its_row():
 
 def test_records_keep_every_dtype():
     agent = DQN(Rule, policy=Q, seed=0, **QUICK)
-    records, rng = RecordLayout(agent.stateful), np.random.default_rng(0)
+    records, rng = RecordLayout(agent.actor.runner), np.random.default_rng(0)
     obs = rng.normal(size=(5, 3)).astype(np.float32)
     state = {"h": rng.normal(size=(5, 4)).astype(np.float32), "steps": np.arange(5) + 2**40,
              "mean": (np.ones(5, np.float32),)}  # fmt: skip

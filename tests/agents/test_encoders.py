@@ -182,22 +182,22 @@ def test_sacs_encoders(cls, shared):
     encoders = [[m for m in net.modules() if isinstance(m, ResidualCNN)] for net in agent.networks().values()]
     assert list(agent.networks()) == ["actor", "critics", "target_critics"]
     assert [len(found) for found in encoders] == [0 if shared else 1, 1, 1]
-    moved = {id(p) for p in agent.critic_optimizer.param_groups[0]["params"]}
+    moved = {id(p) for p in agent.learner.critic_optimizer.param_groups[0]["params"]}
     assert all(id(p) in moved for p in agent.critics.features.parameters())
-    agent.update(agent.sample())
+    agent.learner.update(agent.sample())
     # the actor's loss leaves no gradient in the critics' encoder beyond what the critics' loss left there
     before = [p.grad.array.copy() for p in agent.critics.features.parameters()]
-    batch = agent.sample()
-    seen = agent.see(batch)
-    obs, (action, log_prob) = seen.obs, agent.policy(seen, 1)
-    q = agent.critics(obs, frozen=True) if action is None else agent.critics(obs, action, frozen=True)
+    batch, learner = agent.sample(), agent.learner
+    inputs = learner.policy.inputs(batch, 0)
+    action, log_prob = learner.objective.sample(learner.policy.at_obs(inputs), batch.get("noise"))
+    q = agent.critics(inputs.obs, action, frozen=True)
     (log_prob.sum() + q.sum()).backward()
     for p, grad in zip(agent.critics.features.parameters(), before):
         np.testing.assert_array_equal(p.grad.array, grad)
     # the target's encoder follows with weight tau
     online, target = (list(net.features.parameters()) for net in (agent.critics, agent.target_critics))
     expected = [0.005 * a.array + 0.995 * b.array for a, b in zip(online, target)]
-    optim.polyak_update(agent._critic_parameters, agent._target_parameters, 0.005)
+    optim.polyak_update(learner._critic_parameters, learner._target_parameters, 0.005)
     for a, b in zip(expected, target):
         np.testing.assert_allclose(b.array, a, rtol=1e-4, atol=1e-7)
 
@@ -208,7 +208,8 @@ def test_a_network_of_yours_before_sac(tmp_path):
 
     for features in (make, make(None)):
         agent = SAC("Pendulum-v1", features=features, **SAC_FAST).learn(130)
-        layers = [net.get_submodule(name)[0] for net, name in ((agent.actor, "body.0"), (agent.critics, "features"))]
+        networks = ((agent.learner.actor, "body.0"), (agent.critics, "features"))
+        layers = [network.get_submodule(name)[0] for network, name in networks]
         assert [tuple(layer.weight.shape) for layer in layers] == [(7, 3), (7, 3)]
         assert layers[0].weight is not layers[1].weight
     resumed = SAC.load(agent.save(tmp_path / "c"), features=make).learn(20)

@@ -133,7 +133,7 @@ def test_dqn_keeps_to_masks_and_its_values_bootstrap_over_them_alone(flags):
     assert agent.evaluate(4).mean == pytest.approx(1.5)
     agent.evaluate(4, deterministic=False)
     obs = np.eye(3, dtype=np.float32)
-    q = agent.head.expected(agent.policy(agent.network_input(obs)).array)
+    q = agent.learner.q_distribution.expected(agent.policy(agent.actor.encoder(obs)).array)
     value = np.where(Walk.masks[:3], q, -np.inf).max(axis=1)
     np.testing.assert_allclose(value, walk_values(0.9), atol=0.12)
 
@@ -150,7 +150,9 @@ def test_dqns_target_looks_at_allowed_actions_alone(double):
     # by how far s' is: two steps on, or the end of the episode
     at = batch.next_obs.argmax(axis=1) + 3 * (batch.next_obs.max(axis=1) == 0)
     best = np.array([2.0, 3.0, 100.0, 2.0])[at]
-    np.testing.assert_allclose(agent.td_target(batch), batch.reward + batch.discount * best, rtol=1e-5)
+    values, mask = agent.learner.evaluate(batch, 0), batch.next_action_mask
+    td_target = agent.learner.q_distribution.target(batch.reward, batch.discount, values.next_q, values.chooser, mask)
+    np.testing.assert_allclose(td_target, batch.reward + batch.discount * best, rtol=1e-5)
     assert set(at.tolist()) == {2, 3}
     np.testing.assert_array_equal(batch.next_action_mask, Walk.masks[at])
 
@@ -184,28 +186,30 @@ def test_discrete_sac_under_masks():
     """Probabilities, entropy and soft value of a state where two of four actions are allowed."""
     agent = SAC(Walk, seed=0, alpha=0.5, learning_starts=20, batch_size=16, buffer_size=200, hidden_sizes=(8,))
     agent.learn(60)
-    batch = agent.sample()
-    obs = agent.network_input(batch.obs)
-    log_prob = agent.policy(agent.see(batch), 1)[1]
+    batch, learner = agent.sample(), agent.learner
+    inputs = learner.policy.inputs(batch, 0)
+    sample = learner.objective.sample(learner.policy.at_obs(inputs), None)
+    log_prob = sample.log_prob
     prob = np.exp(log_prob.array)
     assert (prob[~batch.action_mask] == 0).all()
     np.testing.assert_allclose(prob.sum(axis=1), 1.0, rtol=1e-5)
     allowed = [np.flatnonzero(mask) for mask in batch.action_mask]
     entropy = -np.mean([(p[k] * np.log(p[k])).sum() for p, k in zip(prob, allowed)])
-    assert agent.entropy(log_prob) == pytest.approx(entropy, rel=1e-4)
-    q = agent.target_critics(obs).array.min(axis=0)
+    assert learner.objective.entropy(sample) == pytest.approx(entropy, rel=1e-4)
+    q = agent.target_critics(inputs.obs).array.min(axis=0)
     value = [(p[k] * (r[k] - 0.5 * np.log(p[k]))).sum() for p, r, k in zip(prob, q, allowed)]
-    np.testing.assert_allclose(agent.soft_value(obs, None, log_prob, 0.5), value, rtol=1e-4)
-    metrics = agent.update(batch)
+    found = learner.objective.soft_value(learner.target_critics, inputs.obs, sample, 0.5)
+    np.testing.assert_allclose(found, value, rtol=1e-4)
+    metrics = learner.update(batch)
     assert all(np.isfinite(number) for number in metrics.values())
-    assert all(np.isfinite(p.array).all() for p in agent.actor.parameters())
+    assert all(np.isfinite(p.array).all() for p in learner.actor.parameters())
 
 
 def test_the_target_entropy_counts_allowed_actions():
     agent = SAC(Walk, seed=0, learning_starts=20, batch_size=16, buffer_size=200, hidden_sizes=(8,)).learn(30)
-    assert agent.target_entropy_of(agent.sample()) == pytest.approx(0.98 * np.log(2))
+    assert agent.learner.objective.target_entropy(agent.sample()) == pytest.approx(0.98 * np.log(2))
     fixed = SAC(Walk, target_entropy=0.3, learning_starts=20, batch_size=16, buffer_size=200).learn(30)
-    assert fixed.target_entropy_of(fixed.sample()) == 0.3
+    assert fixed.learner.objective.target_entropy(fixed.sample()) == 0.3
 
 
 @pytest.mark.parametrize("cls", [DQN, SAC])
@@ -267,11 +271,3 @@ def test_masks_of_box_actions_are_refused(cls):
         cls(MaskedBox)
     with pytest.raises(ValueError, match=BOX):
         cls("Pendulum-v1").predict(np.zeros(3, np.float32), action_mask=[1])
-
-
-def test_an_agent_that_would_ignore_masks_refuses_them(monkeypatch):
-    monkeypatch.setattr(DQN, "takes_masks", False)
-    with pytest.raises(ValueError, match="DQN: the environment masks actions, which this agent would ignore"):
-        DQN("dynarl/MaskedBandit-v0").evaluate(1)
-    with pytest.raises(ValueError, match="DQN: takes no action masks; PPO, DQN and SAC do"):
-        DQN("CartPole-v1").predict(np.zeros(4, np.float32), action_mask=[1, 0])

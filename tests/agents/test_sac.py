@@ -32,7 +32,7 @@ class BoxChain(Chain):
 
 def q_values(agent, action=None):
     """Q_i of the first observation, [C] or for Discrete [C, K]."""
-    obs = agent.network_input(agent.envs.obs[:1])
+    obs = agent.actor.encoder(agent.envs.obs[:1])
     with dynarl.no_grad():
         if action is None:
             return agent.critics(obs).array[:, 0]
@@ -67,18 +67,19 @@ def test_discrete_soft_value_counts_the_entropy():
 def test_temperature_keeps_the_target_entropy():
     """Discrete: the entropy of the policy moves to the target; the gradient of log alpha is their difference."""
     agent = SAC("dynarl/IdentityDiscrete-v0", seed=0, gamma=0.0, target_entropy_scale=0.5, **QUICK)
-    assert agent.target_entropy == pytest.approx(0.5 * math.log(3))
+    learner, target_entropy = agent.learner, agent.learner.objective.target_entropy()
+    assert target_entropy == pytest.approx(0.5 * math.log(3))
     agent.learn(100)
-    metrics = agent.update(agent.sample())
-    assert agent.log_alpha._leaf.grad.item() == pytest.approx(metrics["train/entropy"] - agent.target_entropy, abs=1e-6)
+    metrics = learner.update(agent.sample())
+    assert learner.log_alpha._leaf.grad.item() == pytest.approx(metrics["train/entropy"] - target_entropy, abs=1e-6)
     agent.learn(1_000)
-    assert agent.update(agent.sample())["train/entropy"] == pytest.approx(agent.target_entropy, abs=1e-3)
+    assert learner.update(agent.sample())["train/entropy"] == pytest.approx(target_entropy, abs=1e-3)
 
 
 def test_target_entropy():
-    assert SAC("Pendulum-v1", seed=0).target_entropy == -1.0
-    assert SAC(lambda: BoxChain(), seed=0).target_entropy == -2.0
-    assert SAC(lambda: BoxChain(), seed=0, target_entropy=-0.5).target_entropy == -0.5
+    assert SAC("Pendulum-v1", seed=0).learner.objective.target_entropy() == -1.0
+    assert SAC(lambda: BoxChain(), seed=0).learner.objective.target_entropy() == -2.0
+    assert SAC(lambda: BoxChain(), seed=0, target_entropy=-0.5).learner.objective.target_entropy() == -0.5
 
 
 @pytest.mark.parametrize("kind", ["Box", "Discrete"])
@@ -99,10 +100,10 @@ def test_discrete_start_is_not_zero():
 def test_update_moves_each_network_by_its_own_loss():
     agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(100)
     names = ("actor", "critics", "target_critics")
-    before = {n: {k: np.array(v) for k, v in getattr(agent, n).state_dict().items()} for n in names}
-    agent.update(agent.sample())
+    before = {n: {k: np.array(v) for k, v in getattr(agent.learner, n).state_dict().items()} for n in names}
+    agent.learner.update(agent.sample())
     for n in names:
-        after = getattr(agent, n).state_dict()
+        after = getattr(agent.learner, n).state_dict()
         assert any(not np.array_equal(before[n][k], after[k]) for k in after), n
     # Polyak: Q' <- tau Q + (1 - tau) Q'
     for k, target in agent.target_critics.state_dict().items():
@@ -113,15 +114,17 @@ def test_update_moves_each_network_by_its_own_loss():
 def test_the_actors_gradient_does_not_reach_the_critics():
     """After an update the critics hold the gradient of their own loss alone."""
     agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(100)
-    batch = agent.sample()
-    seen = agent.see(batch)
+    batch, learner = agent.sample(), agent.learner
+    inputs, objective = learner.policy.inputs(batch, 0), learner.objective
     with dynarl.no_grad():
-        next_value = agent.soft_value(seen.next_obs, *agent.policy(seen, 0), agent.alpha)
+        sample = objective.sample(learner.policy.at_next_obs(inputs), batch.next_noise)
+        next_value = objective.soft_value(learner.target_critics, inputs.next_obs, sample, learner.alpha)
         target = batch.reward + batch.discount * next_value
-    agent.critic_optimizer.zero_grad()
-    ((agent.q_of(seen.obs, batch.action) - dynarl.tensor(target)) ** 2).mean(-1).sum().mul(0.5).backward()
+    learner.critic_optimizer.zero_grad()
+    q = objective.q(learner.critics, inputs.obs, batch.action)
+    ((q - dynarl.tensor(target)) ** 2).mean(-1).sum().mul(0.5).backward()
     expected = [p.grad.numpy().copy() for p in agent.critics.parameters()]
-    agent.update(batch)
+    learner.update(batch)
     for p, g in zip(agent.critics.parameters(), expected):
         np.testing.assert_allclose(p.grad, g, rtol=1e-3, atol=1e-5)
 
@@ -129,7 +132,8 @@ def test_the_actors_gradient_does_not_reach_the_critics():
 def test_actions_are_scaled_outside_the_density():
     agent = SAC("Pendulum-v1", seed=0, **QUICK).learn(60)
     assert np.abs(agent.replay.sample(32, np.random.default_rng(0)).action).max() <= 1.0
-    np.testing.assert_allclose(agent.env_action(np.array([[-1.0], [0.0], [1.0]], np.float32)), [[-2.0], [0.0], [2.0]])
+    actions = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    np.testing.assert_allclose(agent.actor.env_action(actions), [[-2.0], [0.0], [2.0]])
     assert agent.predict(np.zeros(3, np.float32))[0].shape == (1,)
     assert agent.predict(np.zeros((4, 3), np.float32))[0].shape == (4, 1)
 
@@ -144,7 +148,7 @@ def test_warmup_is_uniform_over_the_action_space(kind):
         np.testing.assert_allclose(np.bincount(actions) / 2_000, 1 / 3, atol=0.06)
     else:
         np.testing.assert_allclose(np.histogram(actions, 4, (-1, 1))[0] / 4_000, 0.25, atol=0.05)
-    assert agent.grad_steps == 0 and agent._owed == 0
+    assert agent.grad_steps == 0 and agent.owed == 0
 
 
 @pytest.mark.parametrize(("num_envs", "train_freq", "gradient_steps"), [(1, 1, 1), (4, 1, 1), (3, 4, 2), (2, 3, 7)])
@@ -171,14 +175,16 @@ def test_vector_environments_store_no_dummy_rows(mode):
 
 def test_sde_noise_is_constant_between_resamplings():
     agent = SAC("Pendulum-v1", seed=0, num_envs=2, use_sde=True, sde_sample_freq=4, **QUICK)
-    drawn = [agent._noise.at(t).copy() for t in range(12)]
+    noise = agent.stepper.exploration.noise
+    drawn = [noise(t).copy() for t in range(12)]
     for t in range(12):
         assert np.array_equal(drawn[t], drawn[t // 4 * 4])
     assert not np.array_equal(drawn[3], drawn[4]) and not np.array_equal(drawn[0][0], drawn[0][1])
-    assert agent._noise.size == 16 * 1
+    assert agent.actor.noise_size == 16 * 1
     obs = np.ones((2, 3), np.float32)
-    np.testing.assert_array_equal(agent.act(obs, drawn[0]), agent.act(obs, drawn[1]))
-    assert SAC("Pendulum-v1", seed=0, use_sde=True, train_freq=6, **QUICK)._noise.period == 6
+    one, other = (agent.actor.act(obs, drawn[t], explore=True).action for t in (0, 1))
+    np.testing.assert_array_equal(one, other)
+    assert SAC("Pendulum-v1", seed=0, use_sde=True, train_freq=6, **QUICK).actor.noise_period == 6
 
 
 @pytest.mark.parametrize("freq", [-1, 8])
@@ -197,7 +203,7 @@ def test_ppo_sde_log_prob_of_the_rollout_is_the_policys():
     fragment = agent.collector.collect()
     rows = fragment.flatten()
     with dynarl.no_grad():
-        distribution, _ = agent.policy(agent.network_input(rows.obs))
+        distribution, _ = agent.policy(agent.actor.encoder(rows.obs))
         found = distribution.log_prob(dynarl.tensor(rows.action)).numpy()
     np.testing.assert_allclose(found, rows.log_prob, rtol=1e-4, atol=1e-4)
 

@@ -108,7 +108,7 @@ def test_it_learns_as_a_network_would(env):
     agents = [SAC(env, policy=kind, seed=0, **QUICK).learn(64) for kind in (Plain, Batch)]
     assert agents[0].grad_steps >= 8
     for name in ("actor", "critics"):
-        pairs = zip(*(getattr(agent, name).parameters() for agent in agents))
+        pairs = zip(*(getattr(agent.learner, name).parameters() for agent in agents))
         for one, other in pairs:
             np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), rtol=2e-3, atol=2e-5)
     assert agents[0].evaluate(2).mean == pytest.approx(agents[1].evaluate(2).mean, rel=1e-3)
@@ -122,15 +122,15 @@ def test_feedback_in_acting_and_learning_is_that_of_one_environment_after_the_ot
         dynarl.manual_seed(0)
         policy = wrap(Told(probe.observation_space, probe.action_space))
         agent = SAC(env, policy=policy, seed=3, **QUICK).learn(128)
-        found.append([p.detach().numpy() for p in agent.actor.parameters()])
+        found.append([p.detach().numpy() for p in agent.learner.actor.parameters()])
     for one, other in zip(*found):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-5)
     batch = agent.sample()
-    obs, _, feedback = agent.experience.records.unpack(batch.obs, None)
-    inputs = agent.actor.inputs(batch.obs)
-    assert inputs.shape == (16, 3 + agent.actor.told) == (16, 3 + agent.experience.envs.action_space.shape[0] + 3
-                                                          if env is Box else 3 + 3 + 3)  # fmt: skip
-    same_obs, told = agent.actor._split(inputs, None)
+    obs, _, feedback = agent.actor.records.unpack(batch.obs, None)
+    policy = agent.learner.policy
+    features = policy.features(batch.obs)
+    assert features.shape == (16, 3 + policy.num_feedback) == (16, 3 + 4 + 3 if env is Box else 3 + 3 + 3)
+    same_obs, told = policy.split(features, None)
     np.testing.assert_array_equal(same_obs.numpy(), obs)
     for name in ("action", "reward", "episode_start"):
         np.testing.assert_array_equal(getattr(told, name).numpy(), getattr(feedback, name))
@@ -142,7 +142,7 @@ def test_resume_to_the_byte(env, policy, tmp_path):
     straight = SAC(env, policy=policy, seed=4, **QUICK).learn(128).learn(64)
     SAC(env, policy=policy, seed=4, **QUICK).learn(128).save(tmp_path / "half")
     resumed = SAC.load(tmp_path / "half", env, policy=policy).learn(64)
-    for p, q in zip(straight.actor.parameters(), resumed.actor.parameters()):
+    for p, q in zip(straight.learner.actor.parameters(), resumed.learner.actor.parameters()):
         np.testing.assert_array_equal(p.array, q.array)
     np.testing.assert_array_equal(straight.replay.state_dict()["obs"], resumed.replay.state_dict()["obs"])
 
@@ -169,13 +169,13 @@ def test_what_is_said_along_a_sequence_is_what_was_said_in_acting(env):
     rows = np.flatnonzero(batch.kept)
     assert len(batch.action) == 16 and batch.kept.any()
     with dynarl.no_grad():
-        seen = agent.see(batch)
+        seen = agent.learner.policy.inputs(batch, 0)
     assert len(seen.batch.action) == len(rows) == len(seen.obs)
     masks = batch.get("next_action_mask"), batch.get("action_mask")
     for said, inputs, stored, mask in zip(seen.policies, (seen.next_obs, seen.obs), (batch.next_obs, batch.obs), masks):
-        obs, state, feedback = agent.experience.records.unpack(stored, mask)
-        (distribution,), _ = agent.stateful.call(obs, state, feedback)
-        wanted = parameters(agent.actor.parameters_of(distribution, feedback.action_mask))[rows]
+        obs, state, feedback = agent.actor.records.unpack(stored, mask)
+        (distribution,), _ = agent.actor.runner.call(obs, state, feedback)
+        wanted = parameters(agent.actor.actions.policy(distribution, feedback.action_mask))[rows]
         np.testing.assert_allclose(parameters(said), wanted, rtol=1e-4, atol=1e-5)
         shown = inputs.numpy()  # by the critics: observation, feedback, state
         np.testing.assert_allclose(shown[:, : obs.shape[1]], obs[rows])
@@ -188,10 +188,10 @@ def test_burnt_in_rows_are_not_learned_from_and_the_state_gets_gradients():
     for _ in range(60):
         agent.step_environments()
     batch = agent.sample()
-    seen = agent.see(batch)
+    seen = agent.learner.policy.inputs(batch, 0)
     assert len(batch.action) == 4 * 7 and 0 < len(seen.obs) == batch.kept[4 * 3 :].sum()
     seen.policies[1].mean.sum().backward()
-    assert abs(agent.actor.program.program.cell.weight_hh.grad.numpy()).max() > 0
+    assert abs(agent.learner.actor.program.program.cell.weight_hh.grad.numpy()).max() > 0
 
 
 class RecallSign(gymnasium.Env):

@@ -70,15 +70,15 @@ def test_every_environment_explores_by_its_own_epsilon():
     options = {**COMMON, "epsilon_alpha": 7.0, "epsilon_initial": 0.4, "epsilon_final": 0.4}
     learner = DQN(how.part("CartPole-v1"), seed=0, **options)
     learner.env_steps = 100
-    worker = DQN("CartPole-v1", seed=0, config=learner.acting_config(2))
-    worker.envs.env_ids = np.array([2, 3])
-    worker.load_acting_state(learner.acting_state())
-    np.testing.assert_allclose(worker.exploration.epsilons, [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
-    np.testing.assert_allclose(learner.exploration.epsilons, [0.4 ** (1 + 7 * i / 3) for i in range(4)])
+    config, ids = learner.acting_config(2), np.array([2, 3])
+    worker = DQN.make_actor(learner.observation_space, learner.action_space, config)
+    worker.load_acting_state(learner.actor.acting_state())
+    np.testing.assert_allclose(worker.epsilons(ids), [0.4 ** (1 + 7 * 2 / 3), 0.4**8])
+    np.testing.assert_allclose(learner.actor.epsilons(np.arange(4)), [0.4 ** (1 + 7 * i / 3) for i in range(4)])
     learner.env_steps = 0
-    worker.load_acting_state(learner.acting_state())
-    np.testing.assert_array_equal(worker.exploration.epsilons, [1, 1])
-    assert worker.replay.size < learner.replay.size
+    worker.load_acting_state(learner.actor.acting_state())
+    np.testing.assert_array_equal(worker.epsilons(ids), [1, 1])
+    assert config.buffer_size < learner.config.buffer_size
 
 
 @pytest.mark.parametrize("agent_cls", [DQN, SAC])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
@@ -14,85 +14,114 @@ __all__ = ["DQNConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class DQNConfig:
-    """Hyperparameters of DQN. Every interval and schedule is in environment steps, over all environments."""
+    """Hyperparameters of DQN. Intervals and schedules count environment steps, summed over all environments.
+
+    In the sources, "Nature" is Mnih et al., Nature 518, 2015 with its Extended Data Table 1, "Rainbow" is
+    arXiv:1710.02298 with its table 1.
+    """
 
     num_envs: int = 1
-    """Environments stepped together (N)."""
+    """Number of environments that are stepped together (N). Source: Nature (one); more as in Stable-Baselines3."""
     learning_rate: float = 1e-4
-    """Step size of Adam."""
+    """Step size of Adam. Source: Stable-Baselines3 (Nature: RMSProp with 2.5e-4; Rainbow: 6.25e-5)."""
     adam_eps: float = 1e-8
-    """Epsilon of Adam (Rainbow: 1.5e-4)."""
+    """Epsilon of Adam. Source: arXiv:1412.6980 (Rainbow: 1.5e-4)."""
     batch_size: int = 32
-    """Transitions per gradient step."""
+    """Transitions per gradient step (B). Source: Nature and Rainbow."""
     buffer_size: int = 100_000
-    """Transitions that the replay holds."""
+    """Capacity of the replay in transitions. Source: Nature and Rainbow use 1,000,000 for Atari; smaller problems need
+    less."""
     fragment_steps: int = 32
-    """Steps of each environment that workers send at a time (with num_workers)."""
+    """Steps of each environment per fragment that a worker sends (with num_workers). Source: Ape-X, arXiv:1803.00933,
+    section 4.1 (50)."""
     learning_starts: int = 1000
-    """Steps made with random actions before the first update."""
+    """Steps with random actions before the first update. Source: Nature uses 50,000 and Rainbow 20,000 for Atari;
+    smaller problems need less."""
     train_freq: int = 4
-    """Steps between trainings. With several environments it still counts steps of all together."""
+    """Steps between rounds of gradient steps, summed over the environments. Source: Nature and Rainbow."""
     gradient_steps: int = 1
-    """Gradient steps of a training: gradient_steps / train_freq is the update-to-data ratio for any num_envs."""
+    """Gradient steps per round; gradient_steps / train_freq is the update-to-data ratio for any num_envs. Source:
+    Nature, Algorithm 1."""
     target_update_interval: int = 10_000
-    """Steps between updates of the target network."""
+    """Steps between updates of the target network. Source: Nature counts 10,000 updates; Stable-Baselines3 counts
+    steps."""
     tau: float = 1.0
-    """Weight of the online network in an update of the target network: 1 copies it, less averages (Polyak)."""
+    """Weight of the online network in an update of the target network: 1 copies it, a smaller value averages (Polyak).
+    Source: Nature, Algorithm 1 (copy); arXiv:1509.02971, section 3 (average)."""
     gamma: float = 0.99
-    """Discount factor."""
+    """Discount factor. Source: Nature and Rainbow."""
     n_step: int = 1
-    """Rewards summed before bootstrapping; fewer where an episode or the newest data ends."""
+    """Rewards that are summed before the bootstrap; fewer where an episode or the stored data ends. Source: Nature
+    (1); Rainbow, multi-step learning (3)."""
     epsilon_initial: float = 1.0
-    """Share of random actions at step 0."""
+    """Probability of a random action at step 0. Source: Nature."""
     epsilon_final: float = 0.05
-    """Share of random actions from step epsilon_steps on."""
+    """Probability of a random action from step epsilon_steps on. Source: Stable-Baselines3 (Nature: 0.1)."""
     epsilon_steps: int = 10_000
-    """Steps over which epsilon falls, in a straight line."""
+    """Steps over which epsilon decreases linearly. Source: Nature uses 1,000,000 frames for Atari; smaller problems
+    need fewer."""
     epsilon_alpha: float = 0.0
-    """Spread of epsilon over the environments: number i of N explores with epsilon ** (1 + epsilon_alpha i / (N - 1)).
-    0: all alike."""
+    """Spread of epsilon over the environments: environment i of N explores with
+    epsilon ** (1 + epsilon_alpha i / (N - 1)). 0 gives all the same epsilon. Source: Ape-X, arXiv:1803.00933, section
+    4.1 (7, with a constant epsilon of 0.4); Nature (0)."""
     max_grad_norm: float = 10.0
-    """Limit on the global norm of the gradient; inf for none."""
+    """Limit on the global norm of the gradient; inf disables clipping. Source: Stable-Baselines3 and arXiv:1511.06581,
+    section 4.2."""
     encoder: Literal["auto", "nature", "residual", "none"] = "auto"
-    """Network before the Q-network where observations hold images (or text, which is embedded): the Nature CNN,
-    or IMPALA's residual one. auto: Nature for 36 x 36 pixels and more. none: pixels as numbers."""
+    """Network in front of the Q-network for observations with images (or text, which is embedded): the Nature CNN, or
+    IMPALA's residual network. auto: Nature from 36 x 36 pixels on. none: pixels are plain numbers. Source: Nature;
+    arXiv:1802.01561, figure 3."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers. Source: Stable-Baselines3 (Nature: one layer of 512 after the convolutions)."""
     activation: Literal["tanh", "relu", "silu", "elu"] = "relu"
-    """Activation between layers."""
+    """Activation between layers. Source: Nature."""
     double: bool = False
-    """The online network chooses the next action, the target network values it (arXiv:1509.06461)."""
+    """Double Q-learning: the online network selects the next action, the target network evaluates it. Source:
+    arXiv:1509.06461, eq. 4."""
     dueling: bool = False
-    """Separate streams for the state's value and the actions' advantages (arXiv:1511.06581)."""
+    """Separate streams for the state value and the advantages. Source: arXiv:1511.06581, eq. 9."""
     prioritized: bool = False
-    """Draw transitions in proportion to their TD error (arXiv:1511.05952)."""
+    """Sample transitions in proportion to their TD error. Source: arXiv:1511.05952, section 3.3, proportional
+    variant."""
     per_alpha: float = 0.6
-    """How much priorities matter: 0 is uniform."""
+    """Exponent of the priorities; 0 samples uniformly. Source: arXiv:1511.05952, table 3 (Rainbow: 0.5)."""
     per_beta: float = 0.4
-    """Exponent of the importance weights at step 0; it rises to 1."""
+    """Exponent of the importance weights at step 0; it increases to 1. Source: arXiv:1511.05952, table 3; Rainbow."""
     per_beta_steps: int = 100_000
-    """Steps over which the exponent rises."""
+    """Steps over which that exponent increases linearly. Source: arXiv:1511.05952, section 3.4 (over the whole
+    training)."""
     noisy: bool = False
-    """Explore by noise on the weights instead of epsilon (arXiv:1706.10295)."""
+    """Explore by parameter noise instead of epsilon. Source: arXiv:1706.10295, eq. 9 to 11, factorised noise."""
     distributional: Literal["none", "c51", "qr"] = "none"
-    """Learn the distribution of returns: c51 on a fixed support (arXiv:1707.06887), qr its quantiles
-    (arXiv:1710.10044)."""
+    """Learn the distribution of returns: c51 on a fixed support, qr by its quantiles. Source: arXiv:1707.06887,
+    Algorithm 1 (c51); arXiv:1710.10044, Algorithm 1 (qr)."""
     num_atoms: int = 51
-    """Atoms of C51."""
+    """Atoms of C51. Source: arXiv:1707.06887, section 5; Rainbow."""
     v_min: float = -10.0
-    """Least return that C51 can represent."""
+    """Smallest return in the support of C51. Source: arXiv:1707.06887, section 5, and Rainbow, for the clipped rewards
+    of Atari."""
     v_max: float = 10.0
-    """Largest return that C51 can represent."""
+    """Largest return in the support of C51. Source: arXiv:1707.06887, section 5, and Rainbow, for the clipped rewards
+    of Atari."""
     num_quantiles: int = 50
-    """Quantiles of qr."""
+    """Quantiles of qr. Source: arXiv:1710.10044, section 5 uses 200; fewer are faster."""
     sequence_length: int = 16
-    """Steps that are learned from together, for policies with a state: gradients flow through it along them. A batch
-    then holds batch_size / sequence_length sequences."""
+    """Steps per training sequence for policies with a state (L); gradients flow through the state along it. A batch
+    holds batch_size / sequence_length sequences. Source: R2D2, Kapturowski et al., ICLR 2019, stored states (80)."""
     burn_in: int = 0
-    """Steps before each sequence that only bring the state up to the parameters of now."""
+    """Steps before each sequence that only recompute the state with the current parameters. Source: R2D2, section 3
+    (40, or 0)."""
+
+    @classmethod
+    def migrate(cls, fields: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return fields under their current names, and one line for each that was renamed."""
+        if "duelling" not in fields:
+            return fields, []
+        renamed = {"dueling" if name == "duelling" else name: value for name, value in fields.items()}
+        return renamed, ["duelling is now called dueling"]
 
     def __post_init__(self) -> None:
-        """Refuse impossible values, naming the numbers."""
+        """Raise ValueError for impossible values."""
         least_one("num_envs", "batch_size", "train_freq", "gradient_steps", "target_update_interval", config=self)
         least_one("n_step", "num_quantiles", "sequence_length", "fragment_steps", config=self)
         positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)

@@ -1,143 +1,207 @@
-"""What agents that learn from a replay share: filling it, themselves or by workers, and acting for another agent."""
+"""What agents with a replay share: stepping the environments or reading workers, storing, sampling, saved state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.off_policy.old_agent import OldAgent
-from dynarl.agents.off_policy.records import ReplayWriter
+from dynarl.agents.agent import Agent
+from dynarl.agents.explain import Fact
+from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
-from dynarl.envs.protocol import Step
+from dynarl.agents.off_policy.stepper import RecordStepper, make_stepper
+from dynarl.agents.state import load_attributes, save_attributes
+from dynarl.autograd.device import to_device
+from dynarl.envs import Environments
+from dynarl.rollout import Batch, ReplayBuffer
 from dynarl.rollout.packed import packed_rows
 from dynarl.rollout.transition_collector import TransitionCollector
 
-__all__ = ["OffPolicyAgent"]
+__all__ = ["REPLAY_DETAIL", "OffPolicyAgent"]
+
+REPLAY_DETAIL = Fact(
+    "replay of observations",
+    lambda agent: f"{agent.replay.nbytes / 2**20:.1f} MiB, each observation once, {agent.replay.stored_as}",
+    "The next row is the successor; only last observations of episodes are stored apart.",
+    "",
+)
+
+# Fields of a batch that updates read on the device; observations go there encoded
+_ON_DEVICE = ("action", "reward", "discount", "weight", "noise", "next_noise", "action_mask", "next_action_mask")
 
 
-class OffPolicyAgent(OldAgent):
-    """An agent with a `replay`. A subclass has `explore`, and `explore_program` for policies with feedback."""
+class OffPolicyAgent(Agent):
+    """An agent with a replay. A subclass defines `own_batches` and `sample`.
+
+    An iteration steps the environments, or reads one fragment of the workers, stores the transitions in `replay`, and
+    yields the samples that these pay for.
+    """
 
     learns_from_replay = True
-    takes_masks = True
-    replay: Any
-    experience: ReplayWriter
-    """What acts with a program and stores what it was told; there where `stateful` is."""
-    vector_steps = 0
-    """Steps of all environments together, by which random numbers are keyed."""
-    started = False
+    actor: OffPolicyActor
+    replay: ReplayBuffer
+    progress_saved = (
+        "stepper.started", "vector_steps", "env_steps", "learner.grad_steps", "iteration", "actor.predictions",
+    )  # fmt: skip
 
-    def _make_collectors(self) -> None:
-        self.feed = ReplayFeed(self) if self.has_workers else None
-        self.collector: Any = TransitionCollector(self, num_steps=self.config.fragment_steps)
+    def _make_actor(self) -> Any:
+        """Make the actor of the environments' spaces; close the environments where that fails."""
+        spaces = self.observation_space, self.action_space
+        try:
+            return self.make_actor(*spaces, self.config, seed=self.seed, device=self.device, **self.given)
+        except Exception:
+            self.envs.close()
+            raise
 
-    # -- acting ---------------------------------------------------------------------------------------------------
+    def _start(self, replay: ReplayBuffer) -> None:
+        """Make what steps environments, or reads those of workers, and stores transitions in `replay`."""
+        cfg = self.config
+        self.replay = replay
+        self.stepper = make_stepper(self.envs, self.actor)
+        self.collector: Any = TransitionCollector(self.stepper, num_steps=cfg.fragment_steps)
+        if self.experience is not None:
+            self.experience.networks = self.networks().values()
+        self.feed: ReplayFeed | None = None
+        if self.has_workers:
+            ratio = {"train_freq": cfg.train_freq, "gradient_steps": cfg.gradient_steps}
+            self.feed = ReplayFeed(**ratio, learning_starts=cfg.learning_starts)
+        self._metrics: dict[str, Any] = {}
+
+    @classmethod
+    def make_collector(
+        cls, envs: Environments, actor: OffPolicyActor, config: Any, *, seed: int = 0
+    ) -> TransitionCollector:
+        """Make the collector that writes fragments of transitions for another agent's replay."""
+        return TransitionCollector(make_stepper(envs, actor), num_steps=config.fragment_steps)
+
+    def acting_config(self, num_envs: int) -> Any:
+        """Return the config of a worker with `num_envs` of the environments, which stores nothing itself."""
+        least = max(self.config.batch_size, num_envs * self.config.n_step)
+        return replace(self.config, num_envs=num_envs, buffer_size=least)
 
     def replay_arguments(self) -> dict[str, Any]:
-        """Return how the replay keeps observations and actions, and sums rewards."""
-        layout, packing = self.stored_layout(), None
+        """Return how the replay stores observations and actions, and sums rewards."""
+        layout, packing = self.actor.stored_layout(), None
         shape, dtype = layout["obs"]
-        if self.stateful is None or self.experience.records.plain:  # records of policies with a state pack themselves
+        if self.actor.records is None or self.actor.records.plain:  # other records pack their observations themselves
             packing = packed_rows(self.observation_space)
-            dtype = np.float32 if np.dtype(dtype).kind == "f" else dtype  # as the networks see them
+            dtype = np.float32 if np.dtype(dtype).kind == "f" else dtype  # the networks read float32
         return {
             "observation": (shape, dtype), "action": layout["action"], "packing": packing,
             "n_step": self.config.n_step, "gamma": self.config.gamma,
         }  # fmt: skip
 
-    def explore(self, obs: NDArray[Any], action_mask: NDArray[np.bool_] | None) -> NDArray[Any]:
-        """Return actions [N, ...] to learn from, as the replay stores them."""
-        raise TypeError(f"{type(self).__name__}: explore must be defined")
+    # -- counters -------------------------------------------------------------------------------------------------
 
-    def explore_program(self) -> Step:
-        """Act once with a program in every environment and store what happened."""
-        raise TypeError(f"{type(self).__name__}: explore_program must be defined")
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far; exploration depends on them, so the actor holds the count."""
+        return self.actor.env_steps
 
-    def begin(self) -> None:
-        """Reset the environments unless that was done."""
-        if not self.started:
-            self.envs.reset()
-            self.started = True
+    @env_steps.setter
+    def env_steps(self, count: int) -> None:
+        self.actor.env_steps = count
 
-    def step_environments(self) -> Mapping[str, Any]:
-        """Act once in every environment, store what happened, and return the info of episodes that ended."""
-        self.begin()
-        if self.stateful is None:
-            envs = self.envs
-            obs, mask = envs.obs, envs.action_mask
-            action = self.explore(obs, mask)
-            step = envs.step(self.env_action(action))
-            masks = {} if mask is None else {"action_mask": mask, "next_action_mask": envs.next_action_mask}
-            self.replay.add(
-                obs, action, step.reward, step.terminated, step.truncated, step.next_obs, step.valid, **masks
-            )
-        else:
-            step = self.explore_program()
-        self.vector_steps += 1
-        self.env_steps += int(np.count_nonzero(step.valid))
-        return step.info
+    @property
+    def vector_steps(self) -> int:
+        """Steps of each environment so far, which key random numbers."""
+        return self.stepper.steps
 
-    @classmethod
-    def make_worker(cls, env: Any, config: Any, *, seed: int, given: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """Return environments, an actor and a collector for another process: here one agent is all three."""
-        agent = cls(env, seed=seed, device="cpu", config=config, **given)
-        return agent.envs, agent, agent.collector
+    @vector_steps.setter
+    def vector_steps(self, count: int) -> None:
+        self.stepper.steps = count
 
-    def initial_state(self) -> Any:
-        """Return the state of a policy before its first step, None for policies without."""
-        return None if self.stateful is None else self.stateful.initial_state()
+    # -- learning -------------------------------------------------------------------------------------------------
 
-    def metrics(self) -> dict[str, Any]:
-        """Return the measures of acting since the last call."""
-        return self.acting_metrics()
+    def batches(self, progress: float) -> Iterator[Batch]:
+        """Store transitions of the own environments or of workers and yield the samples that they pay for."""
+        self._metrics = {}
+        return self.own_batches() if self.feed is None else self._batches_of_workers(self.feed)
 
-    # -- acting for another agent ---------------------------------------------------------------------------------
+    def own_batches(self) -> Iterator[Batch]:
+        """Step the environments and yield the samples that are due."""
+        raise TypeError(f"{type(self).__name__}: own_batches must be defined")
 
-    def acting_config(self, num_envs: int) -> Any:
-        """Return the config of an agent that only acts, in `num_envs` of the environments."""
-        least = max(self.config.batch_size, num_envs * self.config.n_step)
-        return replace(self.config, num_envs=num_envs, buffer_size=least)
+    def samples(self, count: int) -> Iterator[Batch]:
+        """Yield the batches of `count` gradient steps."""
+        raise TypeError(f"{type(self).__name__}: samples must be defined")
 
-    def stored_layout(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Return (shape, dtype) of what fragments hold: of policies with a state, observations are records of bytes."""
-        layout = super().stored_layout()
-        return layout if self.stateful is None else {**layout, "obs": self.experience.records.layout}
+    def stored(self, before: int) -> None:
+        """Called after steps were stored, with the environment steps before them."""
+
+    def step_environments(self) -> Mapping[str, NDArray[Any]]:
+        """Act once in every environment, store the transitions, and return the info of episodes that ended."""
+        before = self.env_steps
+        info = self.stepper.step(self.replay).info
+        self.stored(before)
+        return info
+
+    def _batches_of_workers(self, feed: ReplayFeed) -> Iterator[Batch]:
+        """Store a fragment that a worker collected and yield the samples that it pays for."""
+        before = self.env_steps
+        fragment = self.collector.collect(policy_version=self.iteration)
+        self.replay.add_fragment(fragment)
+        self.env_steps += fragment.num_valid
+        due = feed.insert(fragment.num_valid, self.env_steps)
+        self.stored(before)
+        yield from self.samples(due)
+        self.vector_steps = self.collector.step
+        self._metrics = {
+            **self.collector.metrics(), **feed.metrics(),
+            "episode/return": fragment.episode_return, "episode/length": fragment.episode_length,
+        }  # fmt: skip
+
+    def on_device(self, batch: Batch) -> Batch:
+        """Return a sample with the fields that updates read on the device."""
+        if self.device != "cpu":
+            for name in _ON_DEVICE:
+                if name in batch:
+                    batch[name] = to_device(batch[name], self.device)
+        return batch
+
+    def acting_metrics(self) -> dict[str, Any]:
+        """Return the metrics of acting since the last call; those of workers are in their collector's."""
+        return self.actor.metrics() if self.feed is None else {}
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    def experience_state(self) -> dict[str, Any]:
-        """Return what changes beside networks and optimisers: replay, environments and counters."""
-        return {
-            "replay": self.replay.state_dict(),
-            "envs": self.envs.state_dict() if self.started else {},
-            "started": self.started,
-            "vector_steps": self.vector_steps,
-            "env_steps": self.env_steps,
-            "grad_steps": self.grad_steps,
-            "iteration": self.iteration,
-            "predictions": self.predictions,
-            **({} if self.stateful is None else {"experience": self.experience.state_dict()}),
-            **({} if self.feed is None else {"feed": self.feed.state_dict()}),
-        }
+    @property
+    def experience(self) -> RecordStepper | None:
+        """The stepper, where acting carries a state from step to step."""
+        return self.stepper if isinstance(self.stepper, RecordStepper) else None
 
-    def load_experience_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from `experience_state`; environments that cannot be restored begin new episodes."""
-        self.replay.load_state_dict(state["replay"])
-        for name in ("vector_steps", "env_steps", "grad_steps", "iteration", "predictions"):
-            setattr(self, name, int(state[name]))
-        if self.stateful is not None:
-            self.experience.load_state_dict(state["experience"])
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes: learner, replay, environments and counters."""
+        state = save_attributes(self, (*self.saved, "replay"))
+        state["envs"] = self.envs.state_dict() if self.stepper.started else {}
+        state |= save_attributes(self, (*self.progress_saved, "experience"))
         if self.feed is not None:
-            self.feed.load_state_dict(state.get("feed"), steps=self.vector_steps)
+            state["feed"] = {"limiter": self.feed.state_dict(), "collector": self.collector.state_dict()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; environments that cannot be restored begin new episodes."""
+        load_attributes(self, (*self.saved, "replay", *self.progress_saved, "experience"), state)
+        if self.feed is not None:
+            self.stepper.started = False  # the environments are those of workers
+            self._load_feed(self.feed, state.get("feed"))
             return
         if "feed" in state:
             self.replay.cut()  # episodes that workers had begun
-        self.started = bool(state["started"])
-        if self.started:
+        if self.stepper.started:
             self.envs.load_state_dict(state["envs"])
-            if not self.envs.exact_state:  # new episodes: what is open in the replay does not go on
+            if not self.envs.exact_state:  # new episodes: those that are open in the replay end here
                 self.replay.cut()
+
+    def _load_feed(self, feed: ReplayFeed, state: Mapping[str, Any] | None) -> None:
+        """Continue from the feed's state, or from a run without workers."""
+        if state is None:
+            feed.begin_at(self.env_steps)
+            self.collector.load_state_dict({"step": self.vector_steps})
+        else:
+            feed.load_state_dict(state["limiter"])
+            self.collector.load_state_dict(state["collector"])

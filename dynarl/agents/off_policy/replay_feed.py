@@ -1,4 +1,4 @@
-"""Learning from a replay that workers fill."""
+"""The ratio of gradient steps to environment steps where workers fill the replay."""
 
 from __future__ import annotations
 
@@ -6,57 +6,44 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from dynarl.rollout import Fragment
 from dynarl.rollout.limiter import SampleLimiter
 
 __all__ = ["ReplayFeed"]
 
 
 class ReplayFeed:
-    """Stores the fragments of an agent's workers and says how many gradient steps they pay for.
+    """Counts stored transitions and says how many gradient steps they pay for.
 
     A `SampleLimiter` holds them at gradient_steps / train_freq for every step from `learning_starts` on, in rounds of
-    gradient_steps. The next fragment is not looked at before they are made: a fast worker waits for the learner, a
-    fast learner for the workers, and what is learned from what does not depend on either.
+    gradient_steps. The next fragment is not read before they are made: a fast worker waits for the learner, a fast
+    learner for the workers, and neither decides which data is learned from.
     """
 
-    def __init__(self, agent: Any) -> None:
-        cfg = agent.config
-        self.agent, self._round = agent, cfg.gradient_steps
-        self.limiter = SampleLimiter(Fraction(cfg.gradient_steps, cfg.train_freq), min_size=cfg.learning_starts)
+    def __init__(self, *, train_freq: int, gradient_steps: int, learning_starts: int) -> None:
+        self._round, self._learning_starts = gradient_steps, learning_starts
+        self.limiter = SampleLimiter(Fraction(gradient_steps, train_freq), min_size=learning_starts)
 
-    def take(self) -> tuple[Fragment, int]:
-        """Put the next fragment into the replay; return it and the number of gradient steps to make now."""
-        agent, limiter = self.agent, self.limiter
-        fragment = agent.collector.collect(policy_version=agent.iteration)
-        agent.replay.add_fragment(fragment)
-        agent.env_steps += fragment.num_valid
-        limiter.inserted(fragment.num_valid)
-        due = limiter.allowed() // self._round * self._round if agent.env_steps > agent.config.learning_starts else 0
-        limiter.sampled(due)
-        return fragment, due
+    def insert(self, count: int, env_steps: int) -> int:
+        """Count transitions that were stored, `env_steps` in total; return the number of gradient steps to make."""
+        self.limiter.inserted(count)
+        due = self.limiter.allowed() // self._round * self._round if env_steps > self._learning_starts else 0
+        self.limiter.sampled(due)
+        return due
 
-    def metrics(self, fragment: Fragment) -> dict[str, Any]:
-        """Return what the collector reports, the episodes that ended, and the ratio so far."""
-        limiter = self.limiter
-        learned_from = max(1, limiter.inserts - limiter.min_size)
-        return {
-            **self.agent.collector.metrics(),
-            "replay/updates_per_step": limiter.samples / learned_from,
-            "episode/return": fragment.episode_return,
-            "episode/length": fragment.episode_length,
-        }
+    def metrics(self) -> dict[str, float]:
+        """Return the ratio so far."""
+        learned_from = max(1, self.limiter.inserts - self.limiter.min_size)
+        return {"replay/updates_per_step": self.limiter.samples / learned_from}
 
     def state_dict(self) -> dict[str, Any]:
-        """The limiter's counts and the collector's state."""
-        return {"limiter": self.limiter.state_dict(), "collector": self.agent.collector.state_dict()}
+        """Return the counts."""
+        return self.limiter.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any] | None, *, steps: int) -> None:
-        """Continue from `state_dict`, or from a run without workers, which made `steps` in each environment."""
-        if state is not None:
-            self.limiter.load_state_dict(state["limiter"])
-            self.agent.collector.load_state_dict(state["collector"])
-            return
-        self.limiter.inserts, self.limiter.samples = self.agent.env_steps, 0
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.limiter.load_state_dict(state)
+
+    def begin_at(self, env_steps: int) -> None:
+        """Continue a run without workers that made so many steps and the gradient steps they paid for."""
+        self.limiter.inserts, self.limiter.samples = env_steps, 0
         self.limiter.sampled(self.limiter.allowed())
-        self.agent.collector.load_state_dict({"step": steps})

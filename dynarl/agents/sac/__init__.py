@@ -1,6 +1,7 @@
 """Soft Actor-Critic."""
 
+from dynarl.agents.sac.agent import SAC
 from dynarl.agents.sac.config import SACConfig
-from dynarl.agents.sac.sac import SAC
+from dynarl.agents.sac.sac import SACLearner
 
-__all__ = ["SAC", "SACConfig"]
+__all__ = ["SAC", "SACConfig", "SACLearner"]

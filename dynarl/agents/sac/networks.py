@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from gymnasium import spaces
@@ -19,36 +20,42 @@ __all__ = ["make_networks"]
 
 
 def make_networks(
-    space: spaces.Space[Any],
-    actions: int,
-    cfg: SACConfig,
-    factory: FeaturesFactory | None,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    config: SACConfig,
+    features: FeaturesFactory | None = None,
     *,
-    discrete: bool,
     more: int = 0,
 ) -> tuple[CategoricalActor | SquashedActor, Critics]:
-    """Return actor and critics for encoded observations of a space and so many actions (or their dimensions).
+    """Return actor and critics for encoded observations and a bounded Box or Discrete space of actions.
 
-    Each has an encoder of its own, all critics together one, unless `share_encoder` gives it to the critics alone.
-    The critics see `more` features beside. Raises ValueError where sharing is asked for and the space needs no encoder.
+    The actor has an encoder of its own, the critics have one together; with `share_encoder` the critics' is the only
+    one. The critics take `more` features besides those of the observation. Raises ValueError for `share_encoder`
+    where the space needs no encoder.
     """
-    of_critics = _encoder(space, cfg, factory)
-    size = flat_size(space) if of_critics is None else features_size(of_critics, observation_layout(space).space)
-    if cfg.share_encoder and of_critics is None:
-        raise ValueError(f"share_encoder: observations of {space} have no encoder to share; leave it off")
-    own: dict[str, Any] = {"hidden_sizes": cfg.hidden_sizes, "activation": cfg.activation}
-    of_actor = None if cfg.share_encoder else _encoder(space, cfg, factory)
-    actor: CategoricalActor | SquashedActor
-    if discrete:
-        actor = CategoricalActor(size, actions, **own, features=of_actor)
+    of_critics = _encoder(observation_space, config, features)
+    if of_critics is None:
+        if config.share_encoder:
+            raise ValueError(
+                f"share_encoder: observations of {observation_space} have no encoder to share; leave it off"
+            )
+        size = flat_size(observation_space)
     else:
-        actor = SquashedActor(
-            size, actions, **own, features=of_actor, log_std_min=cfg.log_std_min, log_std_max=cfg.log_std_max,
-            use_sde=cfg.use_sde, log_std_init=cfg.log_std_init, clip_mean=cfg.sde_clip_mean,
-        )  # fmt: skip
-    size += more
-    inputs, outputs = (size, actions) if discrete else (size + actions, 1)
-    return actor, Critics(inputs, outputs, **own, num_critics=cfg.num_critics, features=of_critics)
+        size = features_size(of_critics, observation_layout(observation_space).space)
+    layers: dict[str, Any] = {"hidden_sizes": config.hidden_sizes, "activation": config.activation}
+    of_actor = None if config.share_encoder else _encoder(observation_space, config, features)
+    ensemble: dict[str, Any] = {**layers, "num_critics": config.num_critics, "features": of_critics}
+    if isinstance(action_space, spaces.Discrete):
+        num_actions = int(action_space.n)
+        return CategoricalActor(size, num_actions, **layers, features=of_actor), Critics(
+            size + more, num_actions, **ensemble
+        )
+    dimensions = math.prod(action_space.shape or ())
+    actor = SquashedActor(
+        size, dimensions, **layers, features=of_actor, log_std_min=config.log_std_min, log_std_max=config.log_std_max,
+        use_sde=config.use_sde, log_std_init=config.log_std_init, clip_mean=config.sde_clip_mean,
+    )  # fmt: skip
+    return actor, Critics(size + more + dimensions, 1, **ensemble)
 
 
 def _encoder(space: spaces.Space[Any], cfg: SACConfig, factory: FeaturesFactory | None) -> nn.Module | None:

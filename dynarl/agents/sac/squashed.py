@@ -65,7 +65,7 @@ class SquashedActor(nn.Module):
     """Network from observations [B, F] to a `Gaussian` over [B, A]; `features` makes the [B, F] of [B, ...].
 
     With `use_sde`, exploration noise depends on the state (gSDE, arXiv:2005.05719): u = mean + h theta with
-    the last layer's features h [B, H] and theta [H, A] ~ N(0, exp(log_std)^2), drawn anew only now and then.
+    the last layer's features h [B, H] and theta [H, A] ~ N(0, exp(log_std)^2), redrawn only every few steps.
     For one state that is a Gaussian with variance h^2 exp(log_std)^2 (eq. 9), which the losses use; only
     acting keeps theta. The features get no gradient through the noise, and the mean is limited to
     ±`clip_mean`, both as in Stable-Baselines3.
@@ -93,8 +93,8 @@ class SquashedActor(nn.Module):
         self.head = nn.Linear(width, actions if use_sde else 2 * actions)
         self.log_std = Parameter(zeros(width, actions) + log_std_init) if use_sde else None
 
-    def forward(self, obs: Tensor) -> Gaussian:
-        """Return the Gaussian before squashing, of encoded observations [B, F]."""
+    def forward(self, obs: Tensor, action_mask: None = None) -> Gaussian:
+        """Return the Gaussian before squashing, of encoded observations [B, F]; Box actions have no masks."""
         features = self.body(obs)
         out = self.head(features)
         if self.log_std is None:
@@ -106,17 +106,17 @@ class SquashedActor(nn.Module):
         """How many normal numbers one environment's exploration takes: A, or the H x A of a matrix."""
         return self.actions if self.log_std is None else math.prod(self.log_std.shape)
 
-    def explore(self, obs: Tensor, noise: Any) -> Tensor:
+    def explore(self, obs: Tensor, noise: Any, action_mask: None = None) -> Any:
         """Return actions in [-1, 1] [N, A] made of noise [N, noise_size]: with gSDE, matrices theta / std."""
         if self.log_std is None:
-            return self(obs).sample(noise)[0]
+            return self(obs).sample(noise)[0].array
         features = self.body(obs)
         mean = clamp(self.head(features), -self.clip_mean, self.clip_mean)
-        return tanh(StateDependentNormal(mean, features, self.log_std).sample_from(noise))
+        return tanh(StateDependentNormal(mean, features, self.log_std).sample_from(noise)).array
 
-    def mode(self, obs: Tensor) -> Tensor:
-        """Return tanh(mean) [N, A], the deterministic action."""
-        return tanh(self(obs).mean)
+    def mode(self, obs: Tensor, action_mask: None = None) -> Any:
+        """Return tanh(mean) [N, A], the deterministic actions."""
+        return tanh(self(obs).mean).array
 
 
 class CategoricalActor(nn.Module):
