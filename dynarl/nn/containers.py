@@ -154,7 +154,7 @@ class Sequential(_Numbered):
         return steps
 
     def is_affine(self) -> bool:
-        """Tell whether this is a stack of linear layers and their activations, which maps any rows [..., in] alike."""
+        """Return whether this is a stack of linear layers and activations, which maps each row [..., in] by itself."""
         if self._plan_version != changes.count:
             self._make_plan()
         return self._fused
@@ -183,7 +183,7 @@ def _stack(plan: tuple[Step, ...], fused: bool) -> tuple[list[Any], tuple[str | 
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:
-    """Tell whether calling `module` can only mean what its class `kind` says: no subclass, no hooks."""
+    """Return whether calling `module` can only mean what its class `kind` says: no subclass, no hooks."""
     return type(module) is kind and module._hooks is None and "forward" not in module.__dict__
 
 

@@ -1,4 +1,4 @@
-"""Layers beside the affine one: Embedding, normalisation, Dropout, Flatten."""
+"""Embedding, normalisation, Dropout, Flatten and Unflatten."""
 
 from __future__ import annotations
 

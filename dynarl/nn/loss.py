@@ -1,4 +1,4 @@
-"""Losses: each function beside the module that calls it.
+"""Losses: each function, and the module that calls it.
 
 PyTorch's deprecated `size_average` and `reduce` are not offered; `reduction` says what they said.
 """
@@ -37,8 +37,8 @@ def _warn_broadcast(name: str, input: Any, target: Any) -> None:
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Return (input - target)^2."""
-    alike = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
-    if reduction == "mean" and alike and input.array.size:
+    fusable = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
+    if reduction == "mean" and fusable and input.array.size:
         return mean_squared_error(input, target)
     _warn_broadcast("mse_loss", input, target)
     return _reduce("mse_loss", square(input - target), reduction)
