@@ -193,8 +193,3 @@ class cuda:
     def synchronize() -> None:
         """Wait until the GPU has finished all queued work."""
         _import_cupy().cuda.get_current_stream().synchronize()
-
-    @staticmethod
-    def used_bytes() -> int:
-        """Return the bytes of GPU memory that live arrays occupy in CuPy's pool."""
-        return int(_import_cupy().get_default_memory_pool().used_bytes())

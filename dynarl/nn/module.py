@@ -37,8 +37,8 @@ changes = _Changes()
 class Module:
     """Base class of all networks, with the interface of `torch.nn.Module`.
 
-    Values live in the instance's `__dict__`, so reading `self.weight` costs what any attribute costs;
-    `_kinds` remembers which names are parameters, buffers or submodules, in order of registration.
+    Values are in the instance's `__dict__`, so `self.weight` costs as much as any attribute. `_kinds` maps each
+    registered name to "parameter", "buffer" or "module", in order of registration.
     """
 
     training: bool = True
@@ -409,7 +409,7 @@ class Module:
 def _replace_data(param: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
     data = param.data
     changed = fn(data)
-    if changed.array is not data.array:  # else it stays where it is, in its flat buffer
+    if changed.array is not data.array:  # otherwise the parameter keeps its memory in the flat buffer
         param.data = changed
         if param.grad is not None:
             param.grad = fn(param.grad.detach())

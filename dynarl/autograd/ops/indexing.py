@@ -369,13 +369,13 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 
 @overridable
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """Return 0/1 int64 vectors [..., num_classes] of class indices."""
+    """Return int64 [..., num_classes] with a one at each class index; -1 takes the largest index plus one."""
     array = tensor.array
     np_ = xp(array)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"one_hot: classes must be an int64 tensor, got {array.dtype}; convert with .long()")
+        raise TypeError(f"one_hot: indices must be integers, got {array.dtype}; convert with .long()")
     classes = int(array.max()) + 1 if num_classes == -1 else num_classes
-    # A GPU is not asked: the answer would have to be waited for
+    # Not checked on a GPU: reading the extremes would wait for the device
     if np_ is np and array.size and not 0 <= array.min() <= array.max() < classes:
-        raise ValueError(f"one_hot: classes must be in [0, {classes}), got {array.min()} to {array.max()}")
+        raise ValueError(f"one_hot: class values must be in [0, {classes}), got {array.min()} to {array.max()}")
     return wrap((array[..., None] == np_.arange(classes)).astype("int64"))
