@@ -15,9 +15,9 @@ _inside: set[str] = set()  # files of this package seen so far: a set lookup cos
 
 
 def user_line(depth: int = 1) -> Line:
-    """Return (code, instruction) of the nearest caller outside this package: cheap now, a line number later.
+    """Return (code, instruction) of the nearest caller outside this package; the search starts `depth` frames up.
 
-    The search starts `depth` calls up.
+    Every recorded operation calls this, so it stores two references; `line_of` finds the line number when it is needed.
     """
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
@@ -31,12 +31,12 @@ def user_line(depth: int = 1) -> Line:
 
 
 def is_user_code(code: CodeType) -> bool:
-    """Tell whether code lies outside this package."""
+    """Return whether code lies outside this package."""
     return not code.co_filename.startswith(_PACKAGE)
 
 
 def line_of(line: Line | None) -> str:
-    """Render what `user_line` returned as `file:line in function`."""
+    """Return a result of `user_line` as the text `file:line in function`."""
     if line is None:
         return "an unrecorded line"
     code, instruction = line

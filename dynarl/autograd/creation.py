@@ -53,7 +53,7 @@ def _from_python(data: Any, dtype: Any) -> Any:
 
 
 def _holds_numpy(data: Any) -> bool:
-    """Tell whether nested sequences end in NumPy values, whose dtype is kept."""
+    """Return whether nested sequences end in NumPy values, whose dtype is kept."""
     while isinstance(data, (list, tuple)) and len(data):
         data = data[0]
     return isinstance(data, (np.ndarray, np.generic))
@@ -175,7 +175,7 @@ LongTensor, IntTensor, BoolTensor = _typed(np.int64), _typed(np.int32), _typed(n
 
 
 def is_tensor(obj: Any) -> bool:
-    """Tell whether an object is a Tensor."""
+    """Return whether an object is a Tensor."""
     return isinstance(obj, Tensor)
 
 

@@ -78,7 +78,7 @@ def register_device(
     from_host: Callable[[np.ndarray, int], Any],
     index_of: Callable[[Any], int | None] = lambda array: None,
 ) -> None:
-    """Teach the engine another array library under a device name; `namespace` offers NumPy's function names."""
+    """Register an array library under a device name; `namespace` has NumPy's function names."""
     backend = Backend(name, array_type, namespace, to_host, from_host, index_of)
     _by_name[name] = backend
     _backend[array_type] = backend
@@ -102,7 +102,7 @@ def _namespace_of_subclass(x: Any) -> Any:
 
 
 def is_array(x: Any) -> bool:
-    """Tell whether x is an array of a known library (Tensors and scalars are not)."""
+    """Return whether x is an array of a known library (Tensors and scalars are not)."""
     return isinstance(x, np.ndarray) or x.__class__ in _backend
 
 
@@ -173,11 +173,11 @@ def _register_cupy() -> None:
 
 
 class cuda:
-    """The part of `torch.cuda` that has a meaning here."""
+    """The functions of `torch.cuda` that apply to CuPy."""
 
     @staticmethod
     def is_available() -> bool:
-        """Tell whether CuPy is installed and sees a GPU."""
+        """Return whether CuPy is installed and sees a GPU."""
         return cuda.device_count() > 0
 
     @staticmethod
@@ -191,10 +191,5 @@ class cuda:
 
     @staticmethod
     def synchronize() -> None:
-        """Wait until the GPU has finished all work given to it."""
+        """Wait until the GPU has finished all queued work."""
         _import_cupy().cuda.get_current_stream().synchronize()
-
-    @staticmethod
-    def used_bytes() -> int:
-        """Return the bytes of GPU memory that live arrays occupy in CuPy's pool."""
-        return int(_import_cupy().get_default_memory_pool().used_bytes())

@@ -57,7 +57,7 @@ random_functions: dict[str, Callable[..., Any]] | None = None
 
 
 def register_sample_type(kind: type, apply: _Apply, active: Callable[[], bool]) -> None:
-    """Set the class of per-sample tensors, what applies an operation to them, and what tells their programs run."""
+    """Set the class of per-sample tensors, the function that applies operations to them, and `in_batched_call`."""
     global sample_type, apply_per_sample, in_batched_call
     sample_type, apply_per_sample, in_batched_call = kind, apply, active
 
@@ -66,7 +66,7 @@ def set_batched_call(
     call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None,
     random: dict[str, Callable[..., Any]] | None,
 ) -> None:
-    """Set what runs calls of Modules and what draws random numbers; None, None when the last batched call ends."""
+    """Set the functions that run Module calls and draw random numbers; (None, None) when the last batched call ends."""
     global call_module, random_functions
     call_module, random_functions = call, random
 

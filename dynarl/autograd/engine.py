@@ -27,7 +27,7 @@ _by_sequence = attrgetter("sequence")
 
 
 class _Pass:
-    """One pass over the graph: where gradients of inputs go, and which edges are wanted at all."""
+    """One backward pass: inputs whose gradients are returned, edges that lead to them, leaves with a pending total."""
 
     __slots__ = ("captured", "create_graph", "pending", "wanted")
 
@@ -38,7 +38,7 @@ class _Pass:
         self.wanted: set[Any] | None = None
 
     def add(self, edge: Any, g: Any) -> None:
-        """Add a gradient to what an edge has gathered in this pass."""
+        """Add a gradient to the sum of an edge."""
         kind = edge.__class__
         if g.__class__ is IndexedGradient:
             self.add_indexed(edge, g)
@@ -63,7 +63,7 @@ class _Pass:
             slots[edge.index] = g if slots[edge.index] is None else slots[edge.index] + g
 
     def add_indexed(self, edge: Any, g: IndexedGradient) -> None:
-        """Add a gradient of some elements without spreading it first."""
+        """Add a gradient of some elements without making it a full array first."""
         if edge.__class__ is not Node:
             self.add(edge, g.dense())
         elif edge.grad is None:
@@ -74,7 +74,7 @@ class _Pass:
             add_at(edge.grad, g.index, g.values)
 
     def finish(self) -> None:
-        """Deliver what waited for its total: leaves with hooks, captured inputs."""
+        """Deliver the totals of leaves with hooks and of captured inputs, which are known only after the whole pass."""
         for leaf, total in self.pending.items():
             total = apply_hooks(leaf.hooks, total)
             if self.captured is not None:
@@ -87,6 +87,7 @@ class _Pass:
 
 
 def _order(roots: Sequence[Any]) -> list[Node]:
+    """Return the nodes that the roots depend on, newest first: a topological order, because operands are older."""
     seen: set[Node] = set()
     todo: list[Node] = []
     for root in roots:
@@ -106,6 +107,7 @@ def _order(roots: Sequence[Any]) -> list[Node]:
 
 
 def _leading_to(inputs: Any, order: list[Node]) -> set[Any]:
+    """Return the edges from which one of the inputs can be reached."""
     wanted = set(inputs)
     wanted.update(edge.node for edge in inputs if edge.__class__ is Output)
     for node in reversed(order):
@@ -117,7 +119,7 @@ def _leading_to(inputs: Any, order: list[Node]) -> set[Any]:
 def run_backward(
     roots: Sequence[Any], seeds: Sequence[Any], inputs: Sequence[Any] | None, retain_graph: bool, create_graph: bool
 ) -> dict[Any, Any] | None:
-    """Pull gradients `seeds` back from the edges `roots`; with `inputs`, return theirs and touch no `.grad`."""
+    """Propagate the gradients `seeds` of the edges `roots`; with `inputs`, return theirs and change no `.grad`."""
     order = _order(roots)
     state = _Pass(create_graph, inputs)
     if inputs is not None:
@@ -147,7 +149,7 @@ def run_backward(
 
 
 def _pull(order: list[Node], state: _Pass, retain_graph: bool) -> None:
-    """The common case, kept lean: first order, into `.grad`, nothing changed in place since."""
+    """The common case: first order, into `.grad`, no memory changed in place since recording."""
     for node in order:
         g = node.grad
         if g is None:
@@ -177,6 +179,7 @@ def _pull(order: list[Node], state: _Pass, retain_graph: bool) -> None:
 
 
 def _pull_checked(order: list[Node], state: _Pass, retain_graph: bool, changed: bool) -> None:
+    """The general case: captured inputs, create_graph, checks for changes in place and NaN."""
     try:
         for node in order:
             g = node.grad
@@ -239,14 +242,15 @@ def _capture(node: Node, g: Any, captured: dict[Any, Any]) -> None:
 
 
 def _joint(node: Node, vjp: Any, g: Any, state: _Pass) -> None:
-    """Run a function that computes all gradients of a node together, into their homes where that is possible."""
-    homes = state.captured is None and not state.create_graph
+    """Run a function that computes all gradients of a node together, into the flat gradient buffer where possible."""
+    into_buffer = state.captured is None and not state.create_graph
     wanted = state.wanted
     needs: list[Any] = []
     for edge in node.edges:
-        if homes and edge.__class__ is Leaf and edge.grad is None and edge.home is not None and edge.hooks is None:
-            edge.grad = home = edge.home  # reserved: a second use of this leaf adds to it
-            needs.append(home.array)
+        writable = edge.__class__ is Leaf and edge.grad is None and edge.grad_view is not None and edge.hooks is None
+        if into_buffer and writable:
+            edge.grad = grad_view = edge.grad_view  # set now, so that a second use of this leaf adds to it
+            needs.append(grad_view.array)
         else:
             needs.append(edge is not None and (wanted is None or _is_wanted(edge, wanted)))
     for edge, need, contribution in zip(node.edges, needs, vjp(g, needs)):
@@ -263,7 +267,7 @@ def _joint(node: Node, vjp: Any, g: Any, state: _Pass) -> None:
 
 
 def _lift(node: Node) -> Any:
-    """Run the operation again on Tensors and return its gradient functions, which are then on the tape."""
+    """Run the operation again on Tensors and return its gradient functions, whose operations are then recorded."""
     if node.op.lifted is not None:
         vjps = node.op.lifted(*node.args, **node.static)
     else:

@@ -37,7 +37,7 @@ def _move_in(members: list[Any]) -> None:
     flat = Flat(np_.empty(total, dtype=first.dtype), np_.zeros(total, dtype=first.dtype))
     start = 0
     for p in members:
-        if p._leaf is None:  # a frozen parameter: it joins, so that unfreezing later finds its place
+        if p._leaf is None:  # a frozen parameter joins the buffer as well, so that it can be unfrozen later
             p.requires_grad_()
             p.requires_grad_(False)
         leaf, shape, stop = p._leaf, p.array.shape, start + p.array.size
@@ -45,8 +45,8 @@ def _move_in(members: list[Any]) -> None:
         view[...] = p.array
         p.array = view
         leaf.flat, leaf.start, leaf.stop = flat, start, stop
-        leaf.home = wrap(flat.grad[start:stop].reshape(shape))
+        leaf.grad_view = wrap(flat.grad[start:stop].reshape(shape))
         if leaf.grad is not None:
-            leaf.home.array[...] = leaf.grad.array
-            leaf.grad = leaf.home
+            leaf.grad_view.array[...] = leaf.grad.array
+            leaf.grad = leaf.grad_view
         start = stop

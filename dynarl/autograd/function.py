@@ -14,7 +14,7 @@ __all__ = ["Function", "once_differentiable"]
 
 
 class FunctionCtx:
-    """What forward leaves for backward: `save_for_backward` and any attribute."""
+    """The `ctx` of a Function: carries values from forward to backward (`save_for_backward`, any attribute)."""
 
     def __init__(self) -> None:
         self._saved: tuple[Any, ...] = ()
@@ -31,7 +31,7 @@ class FunctionCtx:
         return self._saved
 
     def mark_non_differentiable(self, *outputs: Any) -> None:
-        """Say that these outputs carry no gradient."""
+        """Declare outputs that have no gradient."""
         self._constant = outputs
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -42,10 +42,10 @@ class FunctionCtx:
 
 
 class _Applied:
-    """The operation of one call of a Function, as the tape sees it."""
+    """The operation of one call of a Function, in the form that the engine expects of a primitive."""
 
     promotes = False
-    linear = True  # its backward sees what it saved, never the arguments again
+    linear = True  # its backward uses saved values and never the arguments
 
     def __init__(self, function: type[Function], ctx: FunctionCtx, args: Any, outputs: list[Any]) -> None:
         self.__name__ = function.__name__
@@ -57,7 +57,7 @@ class _Applied:
         return self.pull
 
     def pull(self, g: Any, needs: Any) -> list[Any]:
-        """Call the user's backward with Tensors; return what the caller gave: arrays for arrays."""
+        """Call the user's backward with Tensors; return arrays if `g` holds arrays, Tensors if it holds Tensors."""
         grads = g if isinstance(g, list) else [g]
         raw = not any(isinstance(x, Tensor) for x in grads)
         tensors = [
@@ -101,7 +101,7 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        """Run forward, and put backward on the tape."""
+        """Run forward and record backward."""
         ctx = FunctionCtx()
         edges = [a._node if isinstance(a, Tensor) else None for a in args]
         ctx.needs_input_grad = tuple(e is not None for e in edges)
@@ -135,7 +135,7 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Once(Function):
-    """A gradient that refuses to be differentiated."""
+    """Identity whose backward raises: the gradient of once_differentiable has none itself."""
 
     @staticmethod
     def forward(ctx: Any, grad: Any, *sources: Any) -> Any:
@@ -143,4 +143,4 @@ class _Once(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        raise RuntimeError("backward: this gradient was made under once_differentiable and has no gradient of its own")
+        raise RuntimeError("backward: a gradient computed under once_differentiable cannot be differentiated again")

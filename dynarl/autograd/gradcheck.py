@@ -1,4 +1,4 @@
-"""gradcheck: hold analytic gradients against central differences, to first and second order."""
+"""gradcheck: compare analytic gradients with central differences, to first and second order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients and where they gather: gradients of a few elements, the `.grad` of a leaf, hooks on tensors."""
+"""Gradients: of some elements only, accumulation into the `.grad` of a leaf, hooks on tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ __all__ = ["IndexedGradient", "accumulate", "add_at", "apply_hooks", "dense"]
 
 
 class IndexedGradient:
-    """A gradient that is zero outside some index, which names no element twice; a vjp on raw arrays may return it."""
+    """A gradient that is zero outside an index without repeated elements (TensorFlow's IndexedSlices).
+
+    A gradient function on raw arrays may return it in place of a full array: the gradient of `x[i]` then costs the
+    size of the slice, and many slices of one tensor add into one array.
+    """
 
     __slots__ = ("index", "shape", "values")
 
@@ -22,38 +26,38 @@ class IndexedGradient:
         self.values, self.index, self.shape = values, index, shape
 
     def dense(self) -> Any:
-        """Return the whole array."""
+        """Return the gradient as a full array."""
         out = xp(self.values).zeros(self.shape, dtype=self.values.dtype)
         out[self.index] = self.values
         return out
 
 
 def add_at(total: Any, index: Any, values: Any) -> None:
-    """Add values in place at an index that names no element twice."""
+    """Add values in place at an index without repeated elements."""
     if index.__class__ is not np.ndarray or index.dtype.kind == "b":
         total[index] += values
         return
-    rows = total.take(index, axis=0)  # a quarter faster than NumPy's indexing
+    rows = total.take(index, axis=0)  # take is a quarter faster than total[index]
     rows += values
     total[index] = rows
 
 
 def dense(g: Any) -> Any:
-    """Return the whole array of a gradient that may be a part."""
+    """Return a gradient as a full array."""
     return g.dense() if g.__class__ is IndexedGradient else g
 
 
 def accumulate(leaf: Leaf, g: Any) -> None:
-    """Add a raw gradient to a leaf: the first one fills its home in the flat buffer, later ones add in place."""
+    """Add a raw gradient to a leaf: copied into the flat buffer the first time, added in place after that."""
     grad = leaf.grad
     if grad is None:
-        home = leaf.home
-        if home is None:
+        grad_view = leaf.grad_view
+        if grad_view is None:
             leaf.grad = wrap(xp(g).array(g))
         else:
-            if g is not home.array:
-                xp(home.array).copyto(home.array, g)
-            leaf.grad = home
+            if g is not grad_view.array:
+                xp(grad_view.array).copyto(grad_view.array, g)
+            leaf.grad = grad_view
     elif grad._node is not None:
         leaf.grad = grad + wrap(g)
     else:
@@ -61,7 +65,7 @@ def accumulate(leaf: Leaf, g: Any) -> None:
 
 
 def apply_hooks(hooks: Any, g: Any) -> Any:
-    """Run a tensor's hooks over its gradient; what a hook returns replaces it."""
+    """Call a tensor's hooks with its gradient; a value that a hook returns replaces the gradient."""
     for (hook,) in tuple(hooks) if hooks else ():
         raw = not hasattr(g, "_node")
         changed = hook(wrap(g) if raw else g)

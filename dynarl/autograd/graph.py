@@ -1,7 +1,7 @@
-"""The graph that recording leaves behind: one Node per operation, one Leaf per tensor that gathers a gradient.
+"""The graph: one Node per recorded operation, one Leaf per tensor that accumulates a gradient, handles of hooks.
 
-A tensor's `_node` is the edge that leads to what made it: a Node, an Output of a Node that has several, a Leaf, or
-None where no gradient is needed. Nodes know their own edges, so a loss holds its graph alive and nothing else does.
+A tensor's `_node` is its edge into the graph: the Node that computed it, an Output of a Node with several outputs, a
+Leaf, or None if it needs no gradient. Edges point from results to operands, so only the loss keeps its graph alive.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class Node:
         self.edges = edges
         self.vjps = vjps
         self.sequence = next_sequence()  # backward visits nodes in descending order of it
-        self.grad: Any = None  # the gradient gathered so far in a running backward
-        self.owned = False  # whether `grad` is an array of this node alone, which may be added to in place
+        self.grad: Any = None  # the sum of the gradients received so far in a running backward
+        # Whether `grad` belongs to this node alone. `add` sends one array to both operands, so a gradient may only be
+        # added to in place after this node has made its own sum.
+        self.owned = False
         self.hooks: Any = None
         self.line = user_line(4)  # 4 frames up: this, `record`, the operation, its caller
 
@@ -41,20 +43,20 @@ class Node:
 
 
 class Leaf:
-    """The end of the graph: it holds a tensor's gradient, which lies in `home` if the tensor is in a flat buffer."""
+    """The end of the graph: holds a tensor's gradient, and its place in a flat buffer (flat.py) if it has one."""
 
-    __slots__ = ("__weakref__", "flat", "grad", "home", "hooks", "start", "stop")
+    __slots__ = ("__weakref__", "flat", "grad", "grad_view", "hooks", "start", "stop")
 
     def __init__(self) -> None:
         self.grad: Any = None
-        self.home: Any = None  # a Tensor over flat.grad[start:stop]
+        self.grad_view: Any = None  # a Tensor over flat.grad[start:stop]
         self.flat: Any = None
         self.start = self.stop = 0
         self.hooks: Any = None
 
 
 class Output:
-    """One of several outputs of a node: its gradient waits in a slot of the node's list."""
+    """One of several outputs of a node; the node's gradient is then a list with one slot per output."""
 
     __slots__ = ("count", "hooks", "index", "node")
 

@@ -19,7 +19,7 @@ __all__ = ["check_unmodified"]
 
 
 def check_unmodified(node: Node, create_graph: bool) -> None:
-    """Refuse to use memory that this node saved and somebody changed in place since."""
+    """Raise RuntimeError if memory that this node saved was changed in place after it was recorded."""
     _check_views(node)
     if create_graph and node.op.linear:
         return
@@ -35,7 +35,7 @@ def check_unmodified(node: Node, create_graph: bool) -> None:
 
 
 def _check_views(node: Node) -> None:
-    """Refuse a view that was taken before its memory got a new history, and used after."""
+    """Raise RuntimeError if a view was taken before, and used after, its memory was changed by a recorded operation."""
     for a, edge in zip(node.args, node.edges):
         base = getattr(a, "_base", None)
         if base is None or edge.__class__ is not Node or not edge.edges or edge.args[0] is not base[0]:
@@ -45,11 +45,12 @@ def _check_views(node: Node) -> None:
             raise RuntimeError(
                 f"backward: {node.name()} (recorded at {line_of(node.line)}) uses a view of shape {tuple(a.shape)} "
                 f"taken at {line_of(edge.line)}, but the memory was changed in place at "
-                f"{line_of(now.line)} in between; take the view again after the change"
+                f"{line_of(now.line)} in between; take the view after the change"
             )
 
 
 def _captured_arrays(vjps: Any) -> list[Any]:
+    """Return the arrays that gradient functions hold in their closures: the values that they saved."""
     found: list[Any] = []
     stack: list[Any] = list(vjps) if vjps.__class__ is tuple else [vjps]
     while stack:

@@ -1,4 +1,4 @@
-"""NumPy's names over Tensors: what `xp(x)` returns for a Tensor, so that an op's body can run again on the tape."""
+"""NumPy's function names for Tensors: the namespace that `xp(x)` returns for a Tensor, on which bodies run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Bind the operations to Tensor as methods and operators, under PyTorch's names (NumPy's axis and keepdims alike)."""
+"""Bind the operations to Tensor as methods and operators, under PyTorch's names.
+
+Reductions take NumPy's `axis` and `keepdims` as well as `dim` and `keepdim`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def _reflected(op: Any) -> Any:
 
 
 def _with_axis(op: Any) -> Any:
-    """Let a reduction be called with dim and keepdim, or with axis and keepdims."""
+    """Return a reduction as a method that takes dim and keepdim, or axis and keepdims."""
 
     def method(
         self: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False, **kw: Any

@@ -18,7 +18,7 @@ _NUMBERS = frozenset((float, int, bool))
 
 
 def operand(value: Any) -> Any:
-    """Return what a body may compute with: a raw array, or a Python number (which never promotes a tensor)."""
+    """Return an operand as the body receives it: a raw array, or a Python number (which never promotes a tensor)."""
     if value.__class__ in _NUMBERS:
         return value
     if isinstance(value, Tensor):
@@ -33,6 +33,7 @@ def operand(value: Any) -> Any:
 
 
 def promote(arrays: list[Any]) -> list[Any]:
+    """Cast arrays to their common dtype; numbers stay numbers unless all operands are."""
     dtype = result_type(*arrays)
     if all(x.__class__ in _NUMBERS for x in arrays):
         return [np.asarray(x, dtype=dtype) for x in arrays]
@@ -66,7 +67,7 @@ class _Like:
 
 
 def same_dtype(x: Any, y: Any) -> bool:
-    """Tell whether NumPy's own promotion gives what PyTorch's would; both operands plain numbers become an array."""
+    """Return whether NumPy's own promotion gives what PyTorch's would; both operands plain numbers become an array."""
     if y.__class__ in _NUMBERS:
         return x.__class__ not in _NUMBERS and x.dtype.kind == "f"
     if x.__class__ in _NUMBERS:
@@ -97,7 +98,7 @@ def numbers_moved(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
 
 
 def explained(op: Any, args: tuple[Any, ...], error: Exception) -> Exception:
-    """Return an error that says the operation, what must hold and what it got."""
+    """Return an error that names the operation, the condition that failed and the operands."""
     devices = {str(device_of(a.array)) for a in args if isinstance(a, Tensor)}
     if len(devices) > 1:
         text = f"{op.__name__}: all operands must be on one device, got {describe(args)}; move one with .to(device)"

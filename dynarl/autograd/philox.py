@@ -1,10 +1,10 @@
 """Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), written in array operations that NumPy and CuPy share.
 
-A number depends only on (seed, purpose, stream, position), so results change neither with the order
-in which they are asked for nor with how streams and positions are split into calls, and there is no
-generator state to save. Streams are environments, positions are environment steps times the numbers
-a step needs.
+A number is a function of (seed, purpose, stream, position). Results therefore depend neither on the
+order of calls nor on how streams and positions are divided among calls, and there is no generator
+state to save. A stream is an environment; a position is the environment step times the numbers per
+step, plus the index of the number in its step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOW = 0xFFFFFFFF
 
 
 def key_of(seed: int, purpose: str) -> tuple[int, int]:
-    """Return the Philox key (two 32-bit words) of a run's seed and what the numbers are for."""
+    """Return the Philox key (two 32-bit words) of a run's seed and the purpose of the numbers."""
     seed = index(seed)
     if seed < 0:
         raise ValueError(f"philox: the seed must be 0 or more, got {seed}")
@@ -40,7 +40,8 @@ def philox(counter: Any, key: tuple[int, int], xp: Any = np) -> Any:
     counter = xp.asarray(counter).astype(xp.uint64)
     multiplier = xp.asarray(_MULTIPLIERS, dtype=xp.uint64).reshape(2, 1)
     low, shift = xp.uint64(_LOW), xp.uint64(32)
-    # Words 0 and 2 are multiplied, 1 and 3 mixed in; both pairs go through each operation together.
+    # One round: words 0 and 2 are multiplied to 64 bits; the high halves are mixed with words 1, 3 and the key, the low
+    # halves become words 1 and 3. Both pairs are rows of one array, so a round is five array operations.
     even, odd = counter[0::2], counter[1::2]
     for i in range(_ROUNDS):
         words = [(key[j] + i * _WEYL[j]) & _LOW for j in range(2)]
@@ -65,7 +66,7 @@ def random_bits(
     ``streams`` are N integers below 2**32 (environment ids); steps run from ``first_step``. Number j
     of step t is element ``t * size + j`` of its stream, four elements to a block.
     """
-    return _lanes(_blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size)
+    return _by_step(_blocks(seed, purpose, streams, first_step, num_steps, size, xp), first_step, num_steps, size)
 
 
 def uniform(
@@ -109,11 +110,11 @@ def normal(
     angle = blocks[1::2].astype(xp.float32) * xp.float32(2.0**-32 * 2.0 * np.pi)
     radius = xp.sqrt(xp.float32(-2.0) * xp.log(u))
     pairs = xp.stack((radius * xp.cos(angle), radius * xp.sin(angle)), axis=1)  # [2, 2, N, blocks]
-    return _lanes(pairs.reshape(blocks.shape), first_step, num_steps, size)
+    return _by_step(pairs.reshape(blocks.shape), first_step, num_steps, size)
 
 
 def _blocks(seed: int, purpose: str, streams: Any, first_step: int, num_steps: int, size: int, xp: Any) -> Any:
-    """All blocks that hold elements of the steps asked for: uint32 [4, N, blocks]."""
+    """Return all blocks that hold elements of the requested steps: uint32 [4, N, blocks]."""
     if first_step < 0 or num_steps < 0 or size < 0:
         raise ValueError(
             f"philox: first_step, num_steps and size must be 0 or more, got {first_step}, {num_steps} and {size}"
@@ -123,6 +124,7 @@ def _blocks(seed: int, purpose: str, streams: Any, first_step: int, num_steps: i
     block = xp.arange(first, stop, dtype=xp.uint64).reshape(1, -1)
     shape = (ids.shape[0], stop - first)
     counter = xp.zeros((4, *shape), dtype=xp.uint64)
+    # Counter words: block number (64 bits), stream number (64 bits)
     counter[0] = block & xp.uint64(_LOW)
     counter[1] = block >> xp.uint64(32)
     counter[2] = ids & xp.uint64(_LOW)
@@ -130,9 +132,10 @@ def _blocks(seed: int, purpose: str, streams: Any, first_step: int, num_steps: i
     return philox(counter.reshape(4, -1), key_of(seed, purpose), xp).reshape(4, *shape)
 
 
-def _lanes(blocks: Any, first_step: int, num_steps: int, size: int) -> Any:
-    """[4, N, blocks] to the elements of the steps asked for, [T, N, size] contiguous."""
+def _by_step(blocks: Any, first_step: int, num_steps: int, size: int) -> Any:
+    """Return the elements of the requested steps, contiguous [T, N, size], from blocks [4, N, blocks]."""
     num_streams = blocks.shape[1]
+    # [4, N, blocks] -> [N, 4 * blocks]: four consecutive elements of a stream per block
     flat = blocks.transpose(1, 2, 0).reshape(num_streams, 4 * blocks.shape[2])
     skip = first_step * size % 4
     flat = flat[:, skip : skip + num_steps * size]

@@ -63,7 +63,7 @@ def manual_seed(seed: int) -> Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let the default generator draw from `seed` inside, and go on as before afterwards."""
+    """Seed the default generator in a `with` block and restore its state afterwards."""
     before = default_generator.numpy, default_generator._seed
     default_generator.manual_seed(seed)
     try:
@@ -91,9 +91,9 @@ def stream(generator: Generator | np.random.Generator | None) -> np.random.Gener
     """Return the NumPy generator behind `generator`, the default one for None."""
     if dispatch.in_batched_call():
         raise RuntimeError(
-            f"random numbers: inside a per-sample program a generator's numbers, drawn at {line_of(user_line())}, "
-            "would be one draw for all samples together; call rand, randn, normal, bernoulli or categorical without "
-            "generator=, which draw for each sample alone"
+            f"random numbers: inside a per-sample program a generator (used at {line_of(user_line())}) would give all "
+            "samples the same numbers; call rand, randn, normal, bernoulli or categorical without generator=, which "
+            "draw separately for each sample"
         )
     if generator is None:
         return default_generator.numpy

@@ -1,4 +1,4 @@
-"""The tape: how an operation is declared, and the graph that recording it leaves behind.
+"""The tape: how operations are declared and recorded.
 
 A primitive is written once, forward and gradient side by side:
 
@@ -9,7 +9,7 @@ A primitive is written once, forward and gradient side by side:
 Positional parameters are operands (tensors or numbers), keyword-only ones are static. The body works on raw
 arrays; with `create_graph=True` backward runs it again on Tensors, which makes its gradient differentiable.
 Instead of a tuple, a body may return one function `vjp(g, needs)` that computes all gradients together:
-`needs[i]` is False (not wanted), True, or an array the gradient may be written into and returned.
+`needs[i]` is False (not needed), True, or an array that the gradient may be written into and returned as.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ndarray = np.ndarray
 
 
 def record(op: Any, args: tuple[Any, ...], static: dict[str, Any], out: Any, vjps: Any, edges: list[Any]) -> Node:
-    """Put an operation on the tape; gradients that no operand needs are dropped here."""
+    """Record an operation; gradient functions of operands that need no gradient are dropped."""
     if vjps.__class__ is tuple:
         if None in edges:
             vjps = tuple([v if e is not None else None for v, e in zip(vjps, edges)])
@@ -105,8 +105,8 @@ def primitive(
     lifted: the same function composed of other ops, for bodies that cannot run on Tensors.
     promotes: operands broadcast and are promoted to a common dtype first.
     floats: integer operands are converted to the default floating dtype first.
-    linear: the gradient does not depend on the operands' values, so these may change in place afterwards.
-    views: the result may share memory with its operand, and then follows and passes on changes in place.
+    linear: the gradient does not depend on the operands' values, so they may be changed in place afterwards.
+    views: the result may share memory with its operand; changes in place then reach the history of both.
     """
     if body is None:
         return partial(primitive, lifted=lifted, promotes=promotes, floats=floats, linear=linear, views=views)
@@ -151,7 +151,7 @@ def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
 
 
 def _remember_base(result: Any, x: Any, op: Any, static: dict[str, Any]) -> None:
-    """Let a result that shares memory with its operand know it: see `follow` in ops/views.py."""
+    """Store on a result that shares memory with its operand how it was taken (see `follow` in ops/views.py)."""
     owner = result.array.base
     if owner is not None and (owner is x.array or owner is x.array.base):
         result._base = (x, op, static)

@@ -1,4 +1,4 @@
-"""Tensor: one array, and its place on the tape."""
+"""Tensor: one array and its edge into the graph. Operations, conversions and backward are bound in methods.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Parameter", "Tensor", "wrap"]
 
 
 class Tensor:
-    """An n-dimensional array that remembers how it was made.
+    """An n-dimensional array that knows the operation it was computed by.
 
     `array` is the raw numpy or cupy array. The constructor does what `torch.Tensor` does: it copies data as the
     default floating dtype, or makes an uninitialised tensor of the given sizes; `tensor(...)` infers the dtype.
@@ -81,7 +81,7 @@ class Tensor:
         def __setitem__(self, index: Any, value: Any) -> None: ...
         def __getattr__(self, name: str) -> Any: ...
 
-    # -- what it is -----------------------------------------------------------------------------------------------
+    # -- properties -----------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,11 +132,11 @@ class Tensor:
         return int(self.array.itemsize)
 
     def is_floating_point(self) -> bool:
-        """Tell whether the dtype is floating."""
+        """Return whether the dtype is floating."""
         return bool(self.array.dtype.kind == "f")
 
     def is_contiguous(self) -> bool:
-        """Tell whether the elements lie in row-major order without gaps."""
+        """Return whether the elements lie in row-major order without gaps."""
         return bool(self.array.flags.c_contiguous)
 
     def data_ptr(self) -> int:
@@ -144,7 +144,7 @@ class Tensor:
         array = self.array
         return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
-    # -- its place on the tape ------------------------------------------------------------------------------------
+    # -- gradients ------------------------------------------------------------------------------------------------
 
     @property
     def requires_grad(self) -> bool:
@@ -173,17 +173,17 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it was made by the user rather than by a recorded operation."""
+        """Whether it was created by the user rather than computed by a recorded operation."""
         return self._node is None or self._node.__class__ is Leaf
 
     @property
     def grad_fn(self) -> Any:
-        """The recorded operation that made it, None for a leaf."""
+        """The recorded operation that computed it, None for a leaf."""
         return None if self.is_leaf else self._node
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient gathered by backward; None before."""
+        """The gradient that backward accumulated; None before."""
         return None if self._leaf is None else self._leaf.grad
 
     @grad.setter
@@ -196,7 +196,7 @@ class Tensor:
             raise RuntimeError(
                 f"grad: a gradient of shape {tuple(value.shape)} for a tensor of shape {tuple(self.shape)}"
             )
-        release_home(self._leaf)
+        release_grad_view(self._leaf)
         self._leaf.grad = value
 
     def retain_grad(self) -> None:
@@ -213,14 +213,14 @@ class Tensor:
         self.register_hook(keep)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call `hook(grad)` when the gradient of this tensor is known; what it returns replaces the gradient."""
+        """Call `hook(grad)` when this tensor's gradient is known; a Tensor that it returns replaces the gradient."""
         if self._node is None:
             raise RuntimeError("register_hook: the tensor does not require grad")
         if self._node.__class__ not in (Leaf, Node):
             raise RuntimeError("register_hook: not offered on one of several outputs of a Function; hook a clone()")
         if self._node.hooks is None:
             self._node.hooks = []
-        entry = (hook,)  # a tuple of its own: one function may be registered twice
+        entry = (hook,)  # a new tuple, because one function may be registered twice
         self._node.hooks.append(entry)
         return RemovableHandle(self._node.hooks, entry)
 
@@ -249,7 +249,7 @@ class Tensor:
         else:
             self.array = array
             if at_home:
-                self._leaf.flat = self._leaf.home = None
+                self._leaf.flat = self._leaf.grad_view = None
 
     # -- conversions ----------------------------------------------------------------------------------------------
 
@@ -372,16 +372,17 @@ class Parameter(Tensor):
             self.requires_grad_()
 
 
-def release_home(leaf: Leaf) -> None:
-    """Before the gradient's home is written anew, give whoever still holds it a copy of the old values."""
-    home = leaf.home
-    if home is None:
+def release_grad_view(leaf: Leaf) -> None:
+    """Before the next gradient overwrites the flat buffer, copy the old values for Tensors that still refer to them."""
+    grad_view = leaf.grad_view
+    if grad_view is None:
         return
-    # The leaf's own slots and this frame hold it; anyone else keeps the values it had.
-    if getrefcount(home) > 3 + (leaf.grad is home):
-        view = home.array
-        home.array = xp(view).array(view)
-        leaf.home = wrap(view)
+    # `g = p.grad` must keep its values after zero_grad() and the next backward, as in PyTorch. Three references are
+    # expected (leaf.grad_view, the local name, the argument of getrefcount) and one more from leaf.grad.
+    if getrefcount(grad_view) > 3 + (leaf.grad is grad_view):
+        view = grad_view.array
+        grad_view.array = xp(view).array(view)
+        leaf.grad_view = wrap(view)
 
 
 def _rebuild(kind: type, array: np.ndarray[Any, Any], requires_grad: bool, where: str) -> Tensor:

@@ -36,7 +36,7 @@ def _forget(key: int, reference: Any) -> None:
 
 
 def mark_modified(array: Any) -> None:
-    """Record that the memory behind `array` was changed in place by the line being run."""
+    """Record that the memory behind `array` was changed in place by the current line."""
     global _last_modified
     owner = owner_of(array)
     key = id(owner)

@@ -1,4 +1,4 @@
-"""Distributions with PyTorch's names: lazily normalised, from logits, and able to draw from given noise."""
+"""Distributions with PyTorch's names: lazily normalised, and able to sample from given noise."""
 
 from dynarl.distributions.bernoulli import Bernoulli
 from dynarl.distributions.branched import Branched

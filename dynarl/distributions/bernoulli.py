@@ -64,7 +64,7 @@ class Bernoulli(Distribution):
             return wrap((noise.astype(p.dtype) < p).astype(p.dtype))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw 0 or 1, sample_shape + batch_shape; in a per-sample program, each sample its own."""
+        """Draw 0 or 1, sample_shape + batch_shape; in a per-sample program each sample draws separately."""
         if self._given.__class__ is dispatch.sample_type and not sample_shape:
             return dispatch.draw_per_sample("bernoulli", self.probs)
         return super().sample(sample_shape)

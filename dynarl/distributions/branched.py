@@ -1,4 +1,4 @@
-"""A distribution at the end of random branches, whose probability counts as part of the outcome's."""
+"""A distribution reached by random branches, whose probability is part of the probability of the outcome."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dynarl.distributions.distribution import Distribution
 class Branched(Distribution):
     """`base`, reached by random branches that were taken with `log_prob`, of shape batch_shape.
 
-    log p(branches, x) = log p(branches) + log p(x | branches): a policy gradient on `log_prob` then also teaches what
-    drew the branches (score function estimator, arXiv:1506.05254). `entropy` of the branches is added to that of
-    `base` where it is given.
+    log p(branches, x) = log p(branches) + log p(x | branches): a policy gradient on `log_prob` then also
+    trains the networks that chose the branches (score function estimator, arXiv:1506.05254). `entropy` of the branches,
+    if given, is added to that of `base`.
     """
 
     def __init__(self, base: Any, log_prob: Any, entropy: Any = None) -> None:
@@ -32,7 +32,7 @@ class Branched(Distribution):
 
     @property
     def noise(self) -> tuple[str, int]:
-        """Return that of the distribution itself; branches are drawn inside the program."""
+        """Return the noise of `base`; branches are drawn inside the program."""
         noise: tuple[str, int] = self.base.noise
         return noise
 
@@ -52,7 +52,7 @@ class Branched(Distribution):
         return total
 
     def entropy(self) -> Tensor:
-        """Return the entropy of `base`, and that of the branches where it was given."""
+        """Return the entropy of `base`, plus that of the branches if given."""
         entropy: Tensor = self.base.entropy()
         return entropy if self.branch_entropy is None else entropy + self.branch_entropy
 

@@ -34,7 +34,7 @@ from dynarl.distributions.distribution import Distribution
 class Categorical(Distribution):
     """Class indices 0 ... K-1, given `probs` [..., K] (normalised here) or `logits` [..., K].
 
-    Logits of -inf (or -1e8) mask a class: never drawn, no part in the entropy, finite gradients.
+    Logits of -inf (or -1e8) mask a class: it is never drawn, adds nothing to the entropy, and gradients stay finite.
     """
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
@@ -59,7 +59,7 @@ class Categorical(Distribution):
             self.probs = probs / probs.sum(dim=-1, keepdim=True)
             eps = float(np.finfo(probs.dtype).eps)
             self._logits = log(clamp(self.probs, eps, 1 - eps))
-            exact = self.probs.array  # so that a class of probability 0 is never drawn
+            exact = self.probs.array  # the clamped logits would give a class of probability 0 a chance of eps
             self._statistics = (self._logits.array, exact, xp(exact).ones_like(exact[..., :1]))
         self._drawn: Any = None
 
@@ -98,7 +98,7 @@ class Categorical(Distribution):
         return drawn
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw class indices, sample_shape + batch_shape; in a per-sample program, each sample its own."""
+        """Draw class indices, sample_shape + batch_shape; in a per-sample program each sample draws separately."""
         if self._logits.__class__ is dispatch.sample_type and not sample_shape:
             return dispatch.draw_per_sample("categorical", logits=self._logits)
         return super().sample(sample_shape)
@@ -131,7 +131,7 @@ class Categorical(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Return the likeliest class (the first of equals)."""
+        """Return the most probable class (the first of equals)."""
         with no_grad():
             return wrap(self._logits.array.argmax(axis=-1))
 

@@ -1,4 +1,4 @@
-"""Validation of parameters and values: one cheap reduction each, the full test only to word the error."""
+"""Constraints on parameters and values: one cheap reduction to test, the elementwise mask only for the error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dynarl.autograd import dispatch, xp
 
 
 class Constraint(NamedTuple):
-    """A condition on all elements: `holds` decides quickly, `mask` says which elements satisfy it."""
+    """A condition on all elements: `holds` tests them quickly, `mask` returns which elements satisfy it."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -53,7 +53,7 @@ def integer_interval(count: int) -> Constraint:
 
 
 def check_parameter(distribution: Any, name: str, value: Any, constraint: Constraint) -> None:
-    """Raise ValueError naming the parameter and its invalid values; of a per-sample tensor all rows are checked."""
+    """Raise ValueError naming the parameter and its invalid values; all rows of a per-sample tensor are checked."""
     array = value.at(value.group).array if value.__class__ is dispatch.sample_type else value.array
     if not constraint.holds(array):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""`Distribution`: what all distributions share."""
+"""`Distribution`: the interface of all distributions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Distribution:
 
     A sample has shape `sample_shape + batch_shape + event_shape`; `log_prob` sums over the event.
 
-    Beside `sample`, every distribution draws from given noise: `noise` says which ("uniform" or "normal")
-    and how many numbers one row (element of the first batch dimension) takes, `sample_from` turns them into
-    a sample. So a rollout can draw its randomness from counter-based streams, independent of call order.
+    Besides `sample`, every distribution can sample from given noise: `noise` is its kind ("uniform" or "normal")
+    and the count of numbers for one row (element of the first batch dimension), `sample_from` maps the numbers to
+    a sample. A rollout can thus use counter-based random streams, whose numbers do not depend on the call order.
     """
 
     has_rsample = False
@@ -45,7 +45,7 @@ class Distribution:
             raise ValueError(f"set_default_validate_args: expected True or False, got {value!r}")
         Distribution._validate_args = value
 
-    # What a distribution offers is defined by its class; the rest says that it is not there.
+    # A subclass defines what its distribution has; everything else raises NotImplementedError.
 
     def _missing(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {what}")
@@ -161,7 +161,7 @@ class Distribution:
 
 
 def is_tensor(value: Any) -> bool:
-    """Tell whether a value is a tensor, of a batch or of one sample."""
+    """Return whether a value is a tensor, of a batch or of one sample."""
     return isinstance(value, Tensor) or value.__class__ is dispatch.sample_type
 
 
@@ -178,7 +178,7 @@ def as_parameters(*values: Any) -> list[Tensor]:
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape:
-    """Return the shape two shapes broadcast to; equal ones and suffixes do not go through NumPy."""
+    """Return the broadcast shape of two shapes; equal shapes and suffixes need no call of NumPy."""
     if a == b or not b or a[-len(b) :] == b:
         return tuple(a)
     return np.broadcast_shapes(a, b)

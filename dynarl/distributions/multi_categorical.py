@@ -23,7 +23,7 @@ def _columns(nvec: tuple[int, ...]) -> Any:
 
 
 class MultiCategorical(Distribution):
-    """Vectors of class indices: component i has nvec[i] classes, their logits side by side [..., sum(nvec)].
+    """Vectors of class indices: component i has nvec[i] classes, their logits concatenated [..., sum(nvec)].
 
     A sample is int64 [..., len(nvec)]; log_prob and entropy sum over the components.
     """
@@ -74,7 +74,7 @@ class MultiCategorical(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Return the likeliest class of each component."""
+        """Return the most probable class of each component."""
         return self.base_dist.mode
 
     def components(self) -> list[Categorical]:

@@ -15,7 +15,7 @@ _TINY = 1e-38
 
 
 class Product(Distribution):
-    """Independent parts side by side: a sample is [..., D], the parts' numbers in order, in the parts' dtype.
+    """Independent parts: a sample [..., D] holds the parts' numbers in order, in one floating dtype.
 
     Parts are distributions with one batch shape and an event shape of () or (k,): Categorical, MultiCategorical,
     Independent(Normal), Independent(Bernoulli). Integers among them are kept as floating-point numbers.
@@ -102,7 +102,7 @@ class Product(Distribution):
         return total
 
     def entropy(self) -> Tensor:
-        """Return the sum of the parts' entropies (densities and probabilities alike, in nats)."""
+        """Return the sum of the parts' entropies in nats, of densities and of probabilities."""
         first, *rest = [part.entropy() for part in self.parts]
         total: Tensor = sum(rest, first)
         return total

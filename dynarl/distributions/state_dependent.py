@@ -31,9 +31,9 @@ def marginal_log_std(features: Tensor, log_std: Tensor) -> Tensor:
 class StateDependentNormal(Distribution):
     """Gaussian over [B, A] with mean `loc` [B, A] whose noise is h theta: features h [B, H], theta [H, A].
 
-    theta ~ N(0, exp(log_std)^2) with log_std [H, A]. `sample_from` makes theta of H x A normal numbers a row:
-    given the same numbers at every step, noise is a smooth function of the state. The density is that of
-    one state, a Gaussian with variance h^2 exp(log_std)^2, summed over A.
+    theta ~ N(0, exp(log_std)^2) with log_std [H, A]. `sample_from` computes theta from H x A normal numbers per row:
+    with the same numbers at every step, noise is a smooth function of the state. The density is that of
+    a single state, a Gaussian with variance h^2 exp(log_std)^2, summed over A.
     """
 
     noise_kind = "normal"
@@ -57,7 +57,7 @@ class StateDependentNormal(Distribution):
         return "normal", math.prod(self.log_std.shape)
 
     def _noise(self, sample_shape: Any) -> Any:
-        raise self._missing("sample of its own: give sample_from the noise to keep")
+        raise self._missing("own sample: call sample_from with the noise, which must persist over steps")
 
     def sample_from(self, noise: Any) -> Tensor:
         """Return loc + h theta [B, A] for noise of B x H x A numbers, theta = exp(log_std) noise."""

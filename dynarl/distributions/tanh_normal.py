@@ -20,7 +20,7 @@ from dynarl.distributions.normal import Normal
 class TanhNormal(Distribution):
     """tanh(u) with u ~ Normal(loc, scale): `TransformedDistribution(Normal(loc, scale), TanhTransform())`.
 
-    `log_prob` of its own last sample uses the u it was made of; atanh would lose it near ±1. The density's
+    `log_prob` of the last sample uses the u that produced it, because atanh loses precision near ±1. The density's
     correction is log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), exact for all u (arXiv:1812.05905, app. C).
     """
 

@@ -43,7 +43,7 @@ class Softsign(Module):
 
 
 class _Plain(Module):
-    """An activation whose only argument is PyTorch's `inplace`: a permission that is not made use of."""
+    """An activation whose only argument is PyTorch's `inplace`, which has no effect."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()

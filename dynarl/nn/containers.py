@@ -110,8 +110,8 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Call modules one after the other; `Sequential(a, b)` or `Sequential(OrderedDict(name=a))`.
 
-    A `Linear` directly followed by Tanh, ReLU or Sigmoid runs as one fused operation. Children, their
-    names, their hooks and the results are the same as without; a hook on either of the two separates them.
+    A `Linear` directly followed by Tanh, ReLU or Sigmoid runs as one fused operation. Children, names,
+    hooks and results are the same as without fusion; a module with a hook is not fused.
     """
 
     _plan: tuple[Step, ...] = ()
@@ -154,7 +154,7 @@ class Sequential(_Numbered):
         return steps
 
     def is_affine(self) -> bool:
-        """Tell whether this is a stack of linear layers and their activations, which maps any rows [..., in] alike."""
+        """Return whether this is a stack of linear layers and activations, which maps each row [..., in] by itself."""
         if self._plan_version != changes.count:
             self._make_plan()
         return self._fused
@@ -176,14 +176,14 @@ class Sequential(_Numbered):
 
 
 def _stack(plan: tuple[Step, ...], fused: bool) -> tuple[list[Any], tuple[str | None, ...]] | None:
-    """Return (layers, activations) where the whole plan is fused linear layers, which then run as one operation."""
+    """Return (layers, activations) if all steps are fused linear layers, which then run as one operation, else None."""
     if len(plan) < 2 or not fused:
         return None
     return [module for module, _, _ in plan], tuple(activation for _, _, activation in plan)
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:
-    """Tell whether calling `module` can only mean what its class `kind` says: no subclass, no hooks."""
+    """Return whether a call of `module` runs the `forward` of class `kind` and nothing else: no subclass, no hooks."""
     return type(module) is kind and module._hooks is None and "forward" not in module.__dict__
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dynarl import autograd
 from dynarl.autograd.dispatch import overridable
 from dynarl.autograd.ops import activation as activations
-from dynarl.autograd.ops import affine, elementwise
+from dynarl.autograd.ops import affine, elementwise, indexing
 from dynarl.autograd.ops.activation import sigmoid
 from dynarl.autograd.ops.conv import avg_pool2d, conv2d, max_pool2d
 from dynarl.autograd.ops.elementwise import tanh
@@ -68,6 +68,7 @@ __all__ = [
 gelu = activations.gelu
 softsign = activations.softsign
 logsigmoid = activations.logsigmoid
+one_hot = indexing.one_hot
 
 
 def linear(input: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Any:
@@ -79,7 +80,7 @@ def linear(input: Any, weight: Any, bias: Any = None, *, activation: str | None 
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
-    """Return max(x, 0). `inplace` is a permission, here and below: the result is always a new tensor."""
+    """Return max(x, 0). `inplace` has no effect, here and below: the result is always a new tensor."""
     return activations.relu(input)
 
 
@@ -114,7 +115,7 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """Return log(1 + exp(beta x)) / beta; never overflows, so above `threshold` it is x within rounding."""
+    """Return log(1 + exp(beta x)) / beta; above `threshold` it is x within rounding, without overflow."""
     return activations.softplus(input, beta, threshold)
 
 
@@ -189,22 +190,6 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
         return input * 0.0
     keep = autograd.rand(tuple(input.shape), dtype=input.dtype, device=input.device) >= p
     return input * (keep.to(input.dtype) * (1.0 / (1.0 - p)))
-
-
-@overridable
-def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """Return int64 [..., num_classes] with a one at each index; -1 takes the largest index plus one."""
-    index = tensor.array
-    if index.dtype.kind not in "iu":
-        raise TypeError(f"one_hot: indices must be integers, got {index.dtype}")
-    if num_classes == -1:
-        num_classes = int(index.max()) + 1
-    if index.size and (int(index.min()) < 0 or int(index.max()) >= num_classes):
-        raise ValueError(
-            f"one_hot: class values must be in [0, {num_classes}), got {int(index.min())} to {int(index.max())}"
-        )
-    classes = autograd.arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(autograd.int64)
 
 
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:

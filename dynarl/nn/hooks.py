@@ -1,4 +1,4 @@
-"""Forward hooks: kept apart so that a module without hooks pays one attribute test per call."""
+"""Forward hooks, in an object of their own: a module without hooks costs one attribute test per call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Hooks:
         return bool(self.pre or self.post)
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run pre-hooks, `module.forward` and hooks; a hook that returns something replaces the value."""
+        """Run pre-hooks, `module.forward` and hooks; a value that a hook returns replaces what it was given."""
         try:
             for hook, with_kwargs in tuple(self.pre):
                 args, kwargs = _run_pre_hook(hook, with_kwargs, module, args, kwargs)

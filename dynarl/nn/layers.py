@@ -1,4 +1,4 @@
-"""Layers beside the affine one: Embedding, normalisation, Dropout, Flatten."""
+"""Embedding, normalisation, Dropout, Flatten and Unflatten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynarl.nn.module import Module
 
 
 class Embedding(Module):
-    """A table of vectors: indices [...] in, rows [..., embedding_dim] out; starts normal(0, 1).
+    """A table of vectors: maps indices [...] to rows [..., embedding_dim]; initialised from normal(0, 1).
 
     The row `padding_idx` starts at zero and gets no gradient.
     """
@@ -38,7 +38,7 @@ class Embedding(Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new initial values."""
+        """Sample new initial values."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
             with no_grad():
@@ -129,7 +129,7 @@ class RMSNorm(Module):
 
 
 class Dropout(Module):
-    """Zero elements with probability p in training and divide the others by 1 - p; nothing in evaluation."""
+    """Zero elements with probability p in training and divide the others by 1 - p; no effect in evaluation mode."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Losses: each function beside the module that calls it.
+"""Losses: each function, and the module that calls it.
 
-PyTorch's deprecated `size_average` and `reduce` are not offered; `reduction` says what they said.
+`reduction` is "mean", "sum" or "none". PyTorch's deprecated `size_average` and `reduce` are not offered.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def _warn_broadcast(name: str, input: Any, target: Any) -> None:
 
 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
-    """Return (input - target)^2."""
-    alike = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
-    if reduction == "mean" and alike and input.array.size:
+    """Return (input - target)^2, reduced."""
+    fusable = input.shape == target.shape and input.dtype == target.dtype and input.dtype.kind == "f"
+    if reduction == "mean" and fusable and input.array.size:
         return mean_squared_error(input, target)
     _warn_broadcast("mse_loss", input, target)
     return _reduce("mse_loss", square(input - target), reduction)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
-    """Return |input - target|."""
+    """Return |input - target|, reduced."""
     _warn_broadcast("l1_loss", input, target)
     return _reduce("l1_loss", (input - target).abs(), reduction)
 
@@ -60,7 +60,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 def _huber(difference: Any, delta: float) -> Any:
     limited = clamp(difference, -delta, delta)
-    return limited * (difference - limited * 0.5)  # both branches at once: limited is d, or ±delta
+    return limited * (difference - limited * 0.5)  # both cases: limited is d or ±delta
 
 
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
@@ -245,7 +245,7 @@ class SmoothL1Loss(_Loss):
 
 
 class _WeightedLoss(_Loss):
-    """A loss with a tensor of weights, kept as a buffer so that it moves with the module."""
+    """A loss with a tensor of weights, registered as a buffer so that `to()` moves it."""
 
     def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction)

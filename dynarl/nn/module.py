@@ -37,15 +37,15 @@ changes = _Changes()
 class Module:
     """Base class of all networks, with the interface of `torch.nn.Module`.
 
-    Values live in the instance's `__dict__`, so reading `self.weight` costs what any attribute costs;
-    `_kinds` remembers which names are parameters, buffers or submodules, in order of registration.
+    Values are in the instance's `__dict__`, so `self.weight` costs as much as any attribute. `_kinds` maps each
+    registered name to "parameter", "buffer" or "module", in order of registration.
     """
 
     training: bool = True
     forward: Callable[..., Any] = _missing_forward
     _kinds: dict[str, str]
     _hooks: Hooks | None = None
-    _straight = False  # a class of this package: no branches on values, so no scope for per-sample programs
+    _straight = False  # True for the classes of this package: they do not branch on values, so samples cannot diverge
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,8 +84,8 @@ class Module:
                 changes.count += 1
             elif value.__class__ is dispatch.sample_type:
                 raise RuntimeError(
-                    f"{type(self).__name__}.{name}: a per-sample tensor cannot be kept on a Module, it belongs to the "
-                    "samples of one call; return it as state and pass it in again"
+                    f"{type(self).__name__}.{name}: a per-sample tensor cannot be stored on a Module, because it "
+                    "belongs to the samples of one call; return it as state and pass it to the next call"
                 )
             object.__setattr__(self, name, value)
 
@@ -366,7 +366,7 @@ class Module:
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Call `hook(module, args)` before `forward`; what it returns replaces the arguments."""
+        """Call `hook(module, args)` before `forward`; a value that it returns replaces the arguments."""
         hooks = self.__dict__.setdefault("_hooks", Hooks())
         entry = (hook, with_kwargs)
         hooks.pre.insert(0 if prepend else len(hooks.pre), entry)
@@ -381,7 +381,7 @@ class Module:
         with_kwargs: bool = False,
         always_call: bool = False,
     ) -> RemovableHandle:
-        """Call `hook(module, args, output)` after `forward`; what it returns replaces the output."""
+        """Call `hook(module, args, output)` after `forward`; a value that it returns replaces the output."""
         hooks = self.__dict__.setdefault("_hooks", Hooks())
         entry = (hook, with_kwargs, always_call)
         hooks.post.insert(0 if prepend else len(hooks.post), entry)
@@ -409,7 +409,7 @@ class Module:
 def _replace_data(param: Parameter, fn: Callable[[Tensor], Tensor]) -> None:
     data = param.data
     changed = fn(data)
-    if changed.array is not data.array:  # else it stays where it is, in its flat buffer
+    if changed.array is not data.array:  # otherwise the parameter keeps its memory in the flat buffer
         param.data = changed
         if param.grad is not None:
             param.grad = fn(param.grad.detach())

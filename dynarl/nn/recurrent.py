@@ -37,7 +37,7 @@ class _Recurrent(Module):
         return tuple(getattr(self, name + suffix) for name in names)
 
     def reset_parameters(self) -> None:
-        """Draw new initial values."""
+        """Sample new initial values."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
@@ -119,7 +119,7 @@ class _Sequence(_Recurrent):
 
     def _scan(self, x: Any, state: tuple[Any, ...], weights: tuple[Any, ...], reset: Any) -> list[Any]:
         """Return the states after each step, [T, N, H] each, the output first."""
-        raise TypeError(f"{type(self).__name__}: _scan must be defined")
+        raise TypeError(f"{type(self).__name__}: _scan must be defined by the subclass")
 
     def forward(self, input: Any, hx: Any = None, *, reset: Any = None) -> Any:
         name = type(self).__name__

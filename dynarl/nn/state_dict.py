@@ -1,4 +1,4 @@
-"""Copying a state dict into tensors: all checks first, then the copies, so a refused load changes nothing."""
+"""Loading a state dict into tensors: all checks come before the first copy, so a failed load changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynarl.autograd import Tensor, no_grad, tensor
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` could not match by name."""
+    """The keys that `load_state_dict` could not match by name."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -63,7 +63,7 @@ def as_source(value: Any) -> Tensor | None:
         return value
     if not hasattr(value, "__array__"):
         return None
-    for step in ("detach", "cpu"):  # a tensor of another library that still needs gradients or sits on a GPU
+    for step in ("detach", "cpu"):  # a tensor of another library may require grad or be on a GPU
         value = getattr(value, step)() if hasattr(value, step) else value
     return tensor(np.asarray(value))
 

@@ -11,10 +11,10 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    """Adam (arXiv:1412.6980, Algorithm 1), with L2 penalty and AMSGrad as PyTorch does them.
+    """Adam (arXiv:1412.6980, Algorithm 1), with L2 penalty and AMSGrad as in PyTorch.
 
-    `decoupled_weight_decay` shrinks the parameters directly instead (AdamW). `foreach` and `fused` are
-    accepted for PyTorch's sake: every step is a few vector operations anyway.
+    `decoupled_weight_decay` shrinks the parameters directly instead (AdamW). `foreach` and `fused` have no effect:
+    every step is a few vector operations.
     """
 
     state_names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -77,7 +77,7 @@ class Adam(Optimizer):
         add(exp_avg_sq, scratch, out=exp_avg_sq)
         if group["amsgrad"]:
             exp_avg_sq = xp.maximum(span.arrays[2], exp_avg_sq, out=span.arrays[2])
-        # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps): one operation less
+        # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps) saves one vector operation
         correction1, correction2 = 1 - beta1**step, (1 - beta2**step) ** 0.5
         xp.sqrt(exp_avg_sq, out=scratch)
         add(scratch, correction2 * group["eps"], out=scratch)

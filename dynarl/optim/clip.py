@@ -24,10 +24,10 @@ def clip_grad_norm_(
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
-    """Scale all gradients in place so that their norm, taken as of one vector, is at most `max_norm`.
+    """Scale all gradients in place so that the norm of their concatenation is at most `max_norm`.
 
     Returns the norm before clipping, a 0-dim Tensor (0 where no parameter has a gradient). The factor is
-    max_norm / (norm + 1e-6), at most 1. `foreach` is accepted for PyTorch's sake. Raises RuntimeError for a
+    max_norm / (norm + 1e-6), at most 1. `foreach` has no effect. Raises RuntimeError for a
     norm that is not finite if `error_if_nonfinite`; otherwise every gradient then becomes that (NaN or 0).
     """
     pieces = _gradient_pieces(parameters)
@@ -39,15 +39,15 @@ def clip_grad_norm_(
             f"clip_grad_norm_: the total norm of order {norm_type} of the gradients is {float(norm)}, so it cannot be "
             "clipped; pass error_if_nonfinite=False to clip anyway"
         )
-    if norm.__class__ is not float:  # on a GPU the norm stays there: reading it would wait for the device
+    if norm.__class__ is not float:  # on a GPU the norm stays on the device: reading it would wait for queued work
         factor = xp(norm).minimum(float(max_norm) / (norm + 1e-6), 1.0)
         for piece in pieces:
             piece *= factor.astype(piece.dtype)
             mark_modified(piece)
         return _result(norm.astype(pieces[0].dtype))
     factor = float(max_norm) / (norm + 1e-6)
-    if not factor >= 1.0:  # also when it is NaN
-        with np.errstate(invalid="ignore"):  # inf times a factor of 0 is the NaN that was asked for
+    if not factor >= 1.0:  # true for NaN as well
+        with np.errstate(invalid="ignore"):  # inf * 0 is NaN, as in PyTorch
             for piece in pieces:
                 np.multiply(piece, factor, piece)
                 mark_modified(piece)
@@ -96,7 +96,7 @@ def _result(norm: Any) -> Tensor:
 
 
 def _gradient_pieces(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
-    """Return arrays that together hold all gradients: the longest stretches of the flat buffers, loose ones whole."""
+    """Return arrays that hold all gradients: contiguous parts of the flat buffers, other gradients one by one."""
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     pieces: list[Any] = []
@@ -106,7 +106,7 @@ def _gradient_pieces(parameters: Tensor | Iterable[Tensor]) -> list[Any]:
         leaf = p._leaf
         if leaf is None or leaf.grad is None:
             continue
-        if leaf.grad is not leaf.home:
+        if leaf.grad is not leaf.grad_view:
             pieces.append(leaf.grad.array)
         elif leaf.start == stop and leaf.flat is flat:
             stop = leaf.stop

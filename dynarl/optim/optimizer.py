@@ -1,4 +1,4 @@
-"""Optimizer: parameter groups, state in PyTorch's format, and steps over whole spans of parameters."""
+"""Optimizer: parameter groups, state in PyTorch's format, and steps over spans of the flat parameter buffer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from dynarl.autograd import Tensor, enable_grad
 from dynarl.autograd.flat import flatten
-from dynarl.autograd.tensor import release_home
+from dynarl.autograd.tensor import release_grad_view
 from dynarl.autograd.versions import mark_modified
 from dynarl.optim.saved_state import loaded_hyperparameter, loaded_state
 from dynarl.optim.update_plan import Span, StateBuffers, UpdatePlan
@@ -17,11 +17,11 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer:
-    """Base of the optimisers: subclasses name their state and update one span of parameters in place.
+    """Base class of the optimisers: subclasses name their state and update one span of parameters in place.
 
     `params` is an iterable of Tensors, of (name, Tensor) pairs, or of dicts with a "params" entry and
-    options of their own. The values in `param_groups` may change at any time. Parameters move into one flat buffer
-    (`dynarl.autograd.flat`), so that a step is a few vector operations however many parameters there are.
+    the options of a parameter group. The values in `param_groups` may change at any time. Parameters move into one
+    flat buffer (`dynarl.autograd.flat`), so that a step takes a few vector operations for any number of parameters.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
@@ -50,7 +50,7 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with options of their own; options not given take the optimiser's defaults."""
+        """Add a parameter group: a dict with "params" and options; missing options take the optimiser's defaults."""
         name = type(self).__name__
         if not isinstance(param_group, dict):
             raise TypeError(f"{name}: param_group must be a dict, got {type(param_group).__name__}")
@@ -79,7 +79,7 @@ class Optimizer:
                 leaf = p._leaf
                 if leaf is not None and leaf.grad is not None:
                     if set_to_none:
-                        release_home(leaf)
+                        release_grad_view(leaf)
                         leaf.grad = None
                     else:
                         leaf.grad.detach_()
@@ -87,7 +87,7 @@ class Optimizer:
                         mark_modified(leaf.grad.array)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; returns what `closure`, which recomputes the loss, returns."""
+        """Update every parameter that has a gradient; returns the result of `closure`, which recomputes the loss."""
         loss = None
         if closure is not None:
             with enable_grad():
@@ -108,7 +108,7 @@ class Optimizer:
 
     @property
     def state(self) -> defaultdict[Tensor, dict[str, Any]]:
-        """What is kept for each parameter, by parameter; entries may be changed, replaced and removed."""
+        """The state of each parameter, by parameter; entries may be changed, replaced and removed."""
         self._plans = [None] * len(self._plans)
         return self._state
 
@@ -131,7 +131,7 @@ class Optimizer:
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy in what `state_dict()` returned, dynarl's or PyTorch's; arrays may be NumPy's.
+        """Load a result of `state_dict()`, dynarl's or PyTorch's; arrays may be NumPy's.
 
         Raises ValueError where groups, parameters, names or shapes do not match, and then changes nothing.
         """
@@ -175,10 +175,10 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
     def _check_options(self, group: dict[str, Any]) -> None:
-        """Refuse options that make no sense."""
+        """Raise ValueError for invalid options."""
 
     def _names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Return the state arrays a group needs under its present options."""
+        """Return the names of the state arrays that a group needs with its current options."""
         raise NotImplementedError(f"{type(self).__name__} does not define _names()")
 
     def _update(self, group: dict[str, Any], span: Span) -> None:
@@ -187,14 +187,14 @@ class Optimizer:
 
 
 def check_not_negative(optimizer: str, group: dict[str, Any], *options: str) -> None:
-    """Refuse negative values of the named options."""
+    """Raise ValueError if one of the named options is negative."""
     for option in options:
         if not float(group[option]) >= 0.0:
             raise ValueError(f"{optimizer}: {option} must not be negative, got {group[option]}")
 
 
 def check_torch_switches(optimizer: str, **switches: Any) -> None:
-    """Refuse PyTorch's switches that would change what a step does; `foreach` and `fused` only name speed."""
+    """Raise ValueError for switches of PyTorch that would change a step (`foreach` and `fused` do not)."""
     for switch, value in switches.items():
         if value:
             raise ValueError(f"{optimizer}: {switch}=True is not supported, steps are never recorded or captured")

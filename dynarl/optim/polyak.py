@@ -15,9 +15,9 @@ __all__ = ["polyak_update"]
 def polyak_update(params: Iterable[Tensor], target_params: Iterable[Tensor], tau: float) -> None:
     """Move target parameters towards the online ones: target <- tau online + (1 - tau) target, in place.
 
-    tau is the weight of the online network (DDPG, arXiv:1509.02971, section 3). Where both lie side by side in
-    flat buffers, a whole network is one vector operation. Raises ValueError for a tau outside [0, 1], and where the
-    two sides differ in number or shapes.
+    tau is the weight of the online network (DDPG, arXiv:1509.02971, section 3). Parameters that are contiguous
+    in flat buffers on both sides are updated by one vector operation. Raises ValueError for a tau outside [0, 1],
+    and where the numbers or shapes of the parameters differ.
     """
     if not 0.0 <= tau <= 1.0:
         raise ValueError(f"polyak_update: tau must lie in [0, 1], got {tau}")
@@ -35,7 +35,7 @@ def polyak_update(params: Iterable[Tensor], target_params: Iterable[Tensor], tau
 
 
 def _pairs(online: list[Tensor], target: list[Tensor]) -> list[tuple[Any, Any]]:
-    """Return matching arrays of both sides, joined where consecutive parameters are neighbours on both."""
+    """Return matching arrays of both sides; parameters that are contiguous on both are one pair."""
     pairs: list[tuple[Any, Any]] = []
     source: Any = None
     destination: Any = None

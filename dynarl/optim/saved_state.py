@@ -1,4 +1,4 @@
-"""Reading an optimiser's saved state: dynarl's, PyTorch's, or arrays from a file."""
+"""Loading the saved state of an optimiser: dynarl's, PyTorch's, or arrays from a file."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum as PyTorch does it: b <- momentum b + (1 - dampening) g, p <- p - lr b.
+    """Gradient descent, with momentum as in PyTorch: b <- momentum b + (1 - dampening) g, p <- p - lr b.
 
     The first b is g itself. `nesterov` steps along g + momentum b (it needs momentum and no dampening).
     """

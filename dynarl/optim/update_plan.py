@@ -1,8 +1,8 @@
-"""Runs: maximal contiguous pieces of a flat buffer that one vector operation can update.
+"""Update plans: a parameter group as spans, contiguous parts of a flat buffer that one vector operation updates.
 
-A plan splits a parameter group into spans. It stays valid, and costs only its check, as long as every parameter
-keeps its array and its gradient comes home to the flat buffer. Whatever is not at home (a gradient assigned by
-hand, a replaced `p.data`) is a span of one parameter, planned anew at each step.
+A plan splits a parameter group into the longest possible spans. It stays valid, and then costs only its check, as
+long as every parameter keeps its array and its gradient is in the flat buffer. Any other gradient (assigned by the
+user, or of a replaced `p.data`) is a span of one parameter, and the plan is made again at each step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Span", "StateBuffers", "UpdatePlan"]
 
 
 class Span:
-    """Arrays of equal shape: parameters, gradients, state, and scratch to compute in.
+    """Arrays of one shape: parameters, gradients, state, and scratch space.
 
     `states` holds the per-parameter dicts of the members; `fresh` says that their state arrays are new (zeros).
     """
@@ -34,17 +34,17 @@ class Span:
 
     @property
     def step(self) -> int:
-        """The number of updates, the present one included, that the members have had."""
+        """The number of updates of the members, including the current one."""
         return int(self.states[0]["step"])
 
     def count_step(self) -> None:
-        """Count the present update for every member."""
+        """Count the current update for every member."""
         step = self.states[0].get("step", 0) + 1
         for state in self.states:
             state["step"] = step
 
     def gradient(self, weight_decay: float, maximize: bool) -> Any:
-        """Return the gradient of what is minimised: sign and L2 penalty applied, in the second scratch array."""
+        """Return the gradient with sign and L2 penalty applied, in the second scratch array."""
         grad, (term, total) = self.grad, self.scratch
         if maximize:
             grad = self.xp.negative(grad, out=total)
@@ -54,7 +54,7 @@ class Span:
 
 
 class StateBuffers:
-    """State arrays beside the flat buffers of one parameter group: one per buffer and name, made when needed."""
+    """State arrays with the layout of a group's flat buffers: one per buffer and name, created when needed."""
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[int, str], tuple[Flat, int, Any]] = {}
@@ -83,9 +83,9 @@ class StateBuffers:
 
 
 class UpdatePlan:
-    """How one parameter group is updated: its spans, and what must still hold for them to be right."""
+    """The spans of one parameter group, and the conditions under which they are still valid."""
 
-    __slots__ = ("_absent", "_homed", "names", "params", "reusable", "spans")
+    __slots__ = ("_absent", "_in_buffer", "names", "params", "reusable", "spans")
 
     def __init__(
         self,
@@ -97,30 +97,30 @@ class UpdatePlan:
         flatten(params)
         self.names, self.params = names, tuple(params)
         self.spans: list[Span] = []
-        # Nothing here may hold a gradient's home: the engine counts who still needs the values in it.
-        self._homed: list[tuple[Tensor, Any, Leaf]] = []
+        # A plan must not refer to leaf.grad_view: the engine counts its references (tensor.release_grad_view).
+        self._in_buffer: list[tuple[Tensor, Any, Leaf]] = []
         self._absent: list[tuple[Tensor, Leaf | None]] = []
-        homed: dict[Flat, list[tuple[Leaf, Tensor]]] = {}
+        in_buffer: dict[Flat, list[tuple[Leaf, Tensor]]] = {}
         for p in params:
             leaf = p._leaf
             if leaf is None or leaf.grad is None:
                 self._absent.append((p, leaf))
-            elif leaf.grad is leaf.home:
-                self._homed.append((p, p.array, leaf))
-                homed.setdefault(leaf.flat, []).append((leaf, p))
+            elif leaf.grad is leaf.grad_view:
+                self._in_buffer.append((p, p.array, leaf))
+                in_buffer.setdefault(leaf.flat, []).append((leaf, p))
             else:
                 self.spans.append(_single_span(p, leaf.grad.array, names, state))
         self.reusable = not self.spans
-        for flat, members in homed.items():
+        for flat, members in in_buffer.items():
             self._add_spans(flat, members, state, buffers)
         self.reusable = self.reusable and not any(span.fresh for span in self.spans)
 
     def holds(self, params: Sequence[Tensor], names: tuple[str, ...]) -> bool:
-        """Tell whether the spans still describe the group."""
+        """Return whether the spans still describe the group."""
         if names != self.names or len(params) != len(self.params):
             return False
-        for p, array, leaf in self._homed:
-            if leaf.grad is not leaf.home or p.array is not array:
+        for p, array, leaf in self._in_buffer:
+            if leaf.grad is not leaf.grad_view or p.array is not array:
                 return False
         for p, known in self._absent:
             if p._leaf is not known or (known is not None and known.grad is not None):
@@ -136,22 +136,22 @@ class UpdatePlan:
     ) -> None:
         members.sort(key=lambda member: member[0].start)
         extent = members[0][0].start, members[-1][0].stop
-        stretches: list[tuple[Any, list[tuple[Leaf, Tensor]]]] = []
+        pieces: list[tuple[Any, list[tuple[Leaf, Tensor]]]] = []
         for leaf, p in members:
             entry = state[p] if self.names else {}
             key = entry.get("step", 0), any(name not in entry for name in self.names)
-            if not stretches or stretches[-1][0] != key or stretches[-1][1][-1][0].stop != leaf.start:
-                stretches.append((key, []))
-            stretches[-1][1].append((leaf, p))
+            if not pieces or pieces[-1][0] != key or pieces[-1][1][-1][0].stop != leaf.start:
+                pieces.append((key, []))
+            pieces[-1][1].append((leaf, p))
             for name in self.names:
                 buffers.adopt(entry, name, p, leaf, extent)
-        for (_, fresh), stretch in stretches:
-            start, stop = stretch[0][0].start, stretch[-1][0].stop
+        for (_, fresh), piece in pieces:
+            start, stop = piece[0][0].start, piece[-1][0].stop
             arrays = []
             for name in self.names:
                 offset, array = buffers.buffer(flat, name, *extent)
                 arrays.append(array[start - offset : stop - offset])
-            states = [state[p] for _, p in stretch] if self.names else []
+            states = [state[p] for _, p in piece] if self.names else []
             self.spans.append(Span(flat.data[start:stop], flat.grad[start:stop], tuple(arrays), states, fresh))
 
 

@@ -1,4 +1,4 @@
-"""Fused layers against the same composed of plain operations: values, gradients into homes, second order."""
+"""Fused layers against the same composed of plain operations: values, gradients into outs, second order."""
 
 import itertools
 
@@ -77,7 +77,7 @@ def test_a_sequential_runs_as_one_operation_into_flat_homes():
     assert out.grad_fn.name() == "mlp"
     out.sum().backward()
     for p in net.parameters():
-        assert p.grad is p._leaf.home and p.grad.array.base is p._leaf.flat.grad
+        assert p.grad is p._leaf.grad_view and p.grad.array.base is p._leaf.flat.grad
     before = {k: p.grad.numpy().copy() for k, p in net.named_parameters()}
     x = dynarl.randn(5, 3)
     net(x).sum().backward()  # a second backward adds

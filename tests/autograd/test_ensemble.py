@@ -1,4 +1,4 @@
-"""Networks side by side against separate ones: values, gradients of every operand, homes, second order."""
+"""Networks side by side against separate ones: values, gradients of every operand, outs, second order."""
 
 import itertools
 
@@ -62,7 +62,7 @@ def test_gradients_go_home(inputs, out):
     flatten([w, b])
     for p, q in ((w, b), apart):
         (batched_mlp(x, None, p, q, activations=("relu",)) * 2).sum().backward()
-    assert w.grad is w._leaf.home and b.grad is b._leaf.home
+    assert w.grad is w._leaf.grad_view and b.grad is b._leaf.grad_view
     for mine, other in zip((w, b), apart):
         np.testing.assert_allclose(mine.grad, other.grad, rtol=1e-6)
     batched_mlp(x, None, w, b, activations=(None,)).sum().backward()  # a second backward adds

@@ -42,7 +42,7 @@ TABLE = [
     ("t.ones(3, 4).gather(1, t.tensor([[9]]))", (RuntimeError, IndexError), r"^gather: .*\[0, 4\).*9"),
     ("t.ones(3, 4).gather(1, t.ones(1, 1))", (RuntimeError, TypeError), r"^gather: .*integer.*float32"),
     ("F.one_hot(t.tensor([5]), 3)", (RuntimeError, ValueError), r"^one_hot: .*\[0, 3\), got 5"),
-    ("F.one_hot(t.tensor([0.5]), 3)", (RuntimeError, TypeError), r"^one_hot: .*int64.*float32"),
+    ("F.one_hot(t.tensor([0.5]), 3)", (RuntimeError, TypeError), r"^one_hot: .*integers, got float32"),
     ("t.ones(3, 4).masked_fill(t.ones(3, 4), 0.0)", (RuntimeError, TypeError), r"^masked_fill: .*bool.*float32"),
     ("t.where(t.ones(3, 4), 1.0, 0.0)", (RuntimeError, TypeError), r"^where: .*bool.*float32"),
     ("t.ones(3, 4).topk(9)", (RuntimeError, ValueError), r"^topk: .*9.*4"),

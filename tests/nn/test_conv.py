@@ -19,7 +19,7 @@ def test_gradients_are_written_into_the_flat_buffer():
         optimizer.zero_grad()
         net(images).square().mean().backward()
         for parameter in net.parameters():
-            assert parameter.grad.array is parameter._leaf.home.array
+            assert parameter.grad.array is parameter._leaf.grad_view.array
         before = [parameter.detach().numpy().copy() for parameter in net.parameters()]
         optimizer.step()
         for parameter, old in zip(net.parameters(), before):

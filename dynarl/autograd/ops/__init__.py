@@ -1,1 +1,1 @@
-"""The operations: each module declares its own, forward and gradient side by side."""
+"""The operations; each is declared with its forward and its gradient together."""

@@ -1,4 +1,4 @@
-"""Activations and the fused affine layer."""
+"""Activation functions, softmax and logsumexp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def relu(x: Any) -> Any:
 
 @primitive(floats=True)
 def sigmoid(x: Any) -> Any:
-    y = x * 0.5  # by tanh there is no overflow on either side
+    y = x * 0.5  # sigmoid(x) = (1 + tanh(x / 2)) / 2 overflows for no x; 1 / (1 + exp(-x)) does for x < -88 in float32
     if hasattr(x, "_node") or not x.ndim:
         y = 0.5 * (xp(x).tanh(y) + 1)
         return y, (lambda g: g * (y * (1 - y)),)
@@ -166,7 +166,7 @@ def _softmax_axis(x: Any, dim: int | None) -> int:
 
 
 def _top(x: Any, axis: Any) -> Any:
-    """Return the maximum that a stable exponential subtracts; its own gradient cancels."""
+    """Return the maximum along an axis, subtracted before exp so that it cannot overflow; its gradient cancels."""
     return x.detach().amax(axis, True) if hasattr(x, "_node") else x.max(axis=axis, keepdims=True)
 
 

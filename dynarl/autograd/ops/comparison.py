@@ -62,10 +62,10 @@ def isclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
 
 
 def allclose(x: Any, y: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Tell whether all elements are close (see isclose)."""
+    """Return whether all elements are close (see isclose)."""
     return bool(isclose(x, y, rtol, atol, equal_nan).all())
 
 
 def equal(x: Any, y: Any) -> bool:
-    """Tell whether two tensors have the same shape and elements."""
+    """Return whether two tensors have the same shape and elements."""
     return bool(x.shape == y.shape and (x == y).all())

@@ -16,7 +16,7 @@ from dynarl.autograd.tensor import wrap
 
 
 def quiet(body: Any) -> Any:
-    """Let 0/0, log(0) and overflow be values and no warnings, as in PyTorch."""
+    """Silence NumPy's warnings: 0/0, log(0) and overflow give NaN and inf, as in PyTorch."""
     return np.errstate(all="ignore")(body)
 
 

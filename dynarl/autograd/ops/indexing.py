@@ -44,7 +44,7 @@ def _is_basic(index: Any) -> bool:
 
 
 def _cannot_repeat(index: Any) -> bool:
-    """Tell whether no element can be addressed twice: slices, numbers, at most a mask."""
+    """Return whether an index cannot repeat an element: slices, numbers and masks cannot, index arrays can."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(isinstance(i, _BASIC) or getattr(i, "dtype", None) == np.bool_ for i in parts)
 
@@ -53,7 +53,7 @@ def _cannot_repeat(index: Any) -> bool:
 def _getitem(x: Any, *, index: Any) -> Any:
     shape = x.shape
     out = x[index]
-    if isinstance(out, np.generic):  # a view, as elsewhere, and no copied scalar
+    if isinstance(out, np.generic):  # one element: NumPy copies it as a scalar; with `...` the result is a 0-dim view
         out = x[(*index, ...)] if isinstance(index, tuple) else x[index, ...]
     if not _is_basic(index) and not _cannot_repeat(index):
         return out, (lambda g: call(_spread, g, index=index, shape=shape),)
@@ -66,7 +66,7 @@ def _getitem(x: Any, *, index: Any) -> Any:
 
 @primitive(linear=True)
 def _spread(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
-    """Put x at `index` into zeros of a shape; values that meet at one place add up."""
+    """Add x at `index` into zeros of a shape; values at repeated elements add up."""
     if hasattr(x, "_node"):
         return x, (lambda g: g[index],)
     np_ = xp(x)
@@ -79,7 +79,7 @@ def _spread(x: Any, *, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def sum_at(values: Any, positions: Any, shape: tuple[int, ...]) -> Any:
-    """Sum values into zeros of a shape at flat positions, in an order that never varies."""
+    """Sum values into zeros of a shape at flat positions, in a fixed order, so that results are reproducible."""
     np_ = xp(values)
     size = math.prod(shape)
     values, positions = np_.broadcast_to(values, positions.shape).reshape(-1), positions.reshape(-1)
@@ -116,7 +116,7 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _numbers_first(index: Any) -> tuple[Any, Any]:
-    """Split an index where a number is separated from an index array, as in x[0, :, array]: PyTorch takes it first.
+    """Split an index where a number is separated from an index array, as x[0, :, array]: PyTorch applies it first.
 
     NumPy would treat the number as an index array, and move the indexed dimension to the front.
     """
@@ -173,12 +173,12 @@ def _setitem(x: Any, value: Any, *, index: Any) -> Any:
 
 
 def setitem(x: Any, index: Any, value: Any) -> None:
-    """Assign x[index] = value in place; the gradient flows to what stays and to the value."""
+    """Assign x[index] = value in place; gradients flow to the remaining elements of x and to the value."""
     index = raw_index(index)
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:
         check_inplace(x, "setitem")
-        if viewed(value) is not None:  # it may overlap what is written
+        if viewed(value) is not None:  # the value may share memory with the region written to
             value = value.clone()
     raw = value.array if hasattr(value, "_node") else value
     if not _is_basic(index):
@@ -253,7 +253,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
 
 @overridable
 def gather(input: Any, dim: int, index: Any) -> Any:
-    """Return out[i][j] = input[index[i][j]][j] for dim 0, alike for others; index may be smaller in other dims."""
+    """Return out[i][j] = input[index[i][j]][j] (dim 0); index may be smaller than input in the other dims."""
     array = getattr(index, "array", index)
     if array.ndim != input.ndim:
         raise RuntimeError(
@@ -369,13 +369,13 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 
 @overridable
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
-    """Return 0/1 int64 vectors [..., num_classes] of class indices."""
+    """Return int64 [..., num_classes] with a one at each class index; -1 takes the largest index plus one."""
     array = tensor.array
     np_ = xp(array)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"one_hot: classes must be an int64 tensor, got {array.dtype}; convert with .long()")
+        raise TypeError(f"one_hot: indices must be integers, got {array.dtype}; convert with .long()")
     classes = int(array.max()) + 1 if num_classes == -1 else num_classes
-    # A GPU is not asked: the answer would have to be waited for
+    # Not checked on a GPU: reading the extremes would wait for the device
     if np_ is np and array.size and not 0 <= array.min() <= array.max() < classes:
-        raise ValueError(f"one_hot: classes must be in [0, {classes}), got {array.min()} to {array.max()}")
+        raise ValueError(f"one_hot: class values must be in [0, {classes}), got {array.min()} to {array.max()}")
     return wrap((array[..., None] == np_.arange(classes)).astype("int64"))

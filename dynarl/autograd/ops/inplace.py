@@ -1,4 +1,4 @@
-"""In-place methods: they change the tensor's memory, and the tape follows where gradients are recorded."""
+"""In-place methods: they change the tensor's memory and, where gradients are recorded, its history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynarl.autograd.versions import mark_modified
 
 
 def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
-    """Make the in-place form of an operation: x.name(...) leaves op(x, ...) in x's memory and returns x."""
+    """Return the in-place form of an operation: x.name(...) writes op(x, ...) into x's memory and returns x."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         recording = mode.recording and (
@@ -23,7 +23,7 @@ def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
         )
         if recording:
             check_inplace(self, name)
-            before = wrap(xp(self.array).array(self.array), self._node)  # its old values may be needed by backward
+            before = wrap(xp(self.array).array(self.array), self._node)  # backward may need the old values
             out = op(before, *args, **kwargs)
         else:
             out = op(self.detach(), *args, **kwargs)
@@ -43,7 +43,9 @@ def write(x: Any, values: Any, name: str) -> None:
     if values.shape != x.array.shape:
         raise RuntimeError(f"{name}: the result has shape {tuple(values.shape)}, the tensor {tuple(x.shape)}")
     if not np_.can_cast(values.dtype, x.array.dtype, casting="same_kind"):
-        raise RuntimeError(f"{name}: a result of dtype {values.dtype} cannot be kept in a {x.array.dtype} tensor")
+        raise RuntimeError(
+            f"{name}: a result of dtype {values.dtype} cannot be stored in a tensor of dtype {x.array.dtype}"
+        )
     try:
         np_.copyto(x.array, values, casting="same_kind")
     except ValueError as error:

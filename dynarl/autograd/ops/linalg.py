@@ -128,7 +128,7 @@ def _einsum(*operands: Any, terms: tuple[str, ...], out: str) -> Any:
 
 
 def _spread(part: Any, have: str, want: str, shape: tuple[int, ...]) -> Any:
-    """Broadcast a gradient over letters summed away alone, and onto the diagonal of repeated ones."""
+    """Broadcast a gradient over letters of one operand only, and place it on the diagonal of repeated letters."""
     unique = "".join(dict.fromkeys(want))
     sizes = dict(zip(want, shape))
     expanded = part.reshape(tuple(sizes[c] if c in have else 1 for c in unique))

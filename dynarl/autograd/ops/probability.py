@@ -1,4 +1,4 @@
-"""Densities as single operations: policies compute them at every step and every minibatch.
+"""Densities and entropies as single operations, because policies compute them at every step and every minibatch.
 
 Log-prob, entropy and their backward at batch 64, one thread, against the same composed of plain operations:
 categorical 48 µs against 70, normal with three dimensions 55 against 90. All from logits; 0 log 0 = 0.
@@ -19,7 +19,7 @@ from dynarl.autograd.tape import primitive
 
 Statistics = tuple[Any, Any, Any]
 
-# A log-probability that stands for -inf where it is multiplied by its probability, which is then exactly 0.
+# Replaces a log-probability of -inf in p log p: its p is exactly 0, and 0 * -inf would be NaN.
 _LOG_ZERO = -1e4
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -52,7 +52,7 @@ def invert_cdf(weights: Any, uniform: Any) -> Any:
     """
     np_ = xp(weights)
     below_one = 1.0 - (2.0**-52 if weights.dtype == np.float64 else 2.0**-23)
-    if np_ is np and weights.shape[-1] <= 4:  # columns as whole vectors: see _fold
+    if np_ is np and weights.shape[-1] <= 4:  # for few columns, operations on whole columns are faster: see _fold
         sums = [weights[..., 0]]
         for k in range(1, weights.shape[-1]):
             sums.append(sums[-1] + weights[..., k])
@@ -152,7 +152,7 @@ def _entropy_vjp(scale: Any, *, dims: int, batch_shape: tuple[int, ...]) -> Any:
     shape = scale.shape[: scale.ndim - dims]
 
     def vjp(g: Any) -> Any:
-        if g.shape != shape:  # one scale for many rows: their gradients sum
+        if g.shape != shape:  # one scale for many rows: sum the gradients of the rows
             extra = g.ndim - len(shape)
             axes = tuple(i for i in range(g.ndim) if i < extra or g.shape[i] != shape[i - extra])
             g = g.sum(axis=axes, keepdims=True).reshape(shape)

@@ -1,7 +1,7 @@
-"""Recurrent cells, and whole sequences of them as one operation on the tape.
+"""Recurrent cells: the equations of one step and of its gradient.
 
-The equations of a step and of its gradient stand once, in operators that arrays and Tensors share: the cells
-and every second derivative use them. `lstm_scan` and `gru_scan` do the same in place (see scan.py).
+They are written once, in operators that arrays and Tensors share; cells and all second derivatives use them.
+`lstm_scan` and `gru_scan` compute the same in place for whole sequences (see scan.py).
 Gate order and the two biases are PyTorch's: i, f, g, o of an LSTM, r, z, n of a GRU.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["gru_cell", "lstm_cell"]
 
 @primitive
 def lstm_cell(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
-    """Return the next h and c side by side, [..., 2H], from x [..., I], h and c [..., H]; weights are [4H, ...]."""
+    """Return the next h and c concatenated, [..., 2H], from x [..., I], h and c [..., H]; weights are [4H, ...]."""
     check_cell(x, h, weight_ih, weight_hh, 4)
     h_next, c_next, saved = lstm_step(affine(x, weight_ih, bias_ih) + affine(h, weight_hh, bias_hh), c)
     size = h.shape[-1]
@@ -45,7 +45,7 @@ def gru_cell(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None
 
 
 def lstm_step(gates: Any, c: Any) -> tuple[Any, Any, Any]:
-    """Return h, c and what the gradient needs of a step whose gates before activation are [..., 4H]."""
+    """Return h, c and the values saved for the gradient, given the gates [..., 4H] before activation."""
     size = c.shape[-1]
     i, f = sigmoid(gates[..., :size]), sigmoid(gates[..., size : 2 * size])
     g, o = xp(gates).tanh(gates[..., 2 * size : 3 * size]), sigmoid(gates[..., 3 * size :])
@@ -63,7 +63,7 @@ def lstm_pull(d_h: Any, d_c: Any, saved: Any) -> tuple[Any, Any]:
 
 
 def gru_step(from_input: Any, from_hidden: Any, h: Any) -> tuple[Any, Any]:
-    """Return h and what the gradient needs of a step with the two affine parts [..., 3H]."""
+    """Return h and the values saved for the gradient, given the two affine parts [..., 3H]."""
     size = h.shape[-1]
     r = sigmoid(from_input[..., :size] + from_hidden[..., :size])
     z = sigmoid(from_input[..., size : 2 * size] + from_hidden[..., size : 2 * size])
@@ -83,16 +83,16 @@ def gru_pull(d_h: Any, saved: Any) -> tuple[Any, Any, Any]:
 
 
 def weight_gradients(d_input: Any, d_hidden: Any, x: Any, h: Any, needs: Any) -> list[Any]:
-    """Return the gradients of weight_ih, weight_hh, bias_ih, bias_hh, in their homes where `needs` has some."""
+    """Return the gradients of weight_ih, weight_hh, bias_ih, bias_hh, written into the arrays that `needs` gives."""
     d_input, d_hidden = d_input.reshape(-1, d_input.shape[-1]), d_hidden.reshape(-1, d_hidden.shape[-1])
     pairs = ((d_input, x.reshape(-1, x.shape[-1])), (d_hidden, h.reshape(-1, h.shape[-1])), (d_input,), (d_hidden,))
     return [None if need is False else _sum_over_rows(need, *pair) for need, pair in zip(needs, pairs)]
 
 
-def _sum_over_rows(home: Any, g: Any, rows: Any = None) -> Any:
-    if home is True:
+def _sum_over_rows(out: Any, g: Any, rows: Any = None) -> Any:
+    if out is True:
         return g.sum(axis=0) if rows is None else g.T @ rows
-    return g.sum(axis=0, out=home) if rows is None else xp(g).dot(g.T, rows, out=home)
+    return g.sum(axis=0, out=out) if rows is None else xp(g).dot(g.T, rows, out=out)
 
 
 def affine(x: Any, weight: Any, bias: Any) -> Any:
@@ -107,7 +107,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def check_cell(x: Any, h: Any, weight_ih: Any, weight_hh: Any, gates: int) -> None:
-    """Refuse shapes and dtypes that do not fit together."""
+    """Raise ValueError for shapes, TypeError for dtypes that do not match."""
     size = h.shape[-1]
     if weight_ih.shape != (gates * size, x.shape[-1]) or weight_hh.shape != (gates * size, size):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Reductions and scans: sums, moments, extremes, sorting."""
+"""Reductions and scans: sums, moments, extremes, logical reductions, norms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _respread(g: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
         g = np_.expand_dims(g, axis)
     if hasattr(g, "_node"):
         return np_.broadcast_to(g, shape)
-    out = np_.empty(shape, dtype=g.dtype)  # three times faster than a broadcast view, which NumPy makes in Python
+    out = np_.empty(shape, dtype=g.dtype)  # three times faster than np.broadcast_to, which is written in Python
     out[...] = g
     return out
 
@@ -63,7 +63,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 
 
 def _signed(input: Any) -> Any:
-    """PyTorch adds and multiplies every integer dtype in int64; NumPy would take uint8 to uint64."""
+    """Return unsigned integers as int64: PyTorch sums every integer dtype in int64, NumPy sums uint8 in uint64."""
     return input.long() if input.dtype.kind == "u" else input
 
 
@@ -263,13 +263,13 @@ def _norm2(x: Any, *, axis: Any, keepdims: bool) -> Any:
 
 @overridable
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Tell whether all elements are true."""
+    """Return whether all elements are true."""
     return wrap(input.array.all(axis=axes_of(input, dim), keepdims=keepdim))
 
 
 @overridable
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Tell whether any element is true."""
+    """Return whether any element is true."""
     return wrap(input.array.any(axis=axes_of(input, dim), keepdims=keepdim))
 
 
@@ -283,7 +283,7 @@ def count_nonzero(input: Any, dim: Any = None) -> Any:
 def mean_squared_error(x: Any, y: Any) -> Any:
     """Return mean((x - y)^2) of two tensors of one shape and dtype.
 
-    Forward and backward of 128 numbers take 13 us as subtraction, square and mean, 8 us like this.
+    Forward and backward of 128 numbers take 8 us as one operation, 13 us as subtraction, square and mean.
     """
     error = x - y
     flat = error.reshape(-1)

@@ -1,7 +1,7 @@
-"""A recurrent layer over a whole sequence as one operation: one product for all inputs, states in one array.
+"""A recurrent layer over a whole sequence as one operation: one matrix product for all inputs, states in one array.
 
-`reset` [T, N] marks the steps before which the state of a row is set to zero: where an episode starts. That
-is what keeps recurrent reinforcement learning from falling back to a loop of cells.
+`reset` [T, N] marks the steps at which an episode starts: the state of that row is set to zero before the step. Without
+it, sequences that contain episode ends would need a loop of cells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["gru_scan", "lstm_scan"]
 def _lstm_lifted(
     x: Any, h0: Any, c0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None, *, reset: Any
 ) -> Any:
-    """The gradients of `lstm_scan` composed of plain ops, for when they must be differentiable themselves."""
+    """The gradients of `lstm_scan` composed of differentiable operations, for create_graph=True."""
     keep, saved, before = _kept(reset, x), [], []
     h, c = h0, c0
     for t in range(x.shape[0]):
@@ -51,7 +51,7 @@ def lstm_scan(
     """Return h and c after every step, [2, T, N, H], from x [T, N, I], h0 and c0 [N, H]; reset [T, N] or None."""
     _check_scan(x, h0, weight_ih, weight_hh, reset, 4)
     np_, (steps, rows, _), size = xp(x), x.shape, h0.shape[-1]
-    # sigmoid(x) = (1 + tanh(x / 2)) / 2: with halved weights one tanh serves all four gates
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2: with the rows of i, f and o halved, one tanh computes all four gates
     half = np_.full(4 * size, 0.5, x.dtype)
     half[2 * size : 3 * size] = 1.0
     offset = 1 - half
@@ -99,7 +99,9 @@ def lstm_scan(
             np_.multiply(d_c, before[1, t], out=d[:, size : 2 * size])
             np_.multiply(d_c, gate[:, :size], out=d[:, 2 * size : 3 * size])
             d_c *= gate[:, size : 2 * size]
-            np_.multiply(gate, gate, out=slope)  # a - a^2 of a sigmoid, 1 - a^2 of the tanh
+            np_.multiply(
+                gate, gate, out=slope
+            )  # derivatives from outputs: a - a^2 of the sigmoids, 1 - a^2 of the tanh (a - a^2 + 1 - a)
             np_.subtract(gate, slope, out=slope)
             tail, a = slope[:, 2 * size : 3 * size], gate[:, 2 * size : 3 * size]
             np_.subtract(1, a, out=part)
@@ -119,7 +121,7 @@ def lstm_scan(
 def _gru_lifted(
     x: Any, h0: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None, *, reset: Any
 ) -> Any:
-    """The gradients of `gru_scan` composed of plain ops."""
+    """The gradients of `gru_scan` composed of differentiable operations, for create_graph=True."""
     keep, saved, before, h = _kept(reset, x), [], [], h0
     for t in range(x.shape[0]):
         h = h if keep is None else h * keep[t]

@@ -1,6 +1,6 @@
 """Reductions over segments: rows [total, ...] that belong, in order, to N samples of different lengths.
 
-`lengths` [N] says how many rows each sample has, none included; they add up to the number of rows. No row is padded.
+`lengths` [N] are the numbers of rows of the samples (0 is allowed); their sum is `total`. There is no padding.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 
-# NumPy reduces over segments one row at a time: with so many numbers for each element of the longest segment, one
-# pass over all segments for each of their elements is faster (5 times for 256 segments of up to 9 rows of 64).
+# ufunc.reduceat handles one row at a time. If there are at least this many numbers per row of the longest segment, one
+# vectorised pass over all segments for each row position is faster (5 times for 256 segments of up to 9 rows of 64).
 _PASS = 1024
 
 
 class Segments:
-    """Where the segments are, worked out once for all operations on them."""
+    """The positions of segments, computed once for all operations on them."""
 
     def __init__(self, lengths: Any) -> None:
         lengths = to_host(getattr(lengths, "array", lengths))
@@ -57,7 +57,7 @@ class Segments:
 
     @cached_property
     def filled(self) -> Any:
-        """The segments that have rows, None for all."""
+        """The indices of segments that have rows, None if all have."""
         return None if self.lengths.all() else np.flatnonzero(self.lengths)
 
     @cached_property
@@ -67,9 +67,9 @@ class Segments:
 
     @cached_property
     def passes(self) -> tuple[list[Any], Any]:
-        """Row numbers of the first elements of all segments, the longest first, then of the second ones, and so on.
+        """For k = 0, 1, ...: the row numbers of element k of all segments that have one, in order of decreasing length.
 
-        And the place of each segment in that order.
+        The second value is the position of each segment in that order.
         """
         order = np.argsort(-self.lengths, kind="stable")
         lengths, starts = self.lengths[order], self.starts[order]
@@ -78,12 +78,12 @@ class Segments:
 
     @cached_property
     def shares(self) -> Any:
-        """What each row of a segment counts in its mean, [N]."""
+        """The weight of a row in the mean of its segment, 1 / length, [N]."""
         return 1.0 / np.maximum(self.lengths, 1)
 
     @cached_property
     def padded(self) -> Any:
-        """Row numbers [N, longest] and which of them count, for devices that cannot reduce over segments."""
+        """Row numbers [N, longest] and a mask of the valid ones, for devices without reduceat."""
         places = np.arange(max(1, int(self.lengths.max(initial=0))))
         inside = places < self.lengths[:, None]
         rows = np.where(inside, self.starts[:, None] + places, self.starts[:, None])
@@ -93,7 +93,8 @@ class Segments:
 def segment_sum(input: Any, lengths: Any) -> Any:
     """Return the sums [N, ...] of rows [total, ...] that belong, in order, to N segments of `lengths` [N].
 
-    0 for a segment without rows. `lengths` are integers or a `Segments`, whose preparation several calls share.
+    A segment without rows has sum 0. `lengths` are integers, or a `Segments` object that several calls share.
+    Raises ValueError unless the lengths sum to the number of rows.
     """
     return _sum(input, segments=_segments(lengths, input, "segment_sum"))
 
@@ -112,12 +113,12 @@ def segment_max(input: Any, lengths: Any, *, empty: float = 0.0) -> Any:
 
 
 def segment_softmax(input: Any, lengths: Any) -> Any:
-    """Return exp(x) / sum exp(x) [total, ...], the sum being over the rows of the same segment; see `segment_sum`."""
+    """Return exp(x) / sum exp(x) [total, ...], with the sum over the rows of the same segment; see `segment_sum`."""
     return _softmax(input, segments=_segments(lengths, input, "segment_softmax"))
 
 
 def segment_expand(input: Any, lengths: Any) -> Any:
-    """Return rows [total, ...]: row i of input [N, ...] lengths[i] times, as `segment_sum` takes them together."""
+    """Return rows [total, ...]: row i of input [N, ...] is repeated lengths[i] times."""
     segments = lengths if isinstance(lengths, Segments) else Segments(lengths)
     if input.ndim == 0 or input.shape[0] != len(segments):
         raise ValueError(f"segment_expand: there are {len(segments)} lengths, got input {tuple(input.shape)}")
@@ -206,24 +207,24 @@ def _softmax(x: Any, *, segments: Segments) -> Any:
 
 
 def _within(x: Any, segments: Segments) -> Any:
-    """Return for every row the sum of its segment."""
+    """Return the sum of its segment for every row."""
     return call(_expand, call(_sum, x, segments=segments), segments=segments)
 
 
 class Places:
-    """Which of `size` rows each of many belongs to, in any order: `index` [links], on the host."""
+    """The row, out of `size`, that each link belongs to: `index` [links] on the host, in any order."""
 
     def __init__(self, index: Any, size: int) -> None:
         self.index, self.size = np.asarray(index), size
 
     @cached_property
     def order(self) -> Any:
-        """The links by the row they belong to."""
+        """The links sorted by the row they belong to."""
         return np.argsort(self.index, kind="stable")
 
     @cached_property
     def segments(self) -> Segments:
-        """The links of each row, in that order."""
+        """The number of links of each row, as segments of the sorted links."""
         return Segments(np.bincount(self.index, minlength=self.size))
 
 

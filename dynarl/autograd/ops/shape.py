@@ -47,7 +47,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 def unflatten(input: Any, dim: int, sizes: Any) -> Any:
-    """Split one dimension into several."""
+    """Split one dimension into several; one size may be -1."""
     dim %= input.ndim
     known = -math.prod(sizes) if -1 in sizes else 0
     sizes = tuple(input.shape[dim] // known if s == -1 else s for s in sizes)
@@ -55,7 +55,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
 
 
 def check_dim(input: Any, dim: int, name: str) -> None:
-    """Refuse a dimension that the tensor does not have (a number counts as one dimension)."""
+    """Raise IndexError for a dimension that the tensor does not have (a 0-dim tensor counts as one dimension)."""
     ndim = input.ndim or 1
     if not -ndim <= dim < ndim:
         raise IndexError(f"{name}: dim must be in [{-ndim}, {ndim - 1}] for shape {tuple(input.shape)}, got {dim}")
@@ -236,7 +236,9 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     if len(tensors) == 0:
         raise ValueError("cat: expected at least one tensor, got none")
     tensors = _same_dtypes(tensors)
-    if any(x.shape == (0,) for x in tensors):  # PyTorch lets an empty vector join anything: buffer = tensor([])
+    if any(
+        x.shape == (0,) for x in tensors
+    ):  # PyTorch ignores empty vectors here: buffer = tensor([]); cat((buffer, x))
         tensors = [x for x in tensors if x.shape != (0,)] or tensors[:1]
     return _concatenate(*tensors, axis=dim)
 

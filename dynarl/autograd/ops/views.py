@@ -12,12 +12,12 @@ from dynarl.autograd.tensor import wrap
 
 
 def viewed(x: Any) -> Any:
-    """Return (tensor, operation, static arguments) that x is a view by, or None."""
+    """Return (base tensor, operation, static arguments) of a view, or None for a tensor that is no view."""
     return getattr(x, "_base", None)
 
 
 def check_inplace(x: Any, name: str) -> None:
-    """Refuse to change a leaf that requires grad, directly or through a view, while recording."""
+    """Raise RuntimeError if a change in place would be recorded on a leaf, directly or through a view of it."""
     if not mode.recording:
         return
     shape = tuple(x.shape)
@@ -40,7 +40,7 @@ def _paste_lifted(whole: Any, part: Any, *, view: Any, static: dict[str, Any]) -
 
 @primitive(lifted=_paste_lifted, linear=True)
 def _paste(whole: Any, part: Any, *, view: Any, static: dict[str, Any]) -> Any:
-    """Return `whole` after its region `view` was overwritten by `part`, which memory already shows."""
+    """Return `whole` after its region `view` was overwritten by `part`. Memory already holds the result."""
 
     def vjp_whole(g: Any) -> Any:
         region, (spread,) = view.body(g, **static)
@@ -50,7 +50,11 @@ def _paste(whole: Any, part: Any, *, view: Any, static: dict[str, Any]) -> Any:
 
 
 def follow(x: Any, node: Any) -> None:
-    """Give x the history of a change in place; what x is a view of gets the change into its own."""
+    """Set the history of x after a change in place, and that of the tensors that x is a view of.
+
+    Example: v = x[0]; v.mul_(2). Afterwards v is the product, x is "x with row 0 replaced by the product" (`_paste`),
+    and v is recorded again as row 0 of this x, so that gradients through either of them are complete.
+    """
     base = viewed(x)
     if base is not None:
         whole, view, static = base

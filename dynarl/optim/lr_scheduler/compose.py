@@ -1,4 +1,4 @@
-"""Schedules made of schedules: one after another, or all at once."""
+"""Schedules composed of schedules: one after another, or all at each step."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SequentialLR(_Composition):
             )
         self._schedulers, self._milestones = list(schedulers), list(milestones)
         self.last_epoch = last_epoch + 1
-        # The schedulers have all taken their first step; only the one that runs at epoch 0 may keep it.
+        # All schedulers have taken their first step in their constructors; undo it for all but the one of epoch 0.
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
         _undo(self)
@@ -95,7 +95,7 @@ def _undo(composition: _Composition) -> None:
 
 
 class ChainedScheduler(_Composition):
-    """Step all schedulers at once, each on the learning rate the one before it left."""
+    """Step all schedulers at each epoch, each applied to the learning rate that the one before it wrote."""
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         self.optimizer = _check("ChainedScheduler", schedulers, optimizer)

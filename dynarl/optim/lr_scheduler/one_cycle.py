@@ -1,4 +1,4 @@
-"""The 1cycle policy: learning rate up, then down far below where it began, momentum opposite (arXiv:1708.07120)."""
+"""The 1cycle policy: the learning rate rises, then falls far below its start, momentum inversely (arXiv:1708.07120)."""
 
 from __future__ import annotations
 

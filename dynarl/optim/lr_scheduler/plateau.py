@@ -1,4 +1,4 @@
-"""Lower the learning rate when a metric has stopped improving."""
+"""Reduce the learning rate when a metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReduceLROnPlateau:
 
     @property
     def in_cooldown(self) -> bool:
-        """Tell whether calls after the last reduction still do not count."""
+        """Return whether calls after the last reduction still do not count."""
         return self.cooldown_counter > 0
 
     def get_last_lr(self) -> list[float]:
@@ -75,7 +75,7 @@ class ReduceLROnPlateau:
         return {name: value for name, value in vars(self).items() if name != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict()` (dynarl's or PyTorch's) returned."""
+        """Load a result of `state_dict()`, dynarl's or PyTorch's."""
         vars(self).update(state_dict)
 
     def _improves(self, metric: float) -> bool:

@@ -1,4 +1,4 @@
-"""LRScheduler: when a schedule steps, and where it writes the learning rate."""
+"""LRScheduler: the base class of schedules, which counts steps and writes the learning rate."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["LRScheduler", "check_optimizer", "per_group"]
 
 
 def check_optimizer(name: str, optimizer: Any) -> None:
-    """Refuse anything that is not an optimiser, by name."""
+    """Raise TypeError for anything but an Optimizer."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{name}: expected an Optimizer, got {type(optimizer).__name__}")
 
 
 def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
-    """Spread one value over the parameter groups, or check that a list has one for each."""
+    """Return one value per parameter group: the same for all, or those of a list of matching length."""
     groups = len(optimizer.param_groups)
     if not isinstance(value, (list, tuple)):
         return [value] * groups
@@ -29,9 +29,9 @@ def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
 class LRScheduler:
     """Write a new `lr` into every parameter group at each `step()`.
 
-    A subclass gives `get_lr()`: the next learning rates from the current ones (so that a schedule composes
-    with others and with changes made by hand), and where one exists `closed_form_lr()`: the same from
-    `base_lrs` and `last_epoch` alone. Constructing a scheduler takes the step to epoch 0, as in PyTorch.
+    A subclass defines `get_lr()`, the next learning rates computed from the current ones (so that a schedule composes
+    with others and with manual changes), and where a formula exists `closed_form_lr()`, the same computed from
+    `base_lrs` and `last_epoch` only. The constructor takes the step to epoch 0, as in PyTorch.
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -78,7 +78,7 @@ class LRScheduler:
         return {name: value for name, value in vars(self).items() if name != "optimizer"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict()` (dynarl's or PyTorch's) returned."""
+        """Load a result of `state_dict()`, dynarl's or PyTorch's."""
         vars(self).update(state_dict)
 
     def _initial_step(self) -> None:
