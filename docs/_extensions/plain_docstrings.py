@@ -36,7 +36,7 @@ def _blocks(lines):
 
 
 def _kind(line, block):
-    if line.startswith("|") or line.startswith(">>> "):
+    if line.startswith(("|", ">>> ")):
         return "literal"
     if line.startswith(" "):  # the second line of an item, or code
         return "item" if block and _ITEM.match(block[0]) else "literal"
