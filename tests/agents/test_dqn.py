@@ -122,14 +122,22 @@ def masses(agent):
     return np.array([p[support < -0.9].sum(), p[abs(support - 1) < 0.2].sum()]) / p.sum()
 
 
-# With the Huber quantile loss (kappa 1) tau lies where (1 - tau) h'(1 + q) = tau h'(1 - q), inside +-1
+# The Huber quantile loss (kappa 1) is least where (1 - tau) min(1 + q, 1) = tau min(1 - q, 1), for q inside +-1.
+TAU = (np.arange(4) + 0.5) / 4
+QUANTILES = (2 * TAU - 1) / np.maximum(TAU, 1 - TAU)
 RETURNS = [
     learns(
         "dqn-quantiles",
-        partial(DQN, Coin, distributional="qr", num_quantiles=4, **{**QUICK, "batch_size": 64, "learning_rate": 3e-3}),
+        partial(
+            DQN,
+            Coin,
+            distributional="qr",
+            num_quantiles=4,
+            **{**QUICK, "batch_size": 128, "learning_rate": 3e-3, "buffer_size": 3000},
+        ),
         steps=2500,
         scores=[
-            error(sorted_quantiles, 2 * (np.arange(4) + 0.5) / 4 - 1, 0.25, what="quantiles"),
+            error(sorted_quantiles, QUANTILES, 0.2, what="quantiles"),
             Score("gap", lambda agent: np.diff(sorted_quantiles(agent)).min(), 0.2, 0.0),
         ],
     ),
