@@ -180,7 +180,7 @@ SEEN = {
     )
     for name, env, steps, own, static in (
         ("image", partial(Spot, "image"), 500, {"alpha": 0.3}, 0.5),
-        ("image-shared", partial(Spot, "image"), 400, {"share_encoder": True}, 0.5),
+        ("image-shared", partial(Spot, "image"), 450, {"share_encoder": True, "alpha": 0.3}, 0.5),
         ("text-box", partial(Bright, "text"), 900, {}, 0.75),
         ("mixed-shared", partial(Spot, "mixed"), 400, {"share_encoder": True, "alpha": 0.3}, 0.5),
     )

@@ -126,8 +126,8 @@ TOWN = learns(
         PPO, ERRANDS, policy="tree_planner", policy_kwargs={"anew": "new_goal", "unit": 0.077}, num_envs=64,
         num_steps=40, batch_size=512, num_epochs=4, learning_rate=5e-3, gamma=0.9, gae_lambda=0.9, sequence_length=1,
     ),
-    steps=8 * 2560,
-    scores=mean_return(0.3, static=0.24, episodes=30),
+    steps=10 * 2560,
+    scores=mean_return(0.35, static=0.24, episodes=30),
 )  # fmt: skip
 
 

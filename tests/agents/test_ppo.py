@@ -12,7 +12,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.checkpoint import CheckpointError
-from tests.learning import learns, mean_return, relative_error
+from tests.learning import SHORT_CARTPOLE, learns, mean_return, relative_error
 
 QUICK = {
     "num_envs": 4,
@@ -226,11 +226,9 @@ class Whole(nn.Module):
 OWN = [
     learns(
         f"ppo-own-{name}",
-        partial(
-            PPO, "CartPole-v1", num_steps=32, num_epochs=10, gamma=0.98, gae_lambda=0.8, learning_rate=3e-3, **options
-        ),
-        steps=20_000,
-        scores=mean_return(100, static=22.0, episodes=10),
+        partial(PPO, "CartPole-v1", **SHORT_CARTPOLE, **options),
+        steps=15_000,
+        scores=mean_return(75, static=22.0, episodes=10),
     )
     for name, options in (("features", {"features": Features}), ("policy", {"policy": Whole}))
 ]

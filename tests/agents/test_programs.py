@@ -12,7 +12,7 @@ from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.agents.policies import POLICIES, ActorCritic, named_policy, register_policy
 from dynarl.distributions import Categorical
-from tests.learning import learns, mean_return
+from tests.learning import SHORT_CARTPOLE, learns, mean_return
 
 QUICK = {"num_envs": 4, "num_steps": 16, "batch_size": 16, "num_epochs": 2, "learning_rate": 1e-2}
 
@@ -211,11 +211,10 @@ def test_programs_without_a_state_learn_from_all_rows_at_once():
 CARTPOLE = learns(
     "programs-cartpole",
     partial(
-        PPO, "CartPole-v1", policy=Halves, policy_kwargs={"size": 32}, num_steps=32, num_epochs=10, gamma=0.98,
-        gae_lambda=0.8, learning_rate=1e-3,
+        PPO, "CartPole-v1", policy=Halves, policy_kwargs={"size": 32}, **SHORT_CARTPOLE,
     ),
     steps=15_000,
-    scores=mean_return(120, static=22.0, episodes=10),
+    scores=mean_return(75, static=22.0, episodes=10),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from dynarl.agents import PPO
 from dynarl.batching import Draws, Ragged, batched, per_sample
 from dynarl.batching.scopes.rewrite import rewritten
 from dynarl.distributions import Categorical
-from tests.learning import learns, mean_return
+from tests.learning import SHORT_CARTPOLE, learns, mean_return
 
 N, D = 40, 8
 
@@ -225,11 +225,10 @@ class Halting(Ponder):
 
 def halting(seed):
     dynarl.manual_seed(seed)
-    return PPO("CartPole-v1", policy=batched(Halting()), seed=seed, num_steps=32, num_epochs=10, gamma=0.98,
-               gae_lambda=0.8, learning_rate=1e-3)  # fmt: skip
+    return PPO("CartPole-v1", policy=batched(Halting()), seed=seed, **SHORT_CARTPOLE)
 
 
-CARTPOLE = learns("batching-cartpole", halting, steps=20_000, scores=mean_return(100, static=22.0, episodes=10))
+CARTPOLE = learns("batching-cartpole", halting, steps=15_000, scores=mean_return(75, static=22.0, episodes=10))
 
 
 @pytest.mark.learns
