@@ -1,5 +1,7 @@
 """Policies that branch: batched as in the loop over samples, their own losses, and what they reach."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from dynarl.agents import PPO
 from dynarl.agents.conditional import AdaptiveComputation, EarlyExit, Mixture, Options, SetEncoder, TreeEvaluator
 from dynarl.distributions import Categorical
 from dynarl.rollout import Feedback
+from tests.learning import learns, mean_return
 
 PAIRS = [
     ("PointerChase", AdaptiveComputation),
@@ -140,8 +143,17 @@ def test_refusals():
         PPO("CartPole-v1", policy="set_encoder")
 
 
+EXIT = learns(
+    "branching-early-exit",
+    partial(
+        PPO, "dynarl/SometimesHard-v0", policy="early_exit", num_envs=64, num_steps=32, batch_size=512, num_epochs=4,
+        learning_rate=3e-3, gamma=0.0, gae_lambda=0.0, ent_coef=0.1,
+    ),
+    steps=14 * 2048,
+    scores=mean_return(0.95, static=0.92, episodes=50),
+)  # fmt: skip
+
+
+@pytest.mark.learns
 def test_early_exit_solves_what_a_shallow_network_does_not():
-    settings = {"num_envs": 64, "num_steps": 32, "batch_size": 512, "num_epochs": 4, "learning_rate": 3e-3}
-    settings |= {"gamma": 0.0, "gae_lambda": 0.0, "ent_coef": 0.1}
-    agent = PPO("dynarl/SometimesHard-v0", policy="early_exit", seed=0, **settings).learn(14 * 2048)
-    assert agent.evaluate(50).mean > 0.95
+    EXIT.check()

@@ -1,5 +1,7 @@
 """Policies that branch, on Sequence and Graph observations: what they read, and batches as in the loop."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.envs import make
 from dynarl.envs.spaces import observation_layout
 from dynarl.ragged_rows import row_array
+from tests.learning import learns, mean_return
 
 SET, TRAIL = "dynarl/PickLargest-v0", "dynarl/FollowTrail-v0"
 
@@ -127,10 +130,20 @@ def test_a_graph_may_have_no_links():
     assert extra["steps"].item() == 2 and np.isfinite(distribution.logits.detach().numpy()).all()
 
 
+LARGEST = learns(
+    "branching-set",
+    partial(
+        PPO, SET, policy="set_encoder", num_envs=64, num_steps=10, batch_size=160, num_epochs=4, learning_rate=1e-2,
+        gamma=0.0, gae_lambda=0.0, ent_coef=0.01,
+    ),
+    steps=16 * 640,
+    scores=mean_return(0.65, static=0.46, episodes=30),
+)  # fmt: skip
+
+
+@pytest.mark.learns
 def test_ppo_learns_a_set():
-    settings = {"num_envs": 64, "num_steps": 10, "batch_size": 160, "num_epochs": 4, "learning_rate": 1e-2}
-    agent = PPO(SET, policy="set_encoder", seed=0, gamma=0.0, gae_lambda=0.0, ent_coef=0.01, **settings)
-    assert agent.learn(16 * 640).evaluate(30).mean > 0.65
+    LARGEST.check()
 
 
 def test_refusals():

@@ -1,6 +1,7 @@
 """DQN on environments with known values, its bookkeeping, and exact resume."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import gymnasium
@@ -14,6 +15,7 @@ from dynarl.autograd import tensor
 from dynarl.envs import SyncEnvironments
 from dynarl.envs.tasks.diagnostic import Chain
 from dynarl.train import cli
+from tests.learning import Score, error, learns, mean_return
 
 QUICK = {
     "hidden_sizes": (16,),
@@ -59,52 +61,102 @@ def values(agent, obs):
     return agent.learner.q_distribution.expected(output.array)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", ANSWERS)
-def test_values_against_closed_forms(name, variant):
+CHAINS = [
+    learns(
+        f"dqn-value-{name}-{variant}",
+        partial(DQN, f"dynarl/{name}-v0", **{**QUICK, **VARIANTS[variant]}),
+        steps=1500,
+        scores=error(partial(values, obs=obs), np.array(expected)[:, None], 0.06),
+    )
+    for name, (obs, expected) in ANSWERS.items()
+    for variant in VARIANTS
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", CHAINS, ids=str)
+def test_values_against_closed_forms(case):
     """Every action has the state's value, whatever was done; 12 % off would be termination and truncation merged."""
-    obs, expected = ANSWERS[name]
-    agent = DQN(f"dynarl/{name}-v0", seed=1, **{**QUICK, **VARIANTS[variant]})
-    agent.learn(1500)
-    found = values(agent, obs)
-    np.testing.assert_allclose(found, np.repeat(np.array(expected)[:, None], found.shape[1], 1), atol=0.06)
+    case.check()
 
 
-@pytest.mark.parametrize("variant", ["plain", "rainbow", "qr_all"])
-def test_identity_is_learned(variant):
-    agent = DQN("dynarl/IdentityDiscrete-v0", seed=0, **{**QUICK, **VARIANTS[variant], "gamma": 0.2})
-    agent.learn(1500)
-    assert agent.evaluate(10).mean == 32.0
+IDENTITIES = [
+    learns(
+        f"dqn-identity-{variant}",
+        partial(DQN, "dynarl/IdentityDiscrete-v0", **{**QUICK, **VARIANTS[variant], "gamma": 0.2}),
+        steps=1500,
+        scores=mean_return(1.0, static=1 / 3, episodes=10, scale=32),
+    )
+    for variant in ("plain", "rainbow", "qr_all")
+]
 
 
-def test_quantiles_are_those_of_the_returns():
+@pytest.mark.learns
+@pytest.mark.parametrize("case", IDENTITIES, ids=str)
+def test_identity_is_learned(case):
+    case.check()
+
+
+class Coin(gymnasium.Env):
     """Half of the episodes pay -1, half 1, and the observation does not tell which."""
 
-    class Coin(gymnasium.Env):
-        observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
+    observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,)), gymnasium.spaces.Discrete(2)
 
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            return np.zeros(1, np.float32), {}
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
 
-        def step(self, action):
-            return np.zeros(1, np.float32), self.np_random.choice((-1.0, 1.0)), True, False, {}
+    def step(self, action):
+        return np.zeros(1, np.float32), self.np_random.choice((-1.0, 1.0)), True, False, {}
 
-    agent = DQN(Coin, distributional="qr", num_quantiles=4, **{**QUICK, "batch_size": 64, "learning_rate": 3e-3})
-    agent.learn(2500)
-    quantiles = np.sort(agent.policy(tensor(np.zeros((1, 1), np.float32))).array[0, 0])
-    # With the Huber quantile loss (kappa 1) tau lies where (1 - tau) h'(1 + q) = tau h'(1 - q), inside +-1
-    tau = (np.arange(4) + 0.5) / 4
-    assert (np.diff(quantiles) > 0.2).all()
-    np.testing.assert_allclose(quantiles, 2 * tau - 1, atol=0.25)
-    agent = DQN(Coin, **C51, **{**QUICK, "batch_size": 64})
-    agent.learn(1500)
-    logits = agent.policy(tensor(np.zeros((1, 1), np.float32))).array[0, 0]
-    p = np.exp(logits - logits.max())
-    p /= p.sum()
+
+def outputs(agent):
+    return agent.policy(tensor(np.zeros((1, 1), np.float32))).array[0, 0]
+
+
+def sorted_quantiles(agent):
+    return np.sort(outputs(agent))
+
+
+def masses(agent):
+    """Return the probabilities around -1 and around 1."""
+    p = np.exp(outputs(agent) - outputs(agent).max())
     support = np.linspace(-1, 4, 41)
-    assert p[support < -0.9].sum() == pytest.approx(0.5, abs=0.15)
-    assert p[abs(support - 1) < 0.2].sum() == pytest.approx(0.5, abs=0.15)
+    return np.array([p[support < -0.9].sum(), p[abs(support - 1) < 0.2].sum()]) / p.sum()
+
+
+# The Huber quantile loss (kappa 1) is least where (1 - tau) min(1 + q, 1) = tau min(1 - q, 1), for q inside +-1.
+TAU = (np.arange(4) + 0.5) / 4
+QUANTILES = (2 * TAU - 1) / np.maximum(TAU, 1 - TAU)
+RETURNS = [
+    learns(
+        "dqn-quantiles",
+        partial(
+            DQN,
+            Coin,
+            distributional="qr",
+            num_quantiles=4,
+            **{**QUICK, "batch_size": 128, "learning_rate": 3e-3, "buffer_size": 3000},
+        ),
+        steps=2500,
+        scores=[
+            error(sorted_quantiles, QUANTILES, 0.2, what="quantiles"),
+            Score("gap", lambda agent: np.diff(sorted_quantiles(agent)).min(), 0.2, 0.0),
+        ],
+    ),
+    learns(
+        "dqn-c51",
+        partial(DQN, Coin, **C51, **{**QUICK, "batch_size": 64}),
+        steps=1500,
+        scores=error(masses, np.array([0.5, 0.5]), 0.15, what="probability"),
+    ),
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", RETURNS, ids=str)
+def test_the_distribution_is_that_of_the_returns(case):
+    case.check()
 
 
 @pytest.mark.parametrize("num_envs", [1, 3, 8])
@@ -350,21 +402,21 @@ def test_configs_are_understood(name, capsys):
     assert "--target-update-interval" in capsys.readouterr().out
 
 
-def test_cartpole_is_learned():
-    """The settings of configs/dqn/cartpole.yaml with a smaller network and 3-step returns: seconds instead of 20."""
-    agent = DQN(
-        "CartPole-v1", seed=0, hidden_sizes=(64, 64), n_step=3, learning_rate=2.3e-3, batch_size=64, train_freq=256,
+# The settings of configs/dqn/cartpole.yaml with a smaller network and 3-step returns: seconds instead of 20.
+CARTPOLE = learns(
+    "dqn-cartpole",
+    partial(
+        DQN, "CartPole-v1", hidden_sizes=(64, 64), n_step=3, learning_rate=2.3e-3, batch_size=64, train_freq=256,
         gradient_steps=128, target_update_interval=10, epsilon_steps=8000, epsilon_final=0.04,
-    )  # fmt: skip
-    found = []
+    ),
+    steps=20_000,
+    scores=mean_return(150, static=22.0, episodes=10),
+)  # fmt: skip
 
-    def check(_):
-        if agent.iteration % 8 == 0 and agent.env_steps > 8000:
-            found.append(agent.evaluate(10).mean)
-        return not found or found[-1] < 450
 
-    agent.learn(40_000, check)
-    assert max(found) >= 450
+@pytest.mark.learns
+def test_cartpole_is_learned():
+    CARTPOLE.check()
 
 
 @pytest.mark.parametrize("variant", ["plain", "prioritized", "rainbow", "qr_all"])

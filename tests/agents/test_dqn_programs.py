@@ -1,5 +1,7 @@
 """DQN with Q-functions written for one environment: feedback and state in rollouts, replay and learning."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from dynarl.agents import DQN
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.rollout import Feedback, ReplayBuffer, map_state
 from tests.agents.test_programs import Everything, Rule
+from tests.learning import learns, mean_return
 
 QUICK = {"num_envs": 4, "batch_size": 16, "learning_starts": 32, "train_freq": 4, "learning_rate": 1e-3,
          "target_update_interval": 32, "buffer_size": 400, "sequence_length": 4}  # fmt: skip
@@ -138,9 +141,17 @@ OPTIONS = {
 }  # fmt: skip
 
 
+RECALL = learns(
+    "dqn-memory",
+    partial(DQN, Recall, policy=Remember, **OPTIONS),
+    steps=2_500,
+    scores=mean_return(0.95, static=0.5, episodes=50),
+)
+
+
+@pytest.mark.learns
 def test_memory_is_learned_through_the_state():
-    agent = DQN(Recall, policy=Remember, seed=0, **OPTIONS).learn(2_500)
-    assert agent.evaluate(50).mean >= 0.95
+    RECALL.check()
 
 
 @pytest.mark.parametrize("env", [Recall, Rule])

@@ -1,5 +1,7 @@
 """Encoders: chosen by the space, scaled, equal for both channel orders, and able to learn."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import dynarl
 from dynarl import nn, optim
 from dynarl.agents import DQN, PPO, SAC
 from dynarl.agents.encoders.images import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
+from tests.learning import learns, mean_return
 
 FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
 SMALL = spaces.Box(0, 255, (8, 8, 1), np.uint8)
@@ -102,10 +105,21 @@ class Spot(gymnasium.Env):
 FAST = {"num_envs": 8, "num_steps": 16, "batch_size": 64, "num_epochs": 4, "learning_rate": 1e-3, "hidden_sizes": ()}
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("image", 4000), ("text", 1500), ("mixed", 4000)])
-def test_ppo_learns(kind, steps):
-    agent = PPO(lambda: Spot(kind), seed=0, **FAST).learn(steps)
-    assert agent.evaluate(100).mean > 0.9
+SPOTS = {
+    kind: learns(
+        f"encoders-ppo-{kind}",
+        partial(PPO, partial(Spot, kind), **FAST),
+        steps=steps,
+        scores=mean_return(0.9, static=0.5),
+    )
+    for kind, steps in (("image", 4000), ("text", 1500), ("mixed", 4000))
+}
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("kind", SPOTS)
+def test_ppo_learns(kind):
+    agent = SPOTS[kind].check()
     env = Spot(kind)
     obs, _ = env.reset(seed=1)
     action, _ = agent.predict(obs, deterministic=True)
@@ -157,19 +171,27 @@ SAC_FAST = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "steps", "cls", "own"),
-    [
-        ("image", 500, Spot, {"alpha": 0.3}),
-        ("image", 400, Spot, {"share_encoder": True}),
-        ("text", 900, Bright, {}),
-        ("mixed", 400, Spot, {"share_encoder": True, "alpha": 0.3}),
-    ],
-)
-def test_sac_learns(kind, steps, cls, own):
-    agent = SAC(lambda: cls(kind), seed=0, **{**SAC_FAST, **own}).learn(steps)
-    assert agent.evaluate(100).mean > 0.9
-    obs, _ = cls(kind).reset(seed=1)
+SEEN = {
+    name: learns(
+        f"encoders-sac-{name}",
+        partial(SAC, env, **{**SAC_FAST, **own}),
+        steps=steps,
+        scores=mean_return(0.9, static=static),
+    )
+    for name, env, steps, own, static in (
+        ("image", partial(Spot, "image"), 500, {"alpha": 0.3}, 0.5),
+        ("image-shared", partial(Spot, "image"), 450, {"share_encoder": True, "alpha": 0.3}, 0.5),
+        ("text-box", partial(Bright, "text"), 900, {}, 0.75),
+        ("mixed-shared", partial(Spot, "mixed"), 400, {"share_encoder": True, "alpha": 0.3}, 0.5),
+    )
+}
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("name", SEEN)
+def test_sac_learns(name):
+    agent = SEEN[name].check()
+    obs, _ = SEEN[name].make.args[0]().reset(seed=1)
     action, _ = agent.predict(obs, deterministic=True)
     assert action in agent.action_space
 

@@ -1,5 +1,7 @@
 """Agents with action masks: learning, evaluation and predict keep to them, and values meet the closed form."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,30 +12,51 @@ from dynarl.agents import DQN, PPO, SAC
 from dynarl.agents.policies import ActorCritic
 from dynarl.envs.masks import draw_allowed
 from dynarl.envs.tasks.diagnostic import MaskedBandit
+from tests.learning import Score, error, learns, mean_return
 
 FAST = {"num_envs": 8, "num_steps": 32, "batch_size": 64, "num_epochs": 4, "learning_rate": 3e-3}
 
 
-@pytest.mark.parametrize("source", ["info", "method"])
-@pytest.mark.parametrize("components", [1, 2])
-def test_masked_bandit(source, components):
+def episodes_of(components, count=200):
+    """Return what is seen in each of some episodes, [count, arms], and what the best allowed arms pay."""
+    envs = [MaskedBandit(4, components) for _ in range(count)]
+    obs = np.stack([env.reset(seed=seed)[0] for seed, env in enumerate(envs)])
+    return obs, np.array([env.best() for env in envs])
+
+
+def regret(components):
+    """Return the score that is what the agent's arms pay less than the best allowed ones, negative."""
+    obs, best = episodes_of(components)
+
+    def find(agent):
+        action, _ = agent.predict(obs, action_mask=obs > 0, deterministic=True)
+        return (action.reshape(len(obs), -1).mean(1) / 4 - best).mean()
+
+    return Score("-regret", find, -0.02, -0.24)  # `static` plays allowed arms at random
+
+
+def best_value(components):
+    obs, best = episodes_of(components, 50)
+    return error(lambda agent: agent.actor.value(obs), best, 0.12)
+
+
+BANDITS = [
+    learns(
+        f"masks-ppo-{source}-{components}",
+        partial(PPO, partial(MaskedBandit, 4, components, source), ent_coef=0.0, **FAST),
+        steps=12_000,
+        scores=[regret(components), best_value(components)],
+    )
+    for source in ("info", "method")
+    for components in (1, 2)
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", BANDITS, ids=str)
+def test_masked_bandit(case):
     """A forbidden arm raises in the environment, so that to finish at all means that none was played."""
-
-    def bandit():
-        return MaskedBandit(4, components, source)
-
-    agent = PPO(bandit, seed=0, ent_coef=0.0, **FAST).learn(12_000)
-    best = [bandit_best(bandit(), seed) for seed in range(200)]
-    assert agent.evaluate(200).mean > np.mean(best) - 0.04
-    agent.evaluate(20, deterministic=False)
-    env = bandit()
-    obs = np.stack([env.reset(seed=seed)[0] for seed in range(50)])
-    np.testing.assert_allclose(agent.actor.value(obs), best[:50], atol=0.12)
-
-
-def bandit_best(env, seed):
-    env.reset(seed=seed)
-    return env.best()
+    case.check().evaluate(20, deterministic=False)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -116,26 +139,41 @@ DQN_FAST = {
     "learning_rate": 5e-3, "learning_starts": 64, "train_freq": 1, "target_update_interval": 32,
     "epsilon_steps": 500, "buffer_size": 500, "gamma": 0.9, "hidden_sizes": (32,), "max_grad_norm": float("inf"),
 }  # fmt: skip
-FLAGS = [
-    {},
-    {"double": True, "dueling": True},
-    {"prioritized": True, "n_step": 2},
-    {"distributional": "c51", "v_min": 0.0, "v_max": 2.0, "num_envs": 2},
-    {"distributional": "qr", "num_quantiles": 8, "n_step": 3},
-    {"noisy": True, "double": True},
+FLAGS = {
+    "plain": {},
+    "double": {"double": True, "dueling": True},
+    "prioritized": {"prioritized": True, "n_step": 2},
+    "c51": {"distributional": "c51", "v_min": 0.0, "v_max": 2.0, "num_envs": 2},
+    "qr": {"distributional": "qr", "num_quantiles": 8, "n_step": 3},
+    "noisy": {"noisy": True, "double": True},
+}
+
+
+def allowed_value(agent):
+    """Return the largest Q over the allowed actions of the three states."""
+    q = agent.learner.q_distribution.expected(agent.policy(agent.actor.encoder(np.eye(3, dtype=np.float32))).array)
+    return np.where(Walk.masks[:3], q, -np.inf).max(axis=1)
+
+
+WALKS = [
+    learns(
+        f"masks-dqn-{name}",
+        partial(DQN, Walk, **{**DQN_FAST, **flags}),
+        steps=1500,
+        scores=[
+            mean_return(1.499, static=0.875, episodes=4),  # `static` plays allowed actions at random
+            error(allowed_value, np.array(walk_values(0.9)), 0.12),
+        ],
+    )
+    for name, flags in FLAGS.items()
 ]
 
 
-@pytest.mark.parametrize("flags", FLAGS, ids=str)
-def test_dqn_keeps_to_masks_and_its_values_bootstrap_over_them_alone(flags):
+@pytest.mark.learns
+@pytest.mark.parametrize("case", WALKS, ids=str)
+def test_dqn_keeps_to_masks_and_its_values_bootstrap_over_them_alone(case):
     """Without the mask in the target, action 3 of the second state (never taken) would be worth what it likes."""
-    agent = DQN(Walk, seed=0, **{**DQN_FAST, **flags}).learn(1500)
-    assert agent.evaluate(4).mean == pytest.approx(1.5)
-    agent.evaluate(4, deterministic=False)
-    obs = np.eye(3, dtype=np.float32)
-    q = agent.learner.q_distribution.expected(agent.policy(agent.actor.encoder(obs)).array)
-    value = np.where(Walk.masks[:3], q, -np.inf).max(axis=1)
-    np.testing.assert_allclose(value, walk_values(0.9), atol=0.12)
+    case.check().evaluate(4, deterministic=False)
 
 
 @pytest.mark.parametrize("double", [False, True])
@@ -157,17 +195,28 @@ def test_dqns_target_looks_at_allowed_actions_alone(double):
     np.testing.assert_array_equal(batch.next_action_mask, Walk.masks[at])
 
 
-@pytest.mark.parametrize("cls", [DQN, SAC])
-@pytest.mark.parametrize("source", ["info", "method"])
-def test_masked_bandit_of_value_based_agents(cls, source):
-    own = {"epsilon_steps": 1000} if cls is DQN else {"target_entropy_scale": 0.1, "tau": 0.05, "alpha_init": 0.1}
-    agent = cls(
-        lambda: MaskedBandit(4, 1, source), seed=0, num_envs=4, learning_rate=3e-3, learning_starts=100,
-        batch_size=64, hidden_sizes=(32,), buffer_size=3000, train_freq=1 if cls is SAC else 2, **own,
-    ).learn(3000)  # fmt: skip
-    best = [bandit_best(MaskedBandit(), seed) for seed in range(200)]
-    assert agent.evaluate(200).mean > np.mean(best) - 0.04
-    agent.evaluate(20, deterministic=False)
+VALUE_BASED = [
+    learns(
+        f"masks-bandit-{cls.algorithm}-{source}",
+        partial(
+            cls, partial(MaskedBandit, 4, 1, source), num_envs=4, learning_rate=3e-3, learning_starts=100,
+            batch_size=64, hidden_sizes=(32,), buffer_size=3000, **own,
+        ),
+        steps=3000,
+        scores=regret(1),
+    )
+    for cls, own in (
+        (DQN, {"train_freq": 2, "epsilon_steps": 1000}),
+        (SAC, {"train_freq": 1, "target_entropy_scale": 0.1, "tau": 0.05, "alpha_init": 0.1}),
+    )
+    for source in ("info", "method")
+]  # fmt: skip
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", VALUE_BASED, ids=str)
+def test_masked_bandit_of_value_based_agents(case):
+    case.check().evaluate(20, deterministic=False)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -1,5 +1,7 @@
 """Actions that mix kinds: PPO learns them, and what reaches the environment lies in its space."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from dynarl.agents import PPO, SAC
 from dynarl.envs import action_layout, make
 from dynarl.envs.spaces import env_action_map
 from dynarl.envs.tasks.diagnostic import Identity
+from tests.learning import learns, mean_return
 
 FAST = {"num_envs": 8, "num_steps": 32, "batch_size": 64, "num_epochs": 8, "learning_rate": 3e-3, "gamma": 0.0}
 NESTED = spaces.Dict(
@@ -18,16 +21,26 @@ NESTED = spaces.Dict(
 )
 
 
-@pytest.mark.parametrize(("name", "best"), [("IdentityMixed", 1.0), ("IdentityMixedTuple", 2.0)])
-def test_learns(name, best):
-    agent = PPO(f"dynarl/{name}-v0", seed=0, hidden_sizes=(32,), log_std_init=-1.0, **FAST).learn(25_000)
-    found = agent.evaluate(20)
-    assert found.mean / 32 > best - 0.25
-    env = gymnasium.make(f"dynarl/{name}-v0")
+IDENTITIES = [
+    learns(
+        f"mixed-{name}",
+        partial(PPO, f"dynarl/{name}-v0", hidden_sizes=(32,), log_std_init=-1.0, **FAST),
+        steps=25_000,
+        scores=mean_return(least, static=static, episodes=20, scale=32),
+    )
+    for name, least, static in (("IdentityMixed", 0.75, 0.0), ("IdentityMixedTuple", 1.75, 0.0))
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", IDENTITIES, ids=str)
+def test_learns(case):
+    agent = case.check()
+    env = gymnasium.make(case.make.args[0])
     obs, _ = env.reset(seed=3)
     action, _ = agent.predict(obs, deterministic=True)
     assert env.action_space.contains(action)
-    assert env.step(action)[1] > best - 0.5
+    assert env.step(action)[1] > case.scores[0].least - 0.25
 
 
 def test_what_reaches_the_environment():

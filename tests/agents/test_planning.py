@@ -1,5 +1,7 @@
 """Options in corridors and planning by the value gap: what they decide, and that they are batched as in the loop."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import dynarl
 from dynarl.agents import PPO
 from dynarl.agents.conditional import Options, TreePlanner
 from dynarl.rollout import Feedback
+from tests.learning import learns, mean_return
 
 ERRANDS, CORRIDORS = "dynarl/Errands-v0", "dynarl/Corridors-v0"
 
@@ -117,13 +120,21 @@ def test_planners_are_batched_as_in_the_loop():
         np.testing.assert_allclose(batched, looped, rtol=1e-3, atol=1e-3)
 
 
+TOWN = learns(
+    "planning-town",
+    partial(
+        PPO, ERRANDS, policy="tree_planner", policy_kwargs={"anew": "new_goal", "unit": 0.077}, num_envs=64,
+        num_steps=40, batch_size=512, num_epochs=4, learning_rate=5e-3, gamma=0.9, gae_lambda=0.9, sequence_length=1,
+    ),
+    steps=10 * 2560,
+    scores=mean_return(0.35, static=0.24, episodes=30),
+)  # fmt: skip
+
+
+@pytest.mark.learns
 def test_ppo_learns_the_town():
     """Much of it in a short time: who sees no goal but those next door gets 0.24."""
-    settings = {"num_envs": 64, "num_steps": 40, "batch_size": 512, "num_epochs": 4, "learning_rate": 5e-3}
-    settings |= {"gamma": 0.9, "gae_lambda": 0.9, "sequence_length": 1}
-    policy = {"anew": "new_goal", "unit": 0.077}
-    agent = PPO(ERRANDS, policy="tree_planner", policy_kwargs=policy, seed=0, **settings).learn(8 * 2560)
-    assert agent.evaluate(30).mean > 0.3
+    TOWN.check()
 
 
 def test_planner_refusals():

@@ -1,6 +1,7 @@
 """PPO: values against closed forms, optimal actions in every action space, determinism, state, errors."""
 
 import dataclasses
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.checkpoint import CheckpointError
+from tests.learning import SHORT_CARTPOLE, learns, mean_return, relative_error
 
 QUICK = {
     "num_envs": 4,
@@ -26,48 +28,56 @@ def value_of(agent, obs):
     return agent.actor.value(np.asarray(obs, agent.actor.encoder.layout.dtype))
 
 
-@pytest.mark.parametrize("vectorization", ["sync", "NEXT_STEP", "SAME_STEP", "DISABLED"])
-@pytest.mark.parametrize(
-    ("env_id", "expected"),
-    [
-        ("dynarl/ConstantReward-v0", lambda gamma: 1 / (1 - gamma)),
-        ("dynarl/Truncated-v0", lambda gamma: 1 / (1 - gamma)),
-        ("dynarl/Terminated-v0", None),
-    ],
-)
-def test_value_settles_at_the_closed_form(env_id, expected, vectorization):
-    """Merging truncation with termination would settle low; a dummy row in the loss would pull it off."""
-    gamma = 0.8
+def constant_reward(env_id, vectorization, seed):
     env = env_id
     if vectorization != "sync":
         mode = gymnasium.vector.AutoresetMode[vectorization]
         env = gymnasium.make_vec(env_id, num_envs=4, vector_kwargs={"autoreset_mode": mode}, vectorization_mode="sync")
-    agent = PPO(env, seed=0, gamma=gamma, gae_lambda=0.9, max_grad_norm=10.0, **QUICK)
-    agent.learn(8_000)
-    obs = agent.envs.obs[:1]
-    found = value_of(agent, obs)[0]
-    if expected is None:  # an episode of one rewarded step: V = 1
-        assert found == pytest.approx(1.0, rel=0.02)
-    else:
-        assert found == pytest.approx(expected(gamma), rel=0.02)
-    agent.envs.close()
+    return PPO(env, seed=seed, gamma=0.8, gae_lambda=0.9, max_grad_norm=10.0, **QUICK)
 
 
-@pytest.mark.parametrize("kind", ["Discrete", "Box", "MultiDiscrete", "MultiBinary"])
-def test_learns_the_identity(kind):
-    agent = PPO(f"dynarl/Identity{kind}-v0", seed=0, **{**QUICK, "num_steps": 32, "gamma": 0.0})
-    agent.learn(12_000)
-    best, tolerance = (0.0, 0.05) if kind == "Box" else (1.0, 0.02)
-    assert agent.evaluate(20).mean / 32 == pytest.approx(best, abs=tolerance)  # 32 steps an episode
+VALUES = [
+    learns(
+        f"ppo-value-{name}-{vectorization}",
+        partial(constant_reward, f"dynarl/{name}-v0", vectorization),
+        steps=8_000,
+        scores=relative_error(lambda agent: value_of(agent, agent.envs.obs[:1]), expected, 0.02),
+    )
+    for name, expected in (("ConstantReward", 1 / (1 - 0.8)), ("Truncated", 1 / (1 - 0.8)), ("Terminated", 1.0))
+    for vectorization in ("sync", "NEXT_STEP", "SAME_STEP", "DISABLED")
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_value_settles_at_the_closed_form(case):
+    """Merging truncation with termination would settle low; a dummy row in the loss would pull it off."""
+    case.check().envs.close()
+
+
+IDENTITIES = [
+    learns(
+        f"ppo-identity-{kind}",
+        partial(PPO, f"dynarl/Identity{kind}-v0", **{**QUICK, "num_steps": 32, "gamma": 0.0}),
+        steps=12_000,
+        scores=mean_return(least, static=static, episodes=20, scale=32),  # 32 steps an episode
+    )
+    for kind, least, static in (
+        ("Discrete", 0.98, 1 / 3),
+        ("Box", -0.05, 0.0),
+        ("MultiDiscrete", 0.98, 0.0),
+        ("MultiBinary", 0.98, 0.0),
+    )
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", IDENTITIES, ids=str)
+def test_learns_the_identity(case):
+    agent = case.check()
     obs = agent.envs.obs
     action, state = agent.predict(obs, deterministic=True)
     assert state is None and len(action) == len(obs)
-
-
-def test_cartpole_gate():
-    """Gate A: 50 000 steps reach a mean return of 450 over three seeds."""
-    means = [PPO("CartPole-v1", seed=seed, **CARTPOLE).learn(50_000).evaluate(20).mean for seed in range(3)]
-    assert np.mean(means) >= 450, means
 
 
 CARTPOLE = {
@@ -80,6 +90,18 @@ CARTPOLE = {
     "learning_rate_schedule": "linear",
     "clip_range_schedule": "linear",
 }
+GATE = learns(
+    "ppo-cartpole",
+    partial(PPO, "CartPole-v1", **CARTPOLE),
+    steps=50_000,
+    scores=mean_return(450, static=22.0, episodes=20),
+)
+
+
+@pytest.mark.learns
+def test_cartpole_gate():
+    """Gate A: 50 000 steps reach a mean return of 450."""
+    GATE.check()
 
 
 def flat_bytes(tree):
@@ -201,24 +223,26 @@ class Whole(nn.Module):
         return dynarl.distributions.Categorical(logits=logits), self.v(obs).squeeze(-1)
 
 
-def test_own_networks():
-    for options in ({"features": Features}, {"policy": Whole()}):
-        agent = PPO(
-            "CartPole-v1",
-            seed=0,
-            num_steps=32,
-            num_epochs=10,
-            gamma=0.98,
-            gae_lambda=0.8,
-            learning_rate=3e-3,
-            **options,
-        )
-        before = {k: v.numpy().copy() for k, v in agent.policy.state_dict().items()}
-        first = agent.evaluate(10).mean
-        agent.learn(20_000)
-        after = agent.policy.state_dict()
-        assert all((after[k].numpy() != v).any() for k, v in before.items())
-        assert agent.evaluate(10).mean > max(60, 2 * first)
+OWN = [
+    learns(
+        f"ppo-own-{name}",
+        partial(PPO, "CartPole-v1", **SHORT_CARTPOLE, **options),
+        steps=15_000,
+        scores=mean_return(75, static=22.0, episodes=10),
+    )
+    for name, options in (("features", {"features": Features}), ("policy", {"policy": Whole}))
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", OWN, ids=str)
+def test_own_networks(case):
+    before = case.make(seed=0).policy.state_dict()
+    after = case.check().policy.state_dict()
+    assert all((after[k].numpy() != v.numpy()).any() for k, v in before.items())
+
+
+def test_own_networks_must_fit():
     with pytest.raises(ValueError, match=r"features: must map observations \[B, 4\] to \[B, F\], got \(2, 4, 1\)"):
         PPO("CartPole-v1", features=nn.Unflatten(1, (4, 1)), **QUICK)
     with pytest.raises(

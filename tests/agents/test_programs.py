@@ -1,5 +1,7 @@
 """Policies written for one environment: batched by the agent, with feedback, state, masks and randomness."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from dynarl import nn
 from dynarl.agents import PPO, PPOConfig
 from dynarl.agents.policies import POLICIES, ActorCritic, named_policy, register_policy
 from dynarl.distributions import Categorical
+from tests.learning import SHORT_CARTPOLE, learns, mean_return
 
 QUICK = {"num_envs": 4, "num_steps": 16, "batch_size": 16, "num_epochs": 2, "learning_rate": 1e-2}
 
@@ -205,12 +208,19 @@ def test_programs_without_a_state_learn_from_all_rows_at_once():
     assert agent.evaluate(3).mean > 0 and masked.evaluate(3) is not None
 
 
+CARTPOLE = learns(
+    "programs-cartpole",
+    partial(
+        PPO, "CartPole-v1", policy=Halves, policy_kwargs={"size": 32}, **SHORT_CARTPOLE,
+    ),
+    steps=15_000,
+    scores=mean_return(75, static=22.0, episodes=10),
+)  # fmt: skip
+
+
+@pytest.mark.learns
 def test_cartpole_is_learned():
-    agent = PPO(
-        "CartPole-v1", policy=Halves, policy_kwargs={"size": 32}, seed=0, num_steps=32, num_epochs=10, gamma=0.98,
-        gae_lambda=0.8, learning_rate=1e-3,
-    )  # fmt: skip
-    assert agent.learn(15_000).evaluate(10).mean > 120
+    CARTPOLE.check()
 
 
 def test_the_policy_is_made_by_the_seed(tmp_path):

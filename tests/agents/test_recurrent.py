@@ -1,5 +1,7 @@
 """PPO with policies that have a state: ratios, states in learning, values, resume, predict, memory tasks, errors."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from dynarl.agents.ppo.actor import own_policy
 from dynarl.agents.user_policy.runner import PolicyState
 from dynarl.autograd import Parameter
 from dynarl.distributions import Categorical
+from tests.learning import learns, mean_return, relative_error
 
 QUICK = {
     "num_envs": 4,
@@ -121,17 +124,35 @@ def test_learned_initial_state_gets_a_gradient():
     assert not np.array_equal(agent.policy.first.detach().numpy(), before)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("env_id", "expected"), [("dynarl/Truncated-v0", 5.0), ("dynarl/Terminated-v0", 1.0)])
-def test_value_settles_at_the_closed_form(env_id, expected, mode):
-    """Resetting the state before V of a truncated successor, or a dummy row in the loss, would pull it off."""
-    agent = PPO(
-        environment(env_id, mode), seed=0, gamma=0.8, gae_lambda=0.9, max_grad_norm=10.0, recurrent="gru",
-        recurrent_hidden_size=8, **QUICK,
-    ).learn(8_000)  # fmt: skip
+def mean_value(agent):
     fragment = agent.collector.collect()
-    np.testing.assert_allclose(fragment.value[fragment.valid].mean(), expected, rtol=0.03)
-    agent.envs.close()
+    return fragment.value[fragment.valid].mean()
+
+
+def with_memory(env_id, mode, seed):
+    return PPO(
+        environment(env_id, mode), seed=seed, gamma=0.8, gae_lambda=0.9, max_grad_norm=10.0, recurrent="gru",
+        recurrent_hidden_size=8, **QUICK,
+    )  # fmt: skip
+
+
+VALUES = [
+    learns(
+        f"recurrent-value-{name}-{mode}",
+        partial(with_memory, f"dynarl/{name}-v0", mode),
+        steps=8_000,
+        scores=relative_error(mean_value, expected, 0.03),
+    )
+    for name, expected in (("Truncated", 5.0), ("Terminated", 1.0))
+    for mode in MODES
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_value_settles_at_the_closed_form(case):
+    """Resetting the state before V of a truncated successor, or a dummy row in the loss, would pull it off."""
+    case.check().envs.close()
 
 
 @pytest.mark.parametrize("recurrent", ["lstm", "gru"])
@@ -233,29 +254,47 @@ class Echo(gymnasium.Env):
         return np.arange(4) != (self.target + 1 + self.t % 2) % 4
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_masks_and_memory(mode):
+MASKED = learns(
+    "recurrent-masks",
+    partial(PPO, Echo, recurrent="gru", recurrent_hidden_size=16, **QUICK),
+    steps=10_000,
+    scores=mean_return(0.95, static=1 / 3, episodes=20, scale=5),
+)
+
+
+@pytest.mark.learns
+def test_masks_and_memory():
     """Only allowed actions are taken, the ratio of the first epoch is 1, and masks and memory solve it together."""
-    env = Echo
-    if mode != "sync":
-        env = gymnasium.vector.SyncVectorEnv([Echo] * 4, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
-    agent = PPO(env, seed=0, recurrent="gru", recurrent_hidden_size=16, **QUICK)
-    agent.learn(10_000 if mode == "sync" else 128)
+    np.testing.assert_allclose(first_ratios(MASKED.check()), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_masks_and_memory_in_vector_environments(mode):
+    env = gymnasium.vector.SyncVectorEnv([Echo] * 4, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
+    agent = PPO(env, seed=0, recurrent="gru", recurrent_hidden_size=16, **QUICK).learn(128)
     np.testing.assert_allclose(first_ratios(agent), 1.0, atol=1e-6)
-    if mode == "sync":
-        assert agent.evaluate(20).mean >= 0.95 * 5
 
 
+TMAZE = {
+    "num_envs": 16, "num_steps": 32, "batch_size": 128, "num_epochs": 8, "learning_rate": 3e-3,
+    "hidden_sizes": (32,), "gamma": 0.95, "ent_coef": 0.01,
+}  # fmt: skip
+TURNS = learns(
+    "recurrent-tmaze",
+    partial(
+        PPO, partial(gymnasium.make, "dynarl/TMaze-v0", length=4), recurrent="gru", recurrent_hidden_size=32, **TMAZE
+    ),
+    steps=20_000,
+    scores=mean_return(0.95, static=0.5, episodes=50),
+)
+
+
+@pytest.mark.learns
 def test_memory_decides_the_tmaze():
     """With memory the turn at the end is right; without, every other one is."""
-    options = {
-        "num_envs": 16, "num_steps": 32, "batch_size": 128, "num_epochs": 8, "learning_rate": 3e-3,
-        "hidden_sizes": (32,), "gamma": 0.95, "ent_coef": 0.01,
-    }  # fmt: skip
-    kwargs = {"recurrent_hidden_size": 32, **options}
-    make = lambda: gymnasium.make("dynarl/TMaze-v0", length=4)  # noqa: E731
-    assert PPO(make, seed=0, recurrent="gru", **kwargs).learn(20_000).evaluate(50).mean >= 0.95
-    assert PPO(make, seed=0, **options).learn(20_000).evaluate(50).mean <= 0.7
+    TURNS.check()
+    blind = PPO(partial(gymnasium.make, "dynarl/TMaze-v0", length=4), seed=0, **TMAZE)
+    assert blind.learn(20_000).evaluate(50).mean <= 0.7
 
 
 class Wrong(Copy):

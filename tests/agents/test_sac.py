@@ -1,6 +1,7 @@
 """SAC: values against closed forms, optimal actions, the ratio of updates to data, gSDE, resume, errors."""
 
 import math
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ import dynarl
 from dynarl.agents import PPO, SAC, SACConfig
 from dynarl.envs.tasks.diagnostic import Chain, Identity
 from dynarl.rollout import NoiseStream
+from tests.learning import error, learns, mean_return, relative_error
 
 QUICK = {
     "hidden_sizes": (16,),
@@ -39,41 +41,73 @@ def q_values(agent, action=None):
         return agent.critics(obs, dynarl.tensor([action])).array[:, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "expected"),
-    [
-        ({"rewards": (1.0,), "end": "stay"}, 1 / (1 - 0.8)),
-        ({"rewards": (1.0,) * 5, "end": "truncated", "show_state": False}, 1 / (1 - 0.8)),
-        ({"rewards": (1.0,), "end": "terminated"}, 1.0),
-        ({"rewards": (1.0, 2.0), "end": "terminated"}, 1.0 + 0.8 * 2.0),
-    ],
-)
-@pytest.mark.parametrize("n_step", [1, 3])
-def test_value_settles_at_the_closed_form(kwargs, expected, n_step):
-    """A constant reward is worth 1 / (1 - gamma), also where episodes are truncated: truncation bootstraps."""
-    agent = SAC(lambda: BoxChain(**kwargs), seed=0, gamma=0.8, alpha=1e-6, n_step=n_step, num_envs=2, **QUICK)
-    agent.learn(1_200)
+def first_q(agent):
+    """Q of the first observation of an episode."""
     agent.envs.reset()
-    np.testing.assert_allclose(q_values(agent, [0.3, -0.5]), expected, rtol=0.02)
+    return q_values(agent, [0.3, -0.5])
 
 
+VALUES = [
+    learns(
+        f"sac-value-{name}-{n_step}",
+        partial(SAC, partial(BoxChain, **kwargs), gamma=0.8, alpha=1e-6, n_step=n_step, num_envs=2, **QUICK),
+        steps=1_200,
+        scores=relative_error(first_q, expected, 0.02),
+    )
+    for name, kwargs, expected in (
+        ("stay", {"rewards": (1.0,), "end": "stay"}, 1 / (1 - 0.8)),
+        ("truncated", {"rewards": (1.0,) * 5, "end": "truncated", "show_state": False}, 1 / (1 - 0.8)),
+        ("terminated", {"rewards": (1.0,), "end": "terminated"}, 1.0),
+        ("two", {"rewards": (1.0, 2.0), "end": "terminated"}, 1.0 + 0.8 * 2.0),
+    )
+    for n_step in (1, 3)
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_value_settles_at_the_closed_form(case):
+    """A constant reward is worth 1 / (1 - gamma), also where episodes are truncated: truncation bootstraps."""
+    case.check()
+
+
+# Actions that do nothing: pi is uniform, V = (r + alpha log 2) / (1 - gamma), Q = r + gamma V.
+SOFT = learns(
+    "sac-soft-value",
+    partial(SAC, "dynarl/ConstantReward-v0", gamma=0.8, alpha=0.5, **QUICK),
+    steps=1_200,
+    scores=relative_error(q_values, 1 + 0.8 * (1 + 0.5 * math.log(2)) / (1 - 0.8), 0.02),
+)
+
+
+@pytest.mark.learns
 def test_discrete_soft_value_counts_the_entropy():
-    """Actions that do nothing: pi is uniform, V = (r + alpha log 2) / (1 - gamma), Q = r + gamma V."""
-    agent = SAC("dynarl/ConstantReward-v0", seed=0, gamma=0.8, alpha=0.5, **QUICK).learn(1_200)
-    soft_value = (1 + 0.5 * math.log(2)) / (1 - 0.8)
-    np.testing.assert_allclose(q_values(agent), 1 + 0.8 * soft_value, rtol=0.02)
+    SOFT.check()
 
 
-def test_temperature_keeps_the_target_entropy():
-    """Discrete: the entropy of the policy moves to the target; the gradient of log alpha is their difference."""
-    agent = SAC("dynarl/IdentityDiscrete-v0", seed=0, gamma=0.0, target_entropy_scale=0.5, **QUICK)
+ENTROPY = learns(
+    "sac-entropy",
+    partial(SAC, "dynarl/IdentityDiscrete-v0", gamma=0.0, target_entropy_scale=0.5, **QUICK),
+    steps=1_100,
+    scores=error(
+        lambda agent: agent.learner.update(agent.sample())["train/entropy"],
+        0.5 * math.log(3), 1e-3, what="entropy",
+    ),
+)  # fmt: skip
+
+
+def test_gradient_of_the_temperature():
+    agent = ENTROPY.make(seed=0).learn(100)
     learner, target_entropy = agent.learner, agent.learner.objective.target_entropy()
     assert target_entropy == pytest.approx(0.5 * math.log(3))
-    agent.learn(100)
     metrics = learner.update(agent.sample())
     assert learner.log_alpha._leaf.grad.item() == pytest.approx(metrics["train/entropy"] - target_entropy, abs=1e-6)
-    agent.learn(1_000)
-    assert learner.update(agent.sample())["train/entropy"] == pytest.approx(target_entropy, abs=1e-3)
+
+
+@pytest.mark.learns
+def test_temperature_keeps_the_target_entropy():
+    """Discrete: the entropy of the policy moves to the target; the gradient of log alpha is their difference."""
+    ENTROPY.check()
 
 
 def test_target_entropy():
@@ -82,19 +116,32 @@ def test_target_entropy():
     assert SAC(lambda: BoxChain(), seed=0, target_entropy=-0.5).learner.objective.target_entropy() == -0.5
 
 
-@pytest.mark.parametrize("kind", ["Box", "Discrete"])
-def test_finds_the_best_action(kind):
-    agent = SAC(f"dynarl/Identity{kind}-v0", seed=0, gamma=0.0, **{**QUICK, "hidden_sizes": (32, 32)})
-    agent.learn(2_000 if kind == "Box" else 600)
-    found = agent.evaluate(10).mean / 32
-    assert found > (-0.05 if kind == "Box" else 0.95)
+IDENTITIES = [
+    learns(
+        f"sac-identity-{kind}",
+        partial(SAC, f"dynarl/Identity{kind}-v0", gamma=0.0, **{**QUICK, "hidden_sizes": (32, 32)}),
+        steps=steps,
+        scores=mean_return(least, static=static, episodes=10, scale=32),
+    )
+    for kind, steps, least, static in (("Box", 2_000, -0.05, -0.33), ("Discrete", 600, 0.95, 1 / 3))
+]
+SHIFTED = learns(
+    "sac-identity-start",
+    partial(SAC, lambda: Identity(spaces.Discrete(3, start=5), 16), gamma=0.0, **QUICK),
+    steps=600,
+    scores=mean_return(0.95, static=1 / 3, episodes=5, scale=16),
+)
 
 
+@pytest.mark.learns
+@pytest.mark.parametrize("case", IDENTITIES, ids=str)
+def test_finds_the_best_action(case):
+    case.check()
+
+
+@pytest.mark.learns
 def test_discrete_start_is_not_zero():
-    space = spaces.Discrete(3, start=5)
-    agent = SAC(lambda: Identity(space, 16), seed=0, gamma=0.0, **QUICK).learn(600)
-    assert agent.evaluate(5).mean / 16 > 0.95
-    assert agent.predict(6, deterministic=True)[0] == 6
+    assert SHIFTED.check().predict(6, deterministic=True)[0] == 6
 
 
 def test_update_moves_each_network_by_its_own_loss():
@@ -161,13 +208,28 @@ def test_ratio_of_updates_to_data(num_envs, train_freq, gradient_steps):
     assert agent.grad_steps == (agent.env_steps - paid) * gradient_steps // train_freq
 
 
-@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP", "DISABLED"])
-def test_vector_environments_store_no_dummy_rows(mode):
+def in_vector_environments(mode, seed):
     options = {"autoreset_mode": gymnasium.vector.AutoresetMode[mode]}
     envs = gymnasium.make_vec("dynarl/Truncated-v0", num_envs=3, vectorization_mode="sync", vector_kwargs=options)
-    agent = SAC(envs, seed=0, gamma=0.8, alpha=1e-6, **QUICK).learn(900)
+    return SAC(envs, seed=seed, gamma=0.8, alpha=1e-6, **QUICK)
+
+
+VECTORS = [
+    learns(
+        f"sac-value-{mode}",
+        partial(in_vector_environments, mode),
+        steps=900,
+        scores=relative_error(q_values, 5.0, 0.03),
+    )
+    for mode in ("NEXT_STEP", "SAME_STEP", "DISABLED")
+]
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", VECTORS, ids=str)
+def test_vector_environments_store_no_dummy_rows(case):
+    agent = case.check()
     assert len(agent.replay) == agent.env_steps
-    np.testing.assert_allclose(q_values(agent), 5.0, rtol=0.03)
 
 
 # -- state-dependent exploration ----------------------------------------------------------------------------------
@@ -339,8 +401,15 @@ def test_a_checkpoint_of_another_replay_is_refused():
         other.load_state_dict(agent.state_dict())
 
 
+PENDULUM = learns(
+    "sac-pendulum",
+    partial(SAC, "Pendulum-v1", learning_rate=2e-3, hidden_sizes=(64, 64), batch_size=128, buffer_size=10_000),
+    steps=5_000,
+    scores=mean_return(-400, static=-1200.0, episodes=10),
+)
+
+
+@pytest.mark.learns
 def test_learns_pendulum():
     """A gate of some seconds: random play is at -1200, 5000 steps of a small network reach -400."""
-    agent = SAC("Pendulum-v1", seed=0, learning_rate=2e-3, hidden_sizes=(64, 64), batch_size=128, buffer_size=10_000)
-    agent.learn(5_000)
-    assert agent.evaluate(10).mean > -400
+    PENDULUM.check()

@@ -1,5 +1,7 @@
 """SAC with actors written for one environment."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from dynarl import nn
 from dynarl.agents import SAC
 from dynarl.distributions import Categorical, Independent, Normal
 from tests.agents.test_programs import Rule
+from tests.learning import learns, mean_return
 
 QUICK = {"num_envs": 4, "batch_size": 16, "learning_starts": 32, "train_freq": 4, "learning_rate": 1e-3,
          "buffer_size": 400, "hidden_sizes": (16,)}  # fmt: skip
@@ -216,14 +219,25 @@ class RecallSign(gymnasium.Env):
         return np.array([2 * self.sign - 1 if self.t == 0 else 0, self.t == 3], np.float32)
 
 
-@pytest.mark.parametrize("discrete", [True, False])
-def test_memory_is_learned_through_the_state(discrete):
-    agent = SAC(
-        lambda: RecallSign(discrete), policy=Remembers, seed=0, num_envs=8, batch_size=128, sequence_length=4,
-        learning_starts=200, train_freq=8, learning_rate=6e-3, gamma=0.9, buffer_size=5000, hidden_sizes=(32,),
-        alpha=0.02,
-    ).learn(4_000)  # fmt: skip
-    assert agent.evaluate(50).mean >= 0.95
+RECALL = [
+    learns(
+        f"sac-memory-{'discrete' if discrete else 'box'}",
+        partial(
+            SAC, partial(RecallSign, discrete), policy=Remembers, num_envs=8, batch_size=128, sequence_length=4,
+            learning_starts=200, train_freq=8, learning_rate=6e-3, gamma=0.9, buffer_size=5000, hidden_sizes=(32,),
+            alpha=0.02,
+        ),
+        steps=4_000,
+        scores=mean_return(0.95, static=0.5, episodes=50),
+    )
+    for discrete in (True, False)
+]  # fmt: skip
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("case", RECALL, ids=str)
+def test_memory_is_learned_through_the_state(case):
+    case.check()
 
 
 class Pixels(gymnasium.Env):

@@ -1,5 +1,7 @@
 """Policies that learn when to stop, that think again when surprised, that forget: as in the loop, and what they do."""
 
+from functools import partial
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from dynarl.agents import PPO
 from dynarl.agents.conditional import ForgetfulGRU, PonderNet, SecondThoughts
 from dynarl.batching import Draws
 from dynarl.rollout import Feedback, map_state
+from tests.learning import Score, learns, mean_return
 
 
 def made(name, policy, **options):
@@ -101,20 +104,35 @@ def test_the_price_of_thoughts_is_paid_by_the_halting_unit_alone():
     assert policy.policy.weight.grad is None
 
 
-def test_pondernet_learns_to_stop():
-    """One hop or two among 4 nodes: right in the end, and stopped earlier where the way is shorter."""
-    source = lambda: gymnasium.make("dynarl/PointerChase-v0", nodes=4, hops=2)  # noqa: E731
-    settings = {"num_envs": 64, "num_steps": 16, "batch_size": 512, "num_epochs": 4, "learning_rate": 2e-2}
-    settings |= {"gamma": 0.0, "gae_lambda": 0.0, "ent_coef": 0.01, "learning_rate_schedule": "linear"}
-    options = {"rows": 5, "max_thoughts": 5, "patience": 0.5, "price": 0.3, "hidden_size": 32}
-    agent = PPO(source, policy="pondernet", policy_kwargs=options, seed=0, **settings).learn(12 * 1024)
-    assert agent.evaluate(20).mean > 0.95
-    puzzle, rng = source().unwrapped.puzzle, np.random.default_rng(0)
+two_hops = partial(gymnasium.make, "dynarl/PointerChase-v0", nodes=4, hops=2)
+
+
+def thoughts_saved(agent):
+    """Return how many thoughts more it takes for two hops than for one."""
+    puzzle, rng = two_hops().unwrapped.puzzle, np.random.default_rng(0)
     obs = np.stack([puzzle.draw(rng)[0] for _ in range(300)])
     with dynarl.no_grad():
         n = agent.policy(dynarl.tensor(obs), draws=Draws(0, np.arange(300), 0))[2]["steps"].numpy()
     hops = np.array([hops_of(o.reshape(5, 4).argmax(1)) for o in obs])
-    assert n[hops == 2].mean() > n[hops == 1].mean() + 0.3
+    return n[hops == 2].mean() - n[hops == 1].mean()
+
+
+PONDER = learns(
+    "thinking-pondernet",
+    partial(
+        PPO, two_hops, policy="pondernet", num_envs=64, num_steps=16, batch_size=512, num_epochs=4, learning_rate=2e-2,
+        policy_kwargs={"rows": 5, "max_thoughts": 5, "patience": 0.5, "price": 0.3, "hidden_size": 32},
+        gamma=0.0, gae_lambda=0.0, ent_coef=0.01, learning_rate_schedule="linear",
+    ),
+    steps=12 * 1024,
+    scores=[mean_return(0.95, static=0.5, episodes=20), Score("thoughts saved", thoughts_saved, 0.3, 0.0)],
+)  # fmt: skip
+
+
+@pytest.mark.learns
+def test_pondernet_learns_to_stop():
+    """One hop or two among 4 nodes: right in the end, and stopped earlier where the way is shorter."""
+    PONDER.check()
 
 
 def hops_of(to):

@@ -9,6 +9,7 @@ from dynarl.agents import PPO
 from dynarl.batching import Draws, Ragged, batched, per_sample
 from dynarl.batching.scopes.rewrite import rewritten
 from dynarl.distributions import Categorical
+from tests.learning import SHORT_CARTPOLE, learns, mean_return
 
 N, D = 40, 8
 
@@ -215,17 +216,24 @@ def test_per_sample_functions_join():
     assert step(x[0]).shape == (D,)  # outside a batched call it is an ordinary function
 
 
-def test_ppo_trains_a_policy_written_for_one_observation():
-    class Policy(Ponder):
-        def forward(self, obs):
-            return super().forward(obs)[:2]
+class Halting(Ponder):
+    """`Ponder` as a policy."""
 
-    policy = batched(Policy())
-    agent = PPO("CartPole-v1", policy=policy, seed=0, num_steps=32, num_epochs=10, gamma=0.98, gae_lambda=0.8,
-                learning_rate=1e-3)  # fmt: skip
-    first = agent.evaluate(10).mean
-    agent.learn(20_000)
-    assert agent.evaluate(10).mean > 3 * first
+    def forward(self, obs):
+        return super().forward(obs)[:2]
+
+
+def halting(seed):
+    dynarl.manual_seed(seed)
+    return PPO("CartPole-v1", policy=batched(Halting()), seed=seed, **SHORT_CARTPOLE)
+
+
+CARTPOLE = learns("batching-cartpole", halting, steps=15_000, scores=mean_return(75, static=22.0, episodes=10))
+
+
+@pytest.mark.learns
+def test_ppo_trains_a_policy_written_for_one_observation():
+    policy = CARTPOLE.check().policy
     assert policy.run.last.groups >= 1 and all(p.grad is not None for p in policy.parameters())
 
 
