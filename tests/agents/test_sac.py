@@ -252,7 +252,7 @@ def test_sde_noise_is_constant_between_resamplings():
 @pytest.mark.parametrize("freq", [-1, 8])
 def test_ppo_explores_by_state_dependent_noise(freq):
     agent = PPO("Pendulum-v1", seed=0, num_envs=2, num_steps=16, batch_size=16, use_sde=True, sde_sample_freq=freq)
-    assert agent.noise_period == (16 if freq == -1 else 8) and agent.noise_size == 64
+    assert agent.actor.noise_period == (16 if freq == -1 else 8) and agent.actor.noise_size == 64
     noise = [n.copy() for n in agent.collector._noise.block(0, 16)]
     assert np.array_equal(noise[0], noise[7]) and np.array_equal(noise[0], noise[8]) == (freq == -1)
     agent.learn(64)

@@ -201,7 +201,7 @@ def test_sde_errors():
     distribution = StateDependentNormal(dynarl.zeros(3, 2), dynarl.zeros(3, 4), dynarl.zeros(4, 2))
     with pytest.raises(ValueError, match="takes 8 normal numbers for each of 3 rows"):
         distribution.sample_from(np.zeros((3, 4), np.float32))
-    with pytest.raises(NotImplementedError, match="give sample_from the noise to keep"):
+    with pytest.raises(NotImplementedError, match="call sample_from with the noise"):
         distribution.sample()
 
 
