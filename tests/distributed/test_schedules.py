@@ -63,14 +63,13 @@ def test_pipelined_lags_by_exactly_one():
 
 def test_pipelined_is_acting_with_the_weights_before():
     """Written out: one agent acts, another learns, and the weights arrive one batch late."""
-    actor, learner = PPO("CartPole-v1", seed=3, **SMALL), PPO("CartPole-v1", seed=3, **SMALL)
-    ahead = actor.collector.collect().copy()
-    for k in range(4):
+    acting, learner = PPO("CartPole-v1", seed=3, **SMALL), PPO("CartPole-v1", seed=3, **SMALL).learner
+    ahead = acting.collector.collect().copy()
+    for _ in range(4):
         fragment = ahead
-        ahead = actor.collector.collect().copy()  # batch k + 1, before the learner has learned from batch k
-        learner.update(fragment, progress=k / 4)
-        learner.iteration += 1
-        actor.policy.load_state_dict(learner.policy.state_dict())
+        ahead = acting.collector.collect().copy()  # batch k + 1, before the learner has learned from batch k
+        learner.update(fragment)
+        acting.policy.load_state_dict(learner.policy.state_dict())
     state = learned(1, each=4)
     for name, value in learner.policy.state_dict().items():
         np.testing.assert_array_equal(state["policy"][name], value.numpy())
