@@ -24,10 +24,11 @@ from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
 from dynarl.envs.group import EnvGroup
+from dynarl.envs.make import evaluation_source, id_of, number_of
 from dynarl.envs.masks import flat_mask
-from dynarl.envs.ragged import example_rows
-from dynarl.envs.source import evaluation_source, id_of, number_of
-from dynarl.envs.spaces import action_layout, encode, env_action_map, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import example_rows
+from dynarl.envs.spaces import action_layout, encode, env_action_map
 from dynarl.nn import Module
 from dynarl.rollout import play
 from dynarl.threads import blas_threads

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium
 
 from dynarl.envs.guard import check_step
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 __all__ = ["main", "replay"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.envs.info import InfoFields
+from dynarl.envs.observations import observation_layout
 from dynarl.envs.protocol import Environments
-from dynarl.envs.spaces import observation_layout
 
 __all__ = ["EnvGroup", "RemoteEnvironments"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 __all__ = ["EnvironmentFailure", "Guarded", "check_step"]
 

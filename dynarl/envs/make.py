@@ -18,11 +18,12 @@ from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
 from dynarl.extras import how_to_install
 
-__all__ = ["EnvLike", "make"]
+__all__ = ["EnvLike", "evaluation_source", "id_of", "make", "number_of"]
 
 EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | EnvGroup
 
 _VECTORIZATIONS = ("auto", "sync", "vector")
+_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
 
 
 def make(
@@ -149,3 +150,31 @@ def _from_callable(
         return _from_ready(first, num_envs, vectorization, keys)
     envs = [first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))]
     return SyncEnvironments(envs, rebuild=partial(function, **kwargs) if rebuild else None, **keys)
+
+
+def number_of(env: Any, num_envs: int) -> int | None:
+    """Ready-made environments come in the number they are."""
+    return None if isinstance(env, (gymnasium.Env, VectorEnv)) else num_envs
+
+
+def id_of(env: Any) -> str | None:
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    return None if spec is None else str(spec.id)
+
+
+def evaluation_source(env: Any) -> Any:
+    """Return what new environments can be made of, so that evaluation never disturbs training."""
+    if isinstance(env, (gymnasium.Env, VectorEnv)):
+        if env.spec is None:
+            raise ValueError(
+                f"evaluate: {type(env).__name__} has no spec to make another from; "
+                "give the agent an env id or a function that makes the environment"
+            )
+        spec = env.spec
+        if isinstance(env, gymnasium.Env):
+            return lambda: gymnasium.make(spec)
+        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
+        return lambda: gymnasium.make(spec.id, **kwargs)
+    return env

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dynarl.envs.bounds import element_name, stored_bounds
 from dynarl.envs.info import InfoFields
-from dynarl.envs.ragged import split_batch
-from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import split_batch
+from dynarl.envs.spaces import action_layout, env_action_map, integer_range
 from dynarl.ragged_rows import row_array
 from dynarl.seeding import derive_seed
 

@@ -3,7 +3,7 @@
 A policy sees arrays: an observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored as
 it is, a Text as the ids of its characters, one of a Dict or Tuple of those as one flat float32 vector.
 `encode` makes network input of all. An action of a Dict or Tuple is one flat float32 vector too. A Sequence
-or Graph, and what contains one, is a row of arrays of its own size (`dynarl.envs.ragged`).
+or Graph, and what contains one, is a row of arrays of its own size (`dynarl.envs.ragged_spaces`).
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.ragged_rows import row_array
-
 __all__ = [
     "ObservationLayout",
     "action_layout",
     "encode",
     "env_action_map",
+    "fixed_layout",
     "flat_size",
     "integer_range",
     "is_ragged",
     "leaves_of",
     "named_leaves",
-    "observation_layout",
     "parts_of",
 ]
 
@@ -53,10 +51,8 @@ class ObservationLayout(NamedTuple):
     pack: Callable[[Any, tuple[int, ...]], NDArray[Any]] | None
 
 
-def observation_layout(space: Space[Any]) -> ObservationLayout:
-    """Return how observations of ``space`` are stored; raises ValueError for an unsupported space."""
-    if is_ragged(space):
-        return _ragged_layout(space)
+def fixed_layout(space: Space[Any]) -> ObservationLayout:
+    """Return how observations of a fixed size are stored; raises ValueError for an unsupported space."""
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -67,18 +63,6 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
         return ObservationLayout(space, (size,), np.dtype(np.int32), lambda obs, lead: _ids(space, obs, lead))
     assert space.shape is not None and space.dtype is not None
     return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
-
-
-def _ragged_layout(space: Space[Any]) -> ObservationLayout:
-    from dynarl.envs.ragged import check_ragged, row_of, split_batch
-
-    def pack(obs: Any, lead: tuple[int, ...]) -> Any:
-        if not lead:
-            return row_of(space, obs)
-        return row_array(row_of(space, one) for one in split_batch(space, obs, lead[0]))
-
-    check_ragged(space)
-    return ObservationLayout(space, (), np.dtype(object), pack)
 
 
 def is_ragged(space: Space[Any]) -> bool:

@@ -10,11 +10,11 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.exact_state import env_state, has_exact_state, load_env_state
 from dynarl.envs.guard import EnvironmentFailure, Guarded
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import EpisodeTracker, Step
-from dynarl.envs.state import env_state, has_exact_state, load_env_state
 
 __all__ = ["SyncEnvironments"]
 
@@ -24,7 +24,7 @@ class SyncEnvironments:
 
     dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor
     and there are no dummy rows. ``exact_state`` is True if every environment's state can be restored
-    to the bit (`dynarl.envs.state`); otherwise loading a state starts the next episodes.
+    to the bit (`dynarl.envs.exact_state`); otherwise loading a state starts the next episodes.
     """
 
     def __init__(

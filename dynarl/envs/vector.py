@@ -11,10 +11,10 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.exact_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import EpisodeTracker, Step
-from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
 
 __all__ = ["VectorEnvironments"]

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 import dynarl
 from dynarl.agents import PPO, SAC, SACConfig
-from dynarl.envs.tasks.diagnostic import Chain, Identity
+from dynarl.envs.tasks.diagnostic import Chain, IdentityEnv
 from dynarl.rollout import NoiseStream
 
 QUICK = {
@@ -91,7 +91,7 @@ def test_finds_the_best_action(kind):
 
 def test_discrete_start_is_not_zero():
     space = spaces.Discrete(3, start=5)
-    agent = SAC(lambda: Identity(space, 16), seed=0, gamma=0.0, **QUICK).learn(600)
+    agent = SAC(lambda: IdentityEnv(space, 16), seed=0, gamma=0.0, **QUICK).learn(600)
     assert agent.evaluate(5).mean / 16 > 0.95
     assert agent.predict(6, deterministic=True)[0] == 6
 
@@ -294,7 +294,7 @@ def test_config_errors(fields, message):
         SACConfig(**fields)
 
 
-class Spaced(Identity):
+class Spaced(IdentityEnv):
     """An environment with actions of any space."""
 
     def __init__(self, action_space):

@@ -7,7 +7,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import SyncEnvironments, VectorEnvironments, make
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 
 def drive(envs, steps=60, seed=0):

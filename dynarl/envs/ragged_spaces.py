@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import ObservationLayout, integer_range, is_ragged, observation_layout, parts_of
+from dynarl.envs.spaces import ObservationLayout, fixed_layout, integer_range, is_ragged, parts_of
 from dynarl.ragged_rows import RaggedRow, row_array
 
 __all__ = ["check_ragged", "example_rows", "row_of", "split_batch"]
@@ -34,7 +34,7 @@ def check_ragged(space: Space[Any]) -> None:
                 f"observation space: the {name} of {space} vary in size themselves, which is not supported; "
                 "make one flat Sequence, and say in its features what belongs together"
             )
-        observation_layout(features)
+        fixed_layout(features)
 
 
 def _feature_spaces(space: Any) -> list[tuple[str, Space[Any]]]:
@@ -69,7 +69,7 @@ def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
         case spaces.Graph():
             yield from _graph(space, obs, path)
         case _:
-            layout = observation_layout(space)
+            layout = fixed_layout(space)
             try:
                 array = np.asarray(obs) if layout.pack is None else layout.pack(obs, ())
             except (TypeError, ValueError) as error:
@@ -79,7 +79,7 @@ def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
 
 def _elements(features: Space[Any], given: Any, path: str, *, stacked: bool) -> NDArray[Any]:
     """Return elements as they are stored, [L, ...]: a copy."""
-    layout = observation_layout(features)
+    layout = fixed_layout(features)
     length = _stacked_length(features, given, path) if stacked else _length(given, path)
     if length == 0:
         return np.zeros((0, *layout.shape), layout.dtype)
@@ -208,7 +208,7 @@ def _example(space: Any, size: int) -> Iterator[NDArray[Any]]:
 
 
 def _zeros(space: Space[Any], lead: tuple[int, ...]) -> NDArray[Any]:
-    layout = observation_layout(space)
+    layout = fixed_layout(space)
     start = np.asarray(getattr(layout.space, "start", 0), layout.dtype)
     zeros: NDArray[Any] = np.asarray(np.zeros((*lead, *layout.shape), layout.dtype) + start)
     return zeros

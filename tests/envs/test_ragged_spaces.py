@@ -10,8 +10,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from dynarl.checkpoint import encoding
 from dynarl.envs import SyncEnvironments, VectorEnvironments, make
 from dynarl.envs.checker import check
-from dynarl.envs.ragged import example_rows, row_of
-from dynarl.envs.spaces import flat_size, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import example_rows, row_of
+from dynarl.envs.spaces import flat_size
 from dynarl.ragged_rows import RaggedRow, row_array
 
 BOX, PAIR = spaces.Box(-1, 1, (2,), np.float32), spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (1,), np.float32)))
