@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 
 from dynarl.distributed.weights import FlatLayout
-from dynarl.envs.group import EnvGroup
+from dynarl.envs.env_group import EnvGroup
 from dynarl.envs.guard import EnvironmentFailure
 from dynarl.rollout.fragment import Fragment
 

@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from dynarl.envs.cartpole import ResettableCartPole
-from dynarl.envs.group import EnvGroup, RemoteEnvironments
+from dynarl.envs.env_group import EnvGroup, RemoteEnvironments
 from dynarl.envs.protocol import Environments
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
@@ -52,7 +52,7 @@ def make(
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs: must be at least 1, got {num_envs}")
     if isinstance(env, EnvGroup):
-        return _from_part(env, num_envs, seed, vectorization, env_kwargs)
+        return _from_group(env, num_envs, seed, vectorization, env_kwargs)
     keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
     kwargs = dict(env_kwargs or {})
     if isinstance(env, str):
@@ -68,20 +68,20 @@ def make(
     )
 
 
-def _from_part(part: EnvGroup, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
-    if isinstance(part.env, gymnasium.Env | VectorEnv):
+def _from_group(group: EnvGroup, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
+    if isinstance(group.env, gymnasium.Env | VectorEnv):
         raise ValueError(
-            f"env: workers make their environments themselves, got a ready {type(part.env).__name__}; "
+            f"env: workers make their environments themselves, got a ready {type(group.env).__name__}; "
             "give an env id or a function that makes one"
         )
-    if num_envs not in (None, len(part.env_ids)):
-        raise ValueError(f"num_envs: the part has {len(part.env_ids)} environments, got num_envs={num_envs}")
+    if num_envs not in (None, len(group.env_ids)):
+        raise ValueError(f"num_envs: the group has {len(group.env_ids)} environments, got num_envs={num_envs}")
     keys: dict[str, Any] = {"seed": seed, "vectorization": vectorization, "env_kwargs": env_kwargs}
-    if part.here:
-        return make(part.env, len(part.env_ids), purpose=part.purpose, env_ids=part.env_ids, rebuild=True, **keys)
-    probe = make(part.env, **keys)
+    if group.here:
+        return make(group.env, len(group.env_ids), purpose=group.purpose, env_ids=group.env_ids, rebuild=True, **keys)
+    probe = make(group.env, **keys)
     probe.close()
-    return RemoteEnvironments(probe, part.env_ids)
+    return RemoteEnvironments(probe, group.env_ids)
 
 
 def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any, rebuild: bool) -> Environments:
