@@ -26,9 +26,9 @@ _GENERATED = "ray.core.generated"
 def connect(address: str, *, allow_open: bool = False) -> None:
     """Connect this process to the Ray at `address`: auto, HOST:PORT or ray://HOST:PORT.
 
-    Ray itself retries for minutes, or forever, if a port belongs to another service or a token is wrong, so the head is
-    queried first. Raises ConfigError if nothing answers, the service is not Ray, the token is missing or wrong, versions
-    differ, or, without `allow_open`, if other machines reach a dashboard that requires no token.
+    Ray itself retries for minutes, or forever, if a port belongs to another service or a token is wrong, so the head
+    is queried first. Raises ConfigError if nothing answers, the service is not Ray, the token is missing or wrong, or
+    versions differ; without `allow_open` also if other machines reach a dashboard that requires no token.
     """
     import ray
 

@@ -81,7 +81,7 @@ class WorkerPool:
         self._weights = (version, self.transport.put(weights))
 
     def request(self, group: int, *, newest: bool = False) -> None:
-        """Request a fragment of a group, acted by the weights published last; with `newest`, last at the time of sending.
+        """Request a fragment of a group, acted by the weights published last (with `newest`: last before it is sent).
 
         Requests are sent when the worker has started and has a free place. A lost fragment is requested again with the
         newest weights.

@@ -54,9 +54,9 @@ def test_by_gcs_and_by_client(cluster, tmp_path):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"RAY_AUTH_TOKEN": "cd" * 32}, "does not accept the token of this process; take the cluster's own"),
-        ({"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "wants a token"),
-        ({"RAY_AUTH_MODE": "disabled"}, "wants a token and RAY_AUTH_MODE is 'disabled' here"),
+        ({"RAY_AUTH_TOKEN": "cd" * 32}, "rejects the token of this process; set RAY_AUTH_TOKEN to the cluster's"),
+        ({"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "requires a token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "requires a token, but RAY_AUTH_MODE is 'disabled' here"),
     ],
 )
 def test_tokens(cluster, tmp_path, env, message):
@@ -64,14 +64,14 @@ def test_tokens(cluster, tmp_path, env, message):
 
 
 def test_a_wrong_token_by_client(cluster, tmp_path):
-    assert "does not accept the token" in refused(cluster, tmp_path, cluster.client, {"RAY_AUTH_TOKEN": "cd" * 32})
+    assert "rejects the token" in refused(cluster, tmp_path, cluster.client, {"RAY_AUTH_TOKEN": "cd" * 32})
 
 
 def test_a_port_that_is_not_rays(monkeypatch):
     monkeypatch.setattr(connect, "_ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         where = f"127.0.0.1:{mute.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"what answers at {where} is not the head of a Ray cluster"):
+        with pytest.raises(ConfigError, match=f"the service at {where} is not the head of a Ray cluster"):
             connect.join(f"ray://{where}")
     with pytest.raises(ConfigError, match=f"nothing answers at {where}.*start Ray there with `ray start --head`"):
         connect.join(f"ray://{where}")

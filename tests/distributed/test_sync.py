@@ -102,7 +102,7 @@ def test_ray_actors_give_the_same_bytes(ray_cluster, tmp_path):
     [
         ({"num_workers": 3}, "num_workers: num_envs 4 must be a multiple of num_workers 3.*set num_envs to 6"),
         ({"envs_per_group": 3}, "envs_per_group: num_envs 4 must be a multiple of envs_per_group 3"),
-        ({"num_workers": 3, "envs_per_group": 2}, "num_workers: 3 workers for 2 groups of 2 environments; at most 2"),
+        ({"num_workers": 3, "envs_per_group": 2}, r"num_workers: must be at most the number of groups, got 3 workers for 2 groups of 2 environments"),
         ({"num_workers": 8}, "set num_envs to 8"),
     ],
 )
@@ -158,7 +158,7 @@ def test_a_cluster_that_others_use(ray_cluster, monkeypatch):
 
 def test_agents_that_name_no_networks_to_act_with():
     agent = SimpleNamespace(algorithm="table", acting_networks=())
-    with pytest.raises(ConfigError, match="num_workers: table has no workers yet; leave it 0"):
+    with pytest.raises(ConfigError, match="num_workers: table does not support workers; set it to 0"):
         plan_workers(RunConfig(num_workers=2), agent, 4)
 
 
