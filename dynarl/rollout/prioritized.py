@@ -93,7 +93,7 @@ class PrioritizedReplay(ReplayBuffer):
             parts = [np.arange(i.start, i.stop) if isinstance(i, slice) else i for i in self._new]
             self._new = []
             self._tree.set(parts[0] if len(parts) == 1 else np.concatenate(parts), self._largest)
-            self._tree.set(self._head * self.num_envs + self._envs, 0.0)
+            self._tree.set(self._ring.heads(), 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The transitions and their priorities."""

@@ -19,6 +19,7 @@ from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch, Fragment
 from dynarl.rollout.packed import PackedRows
+from dynarl.rollout.ring import RingIndex
 
 __all__ = ["ReplayBuffer"]
 
@@ -59,8 +60,9 @@ class ReplayBuffer:
         if not 0.0 <= gamma <= 1.0:
             raise ValueError(f"{name}: gamma must lie in [0, 1], got {gamma}")
         self.num_envs, self.n_step, self.gamma = num_envs, n_step, gamma
-        self.rows = capacity // num_envs + 1
-        self.size = size = self.rows * num_envs
+        self._ring = RingIndex(capacity // num_envs + 1, num_envs)
+        self.rows, self.size = self._ring.rows, self._ring.size
+        size = self.size
         self._packing = packing
         shape, dtype = observation if packing is None else packing.layout
         self._obs = _allocate(name, (size, *shape), dtype)
@@ -71,17 +73,14 @@ class ReplayBuffer:
         self._final = np.full(size, -1, np.int64)  # where an ended transition's successor is in the side table
         self._finals = FinalObservations(self._obs.shape[1:], self._obs.dtype)
         self._mask: NDArray[np.bool_] | None = None  # which actions are allowed at obs, once masks were given
-        self._head = np.zeros(num_envs, np.int64)  # the row written next
-        self._count = np.zeros(num_envs, np.int64)  # transitions held
         self._envs = np.arange(num_envs)
-        self._lockstep = True  # all heads and counts are equal: no dummy row was ever skipped
         self._powers = (gamma ** np.arange(n_step)).astype(np.float32)
         self._discounts = (gamma ** np.arange(n_step + 1)).astype(np.float32)
         self._ones = np.ones(0, np.float32)
 
     def __len__(self) -> int:
         """How many transitions can be sampled."""
-        return int(self._count.sum())
+        return len(self._ring)
 
     @property
     def capacity(self) -> int:
@@ -124,31 +123,16 @@ class ReplayBuffer:
         masked = self._is_masked(action_mask, next_action_mask)
         which = None if valid is None or valid.all() else np.flatnonzero(valid)
         if which is not None:
-            self._lockstep = self._lockstep and self.num_envs == 1
             obs, action, reward, next_obs = obs[which], action[which], reward[which], next_obs[which]
             terminated, truncated = terminated[which], truncated[which]
             if masked:
                 action_mask, next_action_mask = action_mask[which], next_action_mask[which]
             if len(which) == 0:
+                self._ring.advance(which)
                 return
         obs, next_obs = self._packed(obs), self._packed(next_obs)
         ended = terminated | truncated
-        if which is None and self._lockstep:
-            head = int(self._head[0])
-            start, after = head * self.num_envs, (head + 1) % self.rows * self.num_envs
-            index: Any = slice(start, start + self.num_envs)
-            following: Any = slice(after, after + self.num_envs)
-            self._head += 1
-            if head + 1 == self.rows:
-                self._head[:] = 0
-            if self._count[0] < self.rows - 1:
-                self._count += 1
-        else:
-            envs = self._envs if which is None else which
-            index = self._head[envs] * self.num_envs + envs
-            self._head[envs] = (self._head[envs] + 1) % self.rows
-            following = self._head[envs] * self.num_envs + envs
-            self._count[envs] = np.minimum(self._count[envs] + 1, self.rows - 1)
+        index, following = self._ring.advance(which)
         self._finals.release(self._final[index])
         self._obs[index], self._action[index], self._reward[index] = obs, action, reward
         self._terminated[index], self._ended[index] = terminated, ended
@@ -181,23 +165,19 @@ class ReplayBuffer:
         if (begun := fragment["episode_start"][0] | ~valid[0]).any():
             self.cut(envs[begun])
         masked = self._is_masked(fragment.get("action_mask"), fragment.get("next_action_mask"))
-        self._lockstep = self._lockstep and len(envs) == self.num_envs and bool(valid.all())
         t, n = np.nonzero(valid)
+        index = self._ring.advance_block(envs, valid)
         if len(t) == 0:
             return
         next_obs = fragment.build_next_obs()
-        row = (self._head[envs[n]] + (np.cumsum(valid, axis=0) - 1)[t, n]) % self.rows
-        index = row * self.num_envs + envs[n]
         terminated, ended = fragment["terminated"][t, n], (fragment["terminated"] | fragment["truncated"])[t, n]
         self._finals.release(self._final[index])
         self._obs[index], self._action[index] = self._packed(fragment["obs"][t, n]), fragment["action"][t, n]
         self._reward[index], self._terminated[index], self._ended[index] = fragment["reward"][t, n], terminated, ended
         self._final[index] = -1
-        self._head[envs] = (self._head[envs] + counts) % self.rows
-        self._count[envs] = np.minimum(self._count[envs] + counts, self.rows - 1)
         some = np.flatnonzero(counts)
         last = len(valid) - 1 - valid[::-1].argmax(axis=0)[some]
-        following = self._head[envs[some]] * self.num_envs + envs[some]
+        following = self._ring.heads(envs[some])
         self._obs[following] = self._packed(next_obs[last, some])
         masks = None
         if self._mask is not None and masked:
@@ -215,13 +195,13 @@ class ReplayBuffer:
         be restored to the bit, or were reset from outside.
         """
         envs = self._envs if envs is None else self._envs[envs]
-        envs = envs[self._count[envs] > 0]
-        last = (self._head[envs] - 1) % self.rows * self.num_envs + envs
+        envs = envs[self._ring.count[envs] > 0]
+        last = self._ring.newest(envs)
         running = ~self._ended[last]
         last, envs = last[running], envs[running]
         if len(last):
             self._ended[last] = True
-            newest = self._head[envs] * self.num_envs + envs
+            newest = self._ring.heads(envs)
             masks = None if self._mask is None else self._mask[newest]
             self._final[last] = self._finals.keep(self._obs[newest], masks)
 
@@ -269,7 +249,7 @@ class ReplayBuffer:
         total = len(self)
         if total == 0:
             raise RuntimeError("sample: the replay holds no transition yet")
-        return self._locate(rng.integers(0, total, count))
+        return self._ring.locate(rng.integers(0, total, count))
 
     def following(self, index: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the `length` transitions from each of `index` [B] on, [length, B], and which of them follow.
@@ -277,8 +257,7 @@ class ReplayBuffer:
         None do behind the end of an episode or the newest transition: there the last one stands again.
         """
         path = (index + np.arange(length)[:, None] * self.num_envs) % self.size
-        row, env = np.divmod(index, self.num_envs)
-        kept = np.arange(length)[:, None] < (self._head[env] - row) % self.rows
+        kept = np.arange(length)[:, None] < self._ring.available(index)
         kept[1:] &= ~np.logical_or.accumulate(self._ended.take(path[:-1]), axis=0)
         last = path[kept.sum(axis=0) - 1, np.arange(len(index))]
         return np.where(kept, path, last), kept
@@ -304,28 +283,13 @@ class ReplayBuffer:
             batch["action_mask"], batch["next_action_mask"] = self._mask.take(index, axis=0), next_action_mask
         return batch
 
-    def _locate(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn numbers below `len(self)` into flat indices: environment by environment, oldest first."""
-        if self._lockstep:
-            first = int(self._head[0] - self._count[0])
-            if first == 0:
-                return drawn
-            # All environments hold the same rows: counted row by row.
-            return (drawn + first * self.num_envs) % self.size
-        stop = np.cumsum(self._count)
-        env = np.searchsorted(stop, drawn, side="right")
-        row = (drawn - stop[env] + self._head[env]) % self.rows  # from head - count on
-        return row * self.num_envs + env
-
     def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
         """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""
         n = self.n_step
         path = (index[:, None] + np.arange(n) * self.num_envs) % self.size  # [B, n]
-        row, env = np.divmod(index, self.num_envs)
-        available = (self._head[env] - row) % self.rows  # up to the write head, at least 1
         stops = self._ended.take(path)
         stops[:, -1] = True
-        steps = np.minimum(stops.argmax(axis=1) + 1, available)
+        steps = np.minimum(stops.argmax(axis=1) + 1, self._ring.available(index))  # up to the write head
         kept = np.arange(n) < steps[:, None]
         reward = (self._reward.take(path) * kept) @ self._powers
         last = path[np.arange(len(index)), steps - 1]
@@ -358,13 +322,11 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """All transitions, heads and counts; rows never written are left out. The arrays are copies."""
-        used = self.size if (self._count == self.rows - 1).any() else (int(self._head.max()) + 1) * self.num_envs
+        used = self._ring.used
         return {
             "rows": self.rows,
             "num_envs": self.num_envs,
-            "head": self._head.copy(),
-            "count": self._count.copy(),
-            "lockstep": self._lockstep,
+            **self._ring.state_dict(),
             **{name: getattr(self, f"_{name}")[:used].copy() for name in _FIELDS},
             **({} if self._mask is None else {"mask": self._mask[:used].copy()}),
             "finals": self._finals.state_dict(),
@@ -392,8 +354,7 @@ class ReplayBuffer:
             self._mask = self._begin_masks(state["mask"].shape[1])
             self._mask[: len(state["mask"])] = state["mask"]
         self._final[len(state["final"]) :] = -1
-        self._head[:], self._count[:] = state["head"], state["count"]
-        self._lockstep = bool(state["lockstep"])
+        self._ring.load_state_dict(state)
         self._finals.load_state_dict(state["finals"])
 
 

@@ -113,7 +113,7 @@ def test_only_what_is_held_has_priority(seed, dummies, num_envs):
         replay._refresh()
         priorities = replay._tree.priorities
         assert np.count_nonzero(priorities) == len(replay)
-        heads = replay._head * num_envs + np.arange(num_envs)
+        heads = replay._ring.head * num_envs + np.arange(num_envs)
         assert (priorities[heads] == 0).all()
         assert replay._tree.total == pytest.approx(priorities.sum(), rel=1e-12)
 
