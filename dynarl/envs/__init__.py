@@ -1,4 +1,4 @@
-"""Gymnasium environments as arrays: making, stepping, resetting, seeding, normalising, saving them."""
+"""Gymnasium environments as arrays: makes, steps, resets, seeds, normalises and saves them."""
 
 from dynarl.envs.checker import Finding, check
 from dynarl.envs.make import EnvLike, make

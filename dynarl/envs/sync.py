@@ -1,4 +1,4 @@
-"""Single gymnasium environments stepped one after the other in this process."""
+"""Single gymnasium environments, stepped one after the other in this process."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["SyncEnvironments"]
 class SyncEnvironments:
     """A list of single environments; implements `dynarl.envs.Environments`.
 
-    dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor
-    and there are no dummy rows. ``exact_state`` is True if every environment's state can be restored
-    to the bit (`dynarl.envs.exact_state`); otherwise loading a state starts the next episodes.
+    dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor and there are no
+    dummy rows. ``exact_state`` is True if the state of every environment can be restored to the bit
+    (`dynarl.envs.exact_state`); otherwise loading a state starts the next episodes.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SyncEnvironments:
         env_ids: Any = None,
         rebuild: Callable[[], gymnasium.Env[Any, Any]] | None = None,
     ) -> None:
-        """With `rebuild`, which makes another one, an environment that fails is replaced alone."""
+        """With `rebuild`, which makes a new environment, one that fails is replaced alone."""
         self._envs = list(envs)
         first = _check(self._envs)
         self.exact_state = all(has_exact_state(env) for env in self._envs)
@@ -82,10 +82,10 @@ class SyncEnvironments:
         return obs
 
     def step(self, action: Any) -> Step:
-        """Act in every environment with the policy's actions [N, ...] and reset what ended.
+        """Act in every environment with the policy's actions [N, ...] and reset those whose episode ended.
 
-        Raises ValueError naming environment, step and field for an observation, reward or flag that
-        does not fit; an exception of an environment gets a note with its number and episode seed.
+        Raises ValueError naming environment, step and field for an observation, reward or flag that does not fit; an
+        exception of an environment gets a note with its number and episode seed.
         """
         tracker, layout = self._tracker, self._tracker.layout
         actions = tracker.actions(action)
@@ -112,7 +112,7 @@ class SyncEnvironments:
                 terminations.append(terminated)
                 truncations.append(truncated)
                 if mask is not None and not terminated and not (guards and guards[i].failed):
-                    # nothing is done in a terminal state
+                    # no action is taken in a terminal state
                     mask[i] = self._masks.one(env, info, tracker.where(i))
         except Exception as error:
             error.add_note(self._note(i))
@@ -138,14 +138,14 @@ class SyncEnvironments:
         return transition
 
     def take_failures(self) -> list[EnvironmentFailure]:
-        """Return the failures since the last call of environments that can be replaced."""
+        """Return the failures of replaced environments since the last call."""
         found = [failure for guard in self._guards for failure in guard.failures]
         for guard in self._guards:
             guard.failures = []
         return found
 
     def _valid(self) -> NDArray[np.bool_] | None:
-        """Return where a step was made at all, None for everywhere."""
+        """Return where a step was made, None if everywhere."""
         failed = [guard.failed for guard in self._guards]
         return ~np.array(failed) if any(failed) else None
 
@@ -158,7 +158,7 @@ class SyncEnvironments:
             env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, current observations and, where it can be taken, each environment's state."""
+        """Counters, current observations and, if it is exact, each environment's state."""
         state: dict[str, Any] = {
             "ledger": self._tracker.state_dict(),
             "obs": self.obs.copy(),
@@ -176,8 +176,8 @@ class SyncEnvironments:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`.
 
-        With ``exact_state`` the same actions give the same bytes as without the interruption.
-        Otherwise every environment starts the episode after the one it was in.
+        With ``exact_state`` the same actions give the same bytes as without the interruption. Otherwise every
+        environment starts its next episode.
         """
         self._tracker.load_state_dict(state["ledger"])
         if not (self.exact_state and state["exact"]):
@@ -196,7 +196,7 @@ class SyncEnvironments:
         self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
 
     def _begin(self, which: Any, obs: NDArray[Any]) -> None:
-        """Reset the environments ``which`` and write their first observations into ``obs``."""
+        """Reset the environments ``which`` and write their first observations to ``obs``."""
         tracker = self._tracker
         for i in which:
             tracker.begin(i)
@@ -251,11 +251,11 @@ def _bare(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 
 def _check(envs: list[gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
-    """Refuse no environments, one given twice, different spaces, and gymnasium's own autoreset."""
+    """Raise ValueError for an empty list, a duplicate, different spaces, and gymnasium's Autoreset wrapper."""
     if not envs:
         raise ValueError("num_envs: must be at least 1, got 0")
     if len({id(env) for env in envs}) != len(envs):
-        raise ValueError("envs: the same environment object was given twice; a callable must make a new one")
+        raise ValueError("envs: must be distinct objects, got one twice; a callable must make a new one at each call")
     first = envs[0]
     for i, env in enumerate(envs):
         for field in ("observation_space", "action_space"):

@@ -23,10 +23,10 @@ __all__ = ["VectorEnvironments"]
 class VectorEnvironments:
     """A vector environment as `dynarl.envs.Environments`.
 
-    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and, where it takes a list of seeds
-    (gymnasium's own do), one seed per episode. SAME_STEP: the true successor is ``infos["final_obs"]``.
-    NEXT_STEP: the row after an episode's end is the reset; it comes out with ``valid`` False, its
-    reward and flags zeroed. Raises ValueError where the environment does not declare its mode.
+    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and one seed per episode if the environment takes a
+    list of seeds, as gymnasium's do. SAME_STEP: the true successor is ``infos["final_obs"]``. NEXT_STEP: the row after
+    an episode's end is the reset; it is returned with ``valid`` False, reward and flags 0. Raises ValueError if the
+    environment does not declare its mode.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VectorEnvironments:
         self._seed_list = isinstance(inner, SyncVectorEnv | AsyncVectorEnv | ResettableCartPole)
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
-        # Rows of the coming step in which a NEXT_STEP environment will reset; None for none.
+        # [N] where the next step of a NEXT_STEP environment is a reset; None if nowhere.
         self._resetting: NDArray[np.bool_] | None = None
         self.info: InfoFields | None = None
         layout = self._tracker.layout
@@ -89,12 +89,11 @@ class VectorEnvironments:
     def step(self, action: Any) -> Step:
         """Act in every environment with the policy's actions [N, ...].
 
-        Raises ValueError naming environment, step and field for an observation, reward or flag that
-        does not fit.
+        Raises ValueError naming environment, step and field for an observation, reward or flag that does not fit.
         """
         tracker = self._tracker
         actions = tracker.actions(action)
-        if isinstance(actions, list):  # nested ones, which a vector environment takes as nested arrays
+        if isinstance(actions, list):  # N nested actions -> nested arrays [N, ...], as vector environments take them
             memory: Any = create_empty_array(self.action_space, self.num_envs)
             actions = concatenate(self.action_space, actions, memory)
         try:
@@ -141,7 +140,7 @@ class VectorEnvironments:
         self._env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, current observations and, where it can be taken, the environments' state."""
+        """Counters, current observations and, if it is exact, the environments' state."""
         state: dict[str, Any] = {
             "ledger": self._tracker.state_dict(),
             "obs": self.obs.copy(),
@@ -197,7 +196,7 @@ class VectorEnvironments:
         return step
 
     def _fields_of_step(self, infos: Any, ended: NDArray[np.bool_]) -> None:
-        """Read the fields of the states reached; a NEXT_STEP environment's reset rows are first observations."""
+        """Read the fields of the states reached; reset rows of a NEXT_STEP environment are first observations."""
         fields, where = self.info, self._tracker.where
         assert fields is not None
         fields.begin_step()
@@ -220,8 +219,8 @@ class VectorEnvironments:
         for i in np.flatnonzero(ended).tolist():
             if final is None or final[i] is None:
                 raise ValueError(
-                    f"{self._tracker.where(i)}: the episode ended, but infos['final_obs'] does not hold its "
-                    "last observation, as autoreset mode SAME_STEP demands"
+                    f"{self._tracker.where(i)}: infos['final_obs'] must have the last observation of an episode that "
+                    "ended in autoreset mode SAME_STEP, got none"
                 )
             next_obs[i] = self._tracker.coerce(final[i], (), f"{self._tracker.where(i)}, final_obs")
         return next_obs
@@ -229,7 +228,7 @@ class VectorEnvironments:
     def _read_masks(
         self, infos: Any, when: str = "", default: NDArray[np.bool_] | None = None
     ) -> NDArray[np.bool_] | None:
-        """Return the masks [N, M] after a reset or step; ``default`` where nothing is said of an environment."""
+        """Return the masks [N, M] after a reset or step; ``default`` for environments without one in `infos`."""
         where = self._tracker.where() + when
         if self._call_masks is not None:
             return self._masks.all(self._call_masks(), where)
@@ -237,9 +236,9 @@ class VectorEnvironments:
             return None
         given = infos.get(KEY)
         if given is None and default is None:
-            raise ValueError(f"{where}: infos has no {KEY!r}, as the first reset's did; give it at every step")
+            raise ValueError(f"{where}: infos must have {KEY!r}, as in the first reset; set it at every step")
         said = infos.get("_" + KEY, np.ones(self.num_envs, np.bool_))
-        if default is not None:  # said of some environments only, where others were reset
+        if default is not None:  # infos may cover some environments only, if others were reset
             given = [given[i] if given is not None and said[i] else None for i in range(self.num_envs)]
         return self._masks.all(given, where, default)
 
@@ -255,7 +254,7 @@ class VectorEnvironments:
         return masks
 
     def _seeds(self, which: NDArray[np.bool_]) -> Any:
-        """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
+        """Return seeds of the new episodes: a list, or one number if the environment takes one."""
         tracker = self._tracker
         if self._seed_list:
             seeds: list[int | None] = [None] * self.num_envs
@@ -269,7 +268,7 @@ class VectorEnvironments:
         )
 
     def _own(self, obs: Any, when: str = "") -> NDArray[Any]:
-        """The environment's observations as an array of ours; its buffers may change in the next step."""
+        """Return a copy of the environment's observations, whose buffers may change in the next step."""
         layout = self._tracker.layout
         if type(obs) is np.ndarray and obs.dtype is layout.dtype and obs.shape == self._shape:
             return np.array(obs, order="C")
@@ -295,13 +294,13 @@ class VectorEnvironments:
 
 
 def _mask_caller(env: VectorEnv[Any, Any, Any]) -> Any:
-    """Return a function that asks the environments for their masks, None where they have no such method."""
+    """Return a function that asks the environments for their masks, None if they have no such method."""
     inner = env.unwrapped
     if isinstance(inner, SyncVectorEnv):
         known = all(one.has_wrapper_attr(METHOD) for one in inner.envs)
         return (lambda: inner.call(METHOD)) if known else None
     if isinstance(inner, AsyncVectorEnv):
-        return None  # asking another process for a method it may not have would kill it: use infos
+        return None  # a call of a missing method would end the subprocess, so only infos are read
     method = getattr(inner, METHOD, None)
     return method if callable(method) else None
 
@@ -313,10 +312,9 @@ def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
     except ValueError:
         pass
     raise ValueError(
-        f"{type(env.unwrapped).__name__}: a vector environment must say when it resets, "
+        f"{type(env.unwrapped).__name__}: a vector environment must declare its autoreset mode, "
         f"metadata['autoreset_mode'] is {mode!r}. Set it to a gymnasium.vector.AutoresetMode: DISABLED "
-        "(the caller resets, through options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
-        "returns the next one's first observation, infos['final_obs'] has the last) or NEXT_STEP (the step "
-        "after it resets). "
-        "Guessing wrong would train on transitions that never happened."
+        "(the caller resets, with options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
+        "returns the first observation of the next, infos['final_obs'] has the last) or NEXT_STEP (the "
+        "following step resets). A wrong guess would train on transitions that never happened."
     )

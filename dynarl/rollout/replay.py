@@ -1,10 +1,9 @@
-"""Replay: rings of transitions, sampled uniformly, with n-step returns that know where episodes end.
+"""Replay: rings of transitions, sampled uniformly, with n-step returns that stop at episode ends.
 
-Every observation is stored once: the successor of a transition is the next row of the same environment,
-and only where an episode ended does its last observation go to a side table. Each environment has its
-own ring of R rows and its own write head; the row at the head holds the newest successor and is no
-transition yet. A transition is named by its flat index, row * N + environment. Action masks lie beside the
-observations they belong to, and only where environments have them.
+Every observation is stored once: the successor of a transition is the next row of the same environment, and only
+the last observation of an episode goes to a side table. Each environment has its own ring of R rows and its own
+write head; the row at the head holds the newest successor and is no transition yet. A transition has the flat index
+row * N + environment. Action masks are stored next to their observations, if the environments have any.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ Layout = tuple[tuple[int, ...], Any]
 class ReplayBuffer:
     """The newest `capacity` transitions of `num_envs` environments, `capacity // num_envs` of each.
 
-    `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to
-    `n_step` steps: the sum of rewards discounted by `gamma` stops where the episode terminated or was
-    truncated and where the write head is, and the bootstrap is discounted by gamma**k of the k steps
-    that were really made. With `packing`, observations are given and returned as rows of float32, and kept as it
-    packs them.
+    `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to `n_step` steps:
+    the sum of rewards, discounted by `gamma`, stops where the episode terminated or was truncated and at the write
+    head, and the bootstrap is discounted by gamma**k for the k steps actually summed. With `packing`, observations are
+    passed in and out as rows of float32, and stored packed.
     """
 
     def __init__(
@@ -70,9 +68,9 @@ class ReplayBuffer:
         self._reward = np.zeros(size, np.float32)
         self._terminated = np.zeros(size, np.bool_)
         self._ended = np.zeros(size, np.bool_)
-        self._final = np.full(size, -1, np.int64)  # where an ended transition's successor is in the side table
+        self._final = np.full(size, -1, np.int64)  # slot of an ended transition's successor in the side table
         self._finals = FinalObservations(self._obs.shape[1:], self._obs.dtype)
-        self._mask: NDArray[np.bool_] | None = None  # which actions are allowed at obs, once masks were given
+        self._mask: NDArray[np.bool_] | None = None  # [size, M] actions allowed at obs, allocated with the first masks
         self._envs = np.arange(num_envs)
         self._powers = (gamma ** np.arange(n_step)).astype(np.float32)
         self._discounts = (gamma ** np.arange(n_step + 1)).astype(np.float32)
@@ -89,7 +87,7 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays when full; observations of varying size count as far as they are there."""
+        """Bytes of the arrays when full; observations of varying size count as far as they are stored."""
         kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
         masks = 0 if self._mask is None or self._finals.mask is None else self._mask.nbytes + self._finals.mask.nbytes
         rows = rows_nbytes(self._obs) + rows_nbytes(self._finals.obs)
@@ -97,7 +95,7 @@ class ReplayBuffer:
 
     @property
     def stored_as(self) -> str:
-        """What observations are kept as."""
+        """How observations are stored, for messages."""
         return str(self._obs.dtype) if self._packing is None else "bytes for pixels, float32 for the rest"
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ class ReplayBuffer:
         """Store one step of all environments, [N, ...]; `next_obs` is the state reached before any reset.
 
         Rows where `valid` is False, dummies of a vector environment's reset, are not stored. `action_mask` and
-        `next_action_mask` [N, M] say what is allowed at `obs` and `next_obs`: at every step, or never.
+        `next_action_mask` [N, M] are the actions allowed at `obs` and `next_obs`: given at every step, or never.
         """
         masked = self._is_masked(action_mask, next_action_mask)
         which = None if valid is None or valid.all() else np.flatnonzero(valid)
@@ -137,7 +135,7 @@ class ReplayBuffer:
         self._obs[index], self._action[index], self._reward[index] = obs, action, reward
         self._terminated[index], self._ended[index] = terminated, ended
         self._final[index] = -1
-        # Where the episode ended this row is overwritten by the next one's first observation.
+        # If the episode ended, the first observation of the next one overwrites this row.
         self._obs[following] = next_obs
         if self._mask is not None:
             self._mask[index], self._mask[following] = action_mask, next_action_mask
@@ -150,17 +148,17 @@ class ReplayBuffer:
     def add_fragment(self, fragment: Fragment) -> None:
         """Store steps [T, n] of the environments ``fragment.env_ids`` (each at most once), in their order.
 
-        They follow what was stored of these environments before, so that n-step returns reach across fragments; where
-        an episode begins anew although the one before has not ended, that one is cut. What `add` takes are fields of
-        the fragment, which also has `last_obs`, `final_index` and `final_obs`. Raises ValueError for more steps than
-        the replay holds of an environment.
+        They continue the stored steps of these environments, so n-step returns reach across fragments. An episode that
+        has not ended where a new one begins is cut. The arguments of `add` are fields of the fragment, which also has
+        `last_obs`, `final_index` and `final_obs`. Raises ValueError for more steps than the replay holds of an
+        environment.
         """
         envs, valid = fragment.env_ids, fragment["valid"]
         counts = valid.sum(axis=0)
         if counts.max() >= self.rows:
             raise ValueError(
                 f"{type(self).__name__}: a fragment of {counts.max()} steps is more than the {self.rows - 1} "
-                "transitions kept of each environment; a larger capacity or a shorter fragment is needed"
+                "transitions kept of each environment; use a larger capacity or shorter fragments"
             )
         if (begun := fragment["episode_start"][0] | ~valid[0]).any():
             self.cut(envs[begun])
@@ -189,10 +187,10 @@ class ReplayBuffer:
         self._wrote(index)
 
     def cut(self, envs: NDArray[Any] | None = None) -> None:
-        """End the open episodes of environments (indices or a mask; None: all) as truncated, where they are.
+        """Truncate the open episodes of environments (indices or a mask; None: all) at their newest transition.
 
-        For when what comes next does not follow from the newest transition: environments that could not
-        be restored to the bit, or were reset from outside.
+        For environments whose next observation does not follow from the newest transition: they could not be restored
+        to the bit, or were reset from outside.
         """
         envs = self._envs if envs is None else self._envs[envs]
         envs = envs[self._ring.count[envs] > 0]
@@ -206,37 +204,37 @@ class ReplayBuffer:
             self._final[last] = self._finals.keep(self._obs[newest], masks)
 
     def _is_masked(self, action_mask: Any, next_action_mask: Any) -> bool:
-        """Say whether masks are stored, from the first on that were given."""
+        """Return whether masks are stored: from the first ones given on."""
         if self._mask is None:
             if action_mask is None:
                 return False
             self._mask = self._begin_masks(action_mask.shape[-1])
         if action_mask is None or next_action_mask is None:
             raise ValueError(
-                f"{type(self).__name__}: add got masks before, so action_mask and next_action_mask must be given "
-                "with every step"
+                f"{type(self).__name__}: add requires action_mask and next_action_mask at every step once masks "
+                "were given, got None"
             )
         return True
 
     def _begin_masks(self, size: int) -> NDArray[np.bool_]:
-        """Return memory for masks of `size` actions; what was stored before allowed everything."""
+        """Return memory for masks of `size` actions; transitions stored before allow all actions."""
         masks = _allocate(type(self).__name__, (self.size, size), np.bool_)
         masks[...] = True
         self._finals.begin_masks(size)
         return masks
 
     def _wrote(self, index: Any) -> None:
-        """Notice that transitions `index` (a slice or an array) were written."""
+        """Called after transitions `index` (a slice or an array) were written."""
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """Draw transitions uniformly, with replacement, and return them as a `Batch` of [B, ...].
 
-        `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them;
-        `discount`, gamma**k, 0 where the episode terminated; `index`, which transitions these are;
-        `weight`, all 1; where masks were stored, `action_mask` and `next_action_mask` [B, M] of `obs` and
-        `next_obs`. Raises RuntimeError while nothing is stored.
+        `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them; `discount`,
+        gamma**k, 0 where the episode terminated; `index`, the flat indices; `weight`, all 1; if masks are stored,
+        `action_mask` and `next_action_mask` [B, M] of `obs` and `next_obs`. Raises RuntimeError while nothing is
+        stored.
         """
         index = self.draw(batch_size, rng)
         if len(self._ones) != batch_size:
@@ -248,13 +246,14 @@ class ReplayBuffer:
         """Draw flat indices of transitions uniformly, with replacement; raises RuntimeError while there are none."""
         total = len(self)
         if total == 0:
-            raise RuntimeError("sample: the replay holds no transition yet")
+            raise RuntimeError("sample: the replay must hold a transition, got 0")
         return self._ring.locate(rng.integers(0, total, count))
 
     def following(self, index: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the `length` transitions from each of `index` [B] on, [length, B], and which of them follow.
+        """Return the `length` transitions starting at each of `index` [B], [length, B], and which of them are valid.
 
-        None do behind the end of an episode or the newest transition: there the last one stands again.
+        Those after the end of an episode or after the newest transition are not valid: there the last valid one is
+        repeated.
         """
         path = (index + np.arange(length)[:, None] * self.num_envs) % self.size
         kept = np.arange(length)[:, None] < self._ring.available(index)
@@ -284,7 +283,7 @@ class ReplayBuffer:
         return batch
 
     def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""
+        """Return the discounted reward sums from `index` on, the last transitions summed, and the numbers of steps."""
         n = self.n_step
         path = (index[:, None] + np.arange(n) * self.num_envs) % self.size  # [B, n]
         stops = self._ended.take(path)
@@ -296,7 +295,7 @@ class ReplayBuffer:
         return reward, last, steps
 
     def _successor(self, last: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return the states that transitions `last` led to, and what is allowed there."""
+        """Return the states that transitions `last` led to, and the actions allowed there."""
         following = last + self.num_envs
         following[following >= self.size] -= self.size
         next_obs = self._obs.take(following, axis=0)
@@ -321,7 +320,7 @@ class ReplayBuffer:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All transitions, heads and counts; rows never written are left out. The arrays are copies."""
+        """All transitions, heads and counts, without rows never written. The arrays are copies."""
         used = self._ring.used
         return {
             "rows": self.rows,

@@ -156,7 +156,7 @@ def test_replaying_what_is_not_there_or_not_allowed(tmp_path, capsys):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     assert replay([str(path)]) == 2
-    assert "allow it with --allow-import elsewhere" in capsys.readouterr().err
+    assert "allow its import with --allow-import elsewhere" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"entry_point": "__main__:Env"}))
     assert replay([str(path)]) == 2
     assert "registered by your script" in capsys.readouterr().err

@@ -129,5 +129,5 @@ def test_bad_arguments(overrides, message):
 
 def test_errors_that_are_no_numbers_are_refused():
     replay = filled()
-    with pytest.raises(FloatingPointError, match="update_priorities: a TD error is not finite"):
+    with pytest.raises(FloatingPointError, match="update_priorities: TD errors must be finite"):
         replay.update_priorities(np.array([0, 1]), np.array([1.0, np.nan]))
