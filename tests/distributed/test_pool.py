@@ -222,7 +222,7 @@ def test_replaced_workers_go_on_at_the_step_of_the_run_with_another_incarnation(
 
 def test_asking_before_anything_was_published():
     _, pool = make(0, Faults(), 1, 1)
-    with pytest.raises(RuntimeError, match="publish\\(\\) weights before asking"):
+    with pytest.raises(RuntimeError, match="request\\(\\) requires published weights, got none"):
         pool.request(0)
     with pytest.raises(ValueError, match="num_workers must lie between 1 and 2 groups, got 3"):
         make(0, Faults(), 2, 3)
