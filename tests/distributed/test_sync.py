@@ -165,14 +165,14 @@ def test_agents_that_name_no_networks_to_act_with():
 def test_environments_of_workers_do_nothing_here():
     envs = make(EnvGroup(env="CartPole-v1", env_ids=(4, 5), here=False))
     assert envs.num_envs == 2 and envs.env_ids.tolist() == [4, 5] and envs.reset().shape == (2, 4)
-    with pytest.raises(RuntimeError, match=r"the workers of this run step them, step\(\) is not for this process"):
+    with pytest.raises(RuntimeError, match=r"environments are in its workers and cannot be stepped here"):
         envs.step([0, 0])
     with pytest.raises(ValueError, match="num_envs: the group has 2 environments, got num_envs=3"):
         make(EnvGroup(env="CartPole-v1", env_ids=(4, 5)), 3)
 
 
 def test_ready_environments_cannot_be_sent():
-    with pytest.raises(ValueError, match="workers make their environments themselves, got a ready"):
+    with pytest.raises(ValueError, match="workers require an env id or a function that makes the env"):
         make(EnvGroup(env=gymnasium.make("CartPole-v1"), env_ids=(0,)))
 
 

@@ -129,9 +129,9 @@ def test_what_does_not_fit_is_named(name, obs, message):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Sequence(spaces.Sequence(BOX)), "the elements of Sequence.* vary in size themselves"),
-        (spaces.Graph(spaces.Sequence(BOX), None), "the nodes of Graph.* vary in size themselves"),
-        (spaces.Dict(x=spaces.Graph(BOX, spaces.Dict(y=GRAPH))), "the edges of Graph.* vary in size themselves"),
+        (spaces.Sequence(spaces.Sequence(BOX)), "the elements.* must have a fixed size, got Sequence"),
+        (spaces.Graph(spaces.Sequence(BOX), None), "the nodes.* must have a fixed size, got Graph"),
+        (spaces.Dict(x=spaces.Graph(BOX, spaces.Dict(y=GRAPH))), "the edges.* must have a fixed size, got Graph"),
         (spaces.Tuple((spaces.Sequence(spaces.OneOf([BOX])),)), "supported are Box.*got OneOf"),
         (spaces.Dict(x=spaces.Sequence(BOX), y=spaces.OneOf([BOX])), "supported are Box.*got OneOf"),
     ],
@@ -142,7 +142,7 @@ def test_refused_spaces(space, message):
 
 
 def test_they_have_no_fixed_number_of_features():
-    with pytest.raises(ValueError, match="has no fixed number of features; put a network in front"):
+    with pytest.raises(ValueError, match="has no fixed number of features; pass a network as features"):
         flat_size(SPACES["box"])
 
 
