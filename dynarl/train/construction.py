@@ -51,7 +51,10 @@ def make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, plan: Worke
     source = env_source(config.env_id, config.env_kwargs)
     try:
         agent: Agent = agent_cls(
-            source if plan is None else plan.part(source), seed=config.seed, device=config.device, config=agent_config
+            source if plan is None else plan.env_group(source),
+            seed=config.seed,
+            device=config.device,
+            config=agent_config,
         )
         if hasattr(agent, "check_length"):  # refuses a run that would end before learning starts
             agent.check_length(config.total_steps)
