@@ -1,7 +1,7 @@
-"""Rows: observations of varying size, each an object of its own in arrays of dtype object.
+"""Rows: observations of varying size, each one object in arrays of dtype object.
 
-Rings, fragments and minibatches move them about as they move numbers, and none is ever padded. `to_arrays` and
-`from_arrays` are their form in checkpoints.
+Rings, fragments and minibatches move rows as they move numbers, without padding. `to_arrays` and `from_arrays`
+convert them to plain arrays for checkpoints.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["RaggedRow", "from_arrays", "holds_rows", "row_array", "rows_nbytes",
 
 
 class RaggedRow:
-    """One observation of varying size: its ``parts``, arrays that nobody may write to."""
+    """One observation of varying size: its ``parts``, read-only arrays."""
 
     __slots__ = ("parts",)
 
@@ -50,24 +50,24 @@ def row_array(rows: Iterable[RaggedRow]) -> NDArray[Any]:
 
 
 def rows_nbytes(array: NDArray[Any]) -> int:
-    """Return the bytes of the rows that an array holds, each counted once; 0 for arrays of numbers."""
+    """Return the bytes of the rows in an array, each counted once; 0 for arrays of numbers."""
     if array.dtype != object:
         return 0
     return sum({id(row): row.nbytes for row in array.reshape(-1) if isinstance(row, RaggedRow)}.values())
 
 
 def holds_rows(array: NDArray[Any]) -> bool:
-    """Say whether an object array holds rows alone, but for places never written to (0 or None)."""
+    """Return whether an object array holds only rows, apart from places never written to (0 or None)."""
     return all(
         isinstance(one, RaggedRow) or one is None or (type(one) is int and one == 0) for one in array.reshape(-1)
     )
 
 
 def to_arrays(array: NDArray[Any]) -> dict[str, Any]:
-    """Return an object array of rows as plain arrays; places that hold no row stay without one.
+    """Convert an object array of rows to plain arrays; places without a row stay empty.
 
-    ``shape`` of the array, ``held`` [n] whether there is a row, and of part k of the rows ``values/k`` (all
-    numbers, one after the other) and ``shapes/k`` [rows, ndim].
+    ``shape`` of the array, ``held`` [n] whether a place has a row, and for part k of the rows ``values/k`` (all
+    numbers, concatenated) and ``shapes/k`` [rows, ndim].
     """
     flat = array.reshape(-1)
     held = np.array([isinstance(row, RaggedRow) for row in flat], np.bool_)
@@ -80,7 +80,7 @@ def to_arrays(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def from_arrays(state: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the object array that `to_arrays` took apart."""
+    """Return the object array that `to_arrays` converted."""
     held = np.asarray(state["held"])
     array = np.empty(len(held), object)
     columns = []

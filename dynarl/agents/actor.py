@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_obs import stored_rows
 from dynarl.agents.user_policy.policy import merging, set_merging

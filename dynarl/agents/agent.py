@@ -17,8 +17,8 @@ from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.envs import Environments, make
-from dynarl.envs.group import EnvGroup
-from dynarl.envs.source import evaluation_source, id_of, number_of
+from dynarl.envs.env_group import EnvGroup
+from dynarl.envs.make import evaluation_source, id_of, number_of
 from dynarl.nn import Module
 from dynarl.threads import blas_threads
 

@@ -1,24 +1,23 @@
-"""Workers that collect for an agent, in this process or as Ray actors; the only package that imports ray, when used.
+"""Workers that collect experience for an agent, in this process or as Ray actors.
 
-What the parts offer each other:
+This is the only package that imports ray, and it does so only when workers are started. Its parts:
 
-* An agent class has ``make_worker``, which makes environments, an Actor and a collector: anything with
-  ``collect(policy_version)``, ``step``, ``state_dict`` and ``load_state_dict``. The Actor's ``acting_state()`` and
-  ``load_acting_state(arrays)`` are what goes to the workers (parameters, normaliser statistics, counters), its
-  ``metrics()`` what comes back with fragments.
-* `Recipe` makes these in another process. `Worker` is one group of environments with an Actor; it
-  is the same class in the learner's process (``num_workers=0``) and in a Ray actor. `Host` holds the workers of
-  one process.
-* `Transport` (spawn, submit, wait, get, kill, now) is all that the pool knows of processes: `LocalTransport` has
-  none, `RayTransport` has actors.
-* `WorkerPool` supervises: ``publish(version, weights)`` once per version, ``request(group)`` as often as fragments
-  are wanted, ``poll(timeout)`` for `Delivery` objects in order of arrival, then ``trained(n)`` or ``stale(n)``.
-  `FragmentLedger` keep the balance. A delivery's arrays are read-only under Ray and valid until the group's next
-  ``request`` without it: copy what is kept.
-* `PooledCollector` takes the place of ``agent.collector`` for synchronous collecting: a barrier over all groups.
-  `PipelinedCollector` works one update ahead, `AsyncCollector` takes what comes first, `RoundRobinCollector` gives out
-  one group's fragment after the other, for a replay. `OrderedFragments` restores the order of the requests.
-* `plan` and `attached` go from a `RunConfig` to all this.
+* `WorkerPlan` is the split of a run's environments into groups; `plan_workers` derives it from a `RunConfig`, and
+  `attach_workers` runs an agent with workers.
+* An agent class has ``make_worker``, which makes environments, an Actor and a collector. `Recipe` holds its arguments.
+  `Worker` is one group of environments with an Actor: the same class in the learner's process (``num_workers=0``)
+  and in a Ray actor. `Host` holds the
+  workers of one process.
+* `Transport` (spawn, submit, wait, get, kill, now) is the pool's only access to processes. `LocalTransport` runs
+  everything in this process, `RayTransport` in actors.
+* `WorkerPool` supervises: ``publish(version, weights)`` once per version, ``request(group)`` for each fragment,
+  ``poll(timeout)`` for `Delivery` objects in order of arrival, then ``trained(n)`` or ``stale(n)``. `FragmentLedger`
+  counts them. The arrays of a delivery are read-only under Ray and valid until the next ``request`` of its group
+  is served: copy what must be kept.
+* `PooledCollector` replaces ``agent.collector`` for synchronous collection, with a barrier over all groups.
+  `PipelinedCollector` collects one update ahead, `AsyncCollector` learns from the first fragments that arrive, and
+  `RoundRobinCollector` returns one group's fragment at a time, for a replay. `OrderedFragments` restores the order
+  of the requests.
 """
 
 from dynarl.distributed.asynchronous import AsyncCollector
@@ -28,7 +27,7 @@ from dynarl.distributed.ordered import OrderedFragments
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import PoolDegraded, WorkerPool
 from dynarl.distributed.round_robin import RoundRobinCollector
-from dynarl.distributed.setup import Plan, attached, plan, resolved
+from dynarl.distributed.setup import WorkerPlan, attach_workers, plan_workers, with_envs_per_group
 from dynarl.distributed.supervision import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport, WorkerLost
 from dynarl.distributed.weights import FlatLayout
@@ -45,7 +44,6 @@ __all__ = [
     "LocalTransport",
     "OrderedFragments",
     "PipelinedCollector",
-    "Plan",
     "PoolDegraded",
     "PooledCollector",
     "Recipe",
@@ -54,8 +52,9 @@ __all__ = [
     "Transport",
     "Worker",
     "WorkerLost",
+    "WorkerPlan",
     "WorkerPool",
-    "attached",
-    "plan",
-    "resolved",
+    "attach_workers",
+    "plan_workers",
+    "with_envs_per_group",
 ]

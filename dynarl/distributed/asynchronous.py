@@ -1,4 +1,4 @@
-"""Collecting without a barrier: learn from whatever comes first."""
+"""Asynchronous collection: learn from the first fragments that arrive, without a barrier."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ __all__ = ["AsyncCollector"]
 
 
 class AsyncCollector(PooledCollector):
-    """Every group always has `ahead` fragments to make; a batch is the first `groups` fragments that arrive.
+    """Requests `ahead` fragments of every group at a time; a batch is the first `groups` fragments that arrive.
 
-    They were acted by weights of different ages: `Fragment.lag` says how old, for V-trace. Fragments that are more
-    than `max_lag` updates old are left out, and counted as stale. A fast group may be in a batch twice and a slow one
-    not at all, so results depend on the speed of machines; those of `PipelinedCollector` do not.
+    The fragments of a batch were acted by weights of different versions: `Fragment.lag` is their age in updates, for
+    V-trace. Fragments older than `max_lag` updates are dropped and counted as stale. A fast group can be in a batch
+    twice and a slow one not at all, so results depend on the speed of the machines, unlike those of
+    `PipelinedCollector`.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class AsyncCollector(PooledCollector):
         self._lag = np.zeros(groups, np.int64)
 
     def collect(self, policy_version: int = 0) -> Fragment:
-        """Return the next fragments to arrive, side by side, whose memory the next call reuses."""
+        """Return the next fragments to arrive, joined; the next call reuses their memory."""
         started = time.perf_counter()
         self.pool.at_step(self.step)
         self.pool.publish(policy_version, self._layout.pack(self.actor.acting_state()))
@@ -61,7 +62,7 @@ class AsyncCollector(PooledCollector):
             self.pool.request(delivery.group, newest=True)
         self.pool.submit()
         self.pool.trained(self.groups)
-        fragment = self._merger.finish(self.step, policy_version)
+        fragment = self._assembler.finish(self.step, policy_version)
         fragment.env_ids = np.concatenate([part.env_ids for part in placed])
         fragment.first_step = np.repeat([part.first_step for part in placed], [part.num_envs for part in placed])
         fragment.lag = np.repeat(self._lag, [part.num_envs for part in placed])
@@ -71,12 +72,12 @@ class AsyncCollector(PooledCollector):
         return fragment
 
     def metrics(self) -> dict[str, Any]:
-        """Return what acting itself reports, and how many updates old the weights were that acted."""
+        """Return the actors' metrics and the age of the acting weights, in updates."""
         lag = self._lag.astype(float)
         return {**super().metrics(), "lag/mean": lag.mean(), "lag/max": lag.max(), "lag/updates": lag}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; fragments that were under way are lost."""
+        """Continue from `state_dict`. Fragments that were in flight are lost."""
         super().load_state_dict(state)
         self._arrived.clear()
         self._begun = False

@@ -52,7 +52,7 @@ class PooledCollector:
         self.num_steps = num_steps
         self.step = 0
         self._layout = FlatLayout(actor.acting_state())
-        self._merger = FragmentAssembler(groups, pool.recipe.envs_per_group)
+        self._assembler = FragmentAssembler(groups, pool.recipe.envs_per_group)
         self._seconds: dict[str, float] = {}
         self._metrics: list[Mapping[str, Any]] = []
         self.failures = 0
@@ -73,7 +73,7 @@ class PooledCollector:
                 slowest = max(slowest, delivery.seconds["collect"])
                 missing -= 1
         self.pool.trained(self.groups)
-        fragment = self._merger.finish(self.step, policy_version)
+        fragment = self._assembler.finish(self.step, policy_version)
         self.step += self.num_steps
         now = time.perf_counter()
         self._add("wait", now - waited)
@@ -97,18 +97,18 @@ class PooledCollector:
 
     def note(self) -> str:
         """Return how many workers are alive."""
-        restarts = self.pool.accounts.restarts
+        restarts = self.pool.ledger.restarts
         return f"  {self.pool.alive}/{len(self.pool.slots)} workers" + (f", {restarts} replaced" if restarts else "")
 
     def counters(self) -> dict[str, float]:
         """Return the ledger, and how workers and environments are."""
         workers = {"workers/alive": float(self.pool.alive), "workers/environment_failures": float(self.failures)}
-        return self.pool.accounts.metrics() | workers
+        return self.pool.ledger.metrics() | workers
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step, and the state of every group."""
         states = {str(group): state for group, state in self.pool.states().items()}
-        counts = {"accounts": self.pool.accounts.state_dict(), "failures": self.failures}
+        counts = {"accounts": self.pool.ledger.state_dict(), "failures": self.failures}
         return {"step": self.step, "groups": states, **counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,13 +124,13 @@ class PooledCollector:
             )
             states = {}
         if "accounts" in state:
-            self.pool.accounts.load_state_dict(state["accounts"])
+            self.pool.ledger.load_state_dict(state["accounts"])
             self.failures = int(state["failures"])
         self.pool.close()
         self.pool.start(self.step, states)
 
     def _take(self, delivery: Delivery, place: int | None = None) -> None:
-        self._merger.place(delivery.group if place is None else place, delivery.fragment)
+        self._assembler.place(delivery.group if place is None else place, delivery.fragment)
         self._account(delivery)
 
     def _account(self, delivery: Delivery) -> None:

@@ -1,4 +1,4 @@
-"""Environments that failed in a worker: said to the user, and kept so that the episode can be replayed here."""
+"""Reports environments that failed in a worker, and writes records from which the episode can be replayed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _INSTALLED = ("gymnasium", "dynarl", "ale_py")
 
 
 class FailureLog:
-    """Writes DIRECTORY/env-E-episode-K.json and reports the command that replays it; the first few of a run only."""
+    """Writes DIRECTORY/env-E-episode-K.json and reports the command that replays it; at most 20 files per run.
+
+    Failures without a file are reported with their traceback alone.
+    """
 
     def __init__(self, source: Any, config: RunConfig, report: Callable[[str], None], directory: Path | None) -> None:
         self._config, self._report, self._directory = config, report, directory
@@ -32,7 +35,7 @@ class FailureLog:
         """Report a failure."""
         what = (
             f"environment {failure.environment} failed in step {len(failure.actions)} of episode {failure.episode}, "
-            f"which was reset with seed {failure.episode_seed}, and was made anew: {failure.message}"
+            f"which was reset with seed {failure.episode_seed}, and was replaced: {failure.message}"
         )
         self._written += 1
         if self._directory is None or not self._named or self._written > _MOST_FILES:
@@ -55,7 +58,7 @@ class FailureLog:
 
 
 def _entry_point(env_id: str) -> str | None:
-    """Return where the class of an environment is, as module:name."""
+    """Return the location of an environment's class as module:name."""
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     entry: Any = None if spec is None else spec.entry_point
     if entry is None or isinstance(entry, str):
@@ -64,6 +67,6 @@ def _entry_point(env_id: str) -> str | None:
 
 
 def _module_of(entry: str | None) -> list[str]:
-    """Return the module that has to be imported for an environment that did not come with a package."""
+    """Return the module to import for an environment that is not part of an installed package."""
     module = (entry or "").partition(":")[0]
     return [] if not module or module.partition(".")[0] in _INSTALLED else [module]

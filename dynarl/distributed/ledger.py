@@ -1,4 +1,4 @@
-"""Where every fragment went."""
+"""Counts what became of every fragment."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["FragmentLedger"]
 
 @dataclass(kw_only=True)
 class FragmentLedger:
-    """Counts of fragments, which must balance at all times:
+    """Counts of fragments, which balance at all times:
 
     ``requested = delivered + lost + in_flight`` and ``delivered = trained + stale + invalid + buffered``.
-    `lost` were asked of a worker that died, hung or raised; `invalid` did not fit what was asked; `stale` were too
-    old to learn from; `buffered` wait to be learned from. `restarts` counts workers that were replaced.
+    `lost`: the worker died, hung or raised. `invalid`: the fragment did not match the request. `stale`: too old to
+    learn from. `buffered`: waiting for the learner. `restarts` counts replaced workers.
     """
 
     requested: int = 0
@@ -30,18 +30,18 @@ class FragmentLedger:
     restarts: int = 0
 
     def check(self) -> None:
-        """Raise AssertionError unless the counts balance."""
+        """Raise AssertionError if the counts do not balance."""
         if self.requested != self.delivered + self.lost + self.in_flight or min(vars(self).values()) < 0:
-            raise AssertionError(f"accounts: requested must be delivered + lost + in_flight, got {self}")
+            raise AssertionError(f"ledger: requested must be delivered + lost + in_flight, got {self}")
         if self.delivered != self.trained + self.stale + self.invalid + self.buffered:
-            raise AssertionError(f"accounts: delivered must be trained + stale + invalid + buffered, got {self}")
+            raise AssertionError(f"ledger: delivered must be trained + stale + invalid + buffered, got {self}")
 
     def metrics(self) -> dict[str, float]:
         """Return the counts as metrics."""
         return {f"ledger/{name}": float(value) for name, value in dataclasses.asdict(self).items()}
 
     def state_dict(self) -> dict[str, int]:
-        """Return the counts; what is under way is lost to a run that continues from here."""
+        """Return the counts. Fragments in flight or buffered are lost to a run that resumes, and counted so."""
         kept = dataclasses.asdict(self)
         return {**kept, "in_flight": 0, "buffered": 0, "lost": self.lost + self.in_flight + self.buffered} | {
             "delivered": self.delivered - self.buffered

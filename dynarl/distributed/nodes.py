@@ -1,4 +1,4 @@
-"""Whether the nodes of a cluster can run the workers, found before any is started."""
+"""Checks that the nodes of a cluster can run workers, before any worker is started."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["require_packages"]
 
 
 def require_packages(recipe: Recipe, cpus_per_worker: float, *, deadline: float = 60.0) -> None:
-    """Raise ConfigError unless every other node that may get a worker has dynarl and can make the environment.
+    """Raise ConfigError if a node that may get a worker lacks dynarl or cannot make the environment.
 
-    The node that this process is on has what this process has. `deadline` is in seconds, for all nodes together.
+    The node of this process is not checked. `deadline` is in seconds, for all nodes together.
     """
     ray: Any = importlib.import_module("ray")
     cloudpickle: Any = ray.cloudpickle
@@ -24,7 +24,8 @@ def require_packages(recipe: Recipe, cpus_per_worker: float, *, deadline: float 
     scheduling = importlib.import_module("ray.util.scheduling_strategies")
     packed = cloudpickle.dumps(recipe)
     module = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(module)  # a node without dynarl could not import it
+    # By value: a node without dynarl could not import this module, and must report exactly that.
+    cloudpickle.register_pickle_by_value(module)
     try:
         asked = {}
         for node in _nodes(cpus_per_worker):
@@ -38,8 +39,8 @@ def require_packages(recipe: Recipe, cpus_per_worker: float, *, deadline: float 
     for ref in [*ready, *late]:
         if wrong := f"no answer within {deadline:g} s" if ref in late else _answer(ref):
             raise ConfigError(
-                f"num_workers: node {asked[ref]} cannot run workers: {wrong}; install there what this machine "
-                "has, dynarl and the environment's packages, for the Python that runs Ray there"
+                f"num_workers: node {asked[ref]} cannot run workers: {wrong}; install dynarl and the environment's "
+                "packages there, for the Python that runs Ray"
             )
 
 
@@ -55,21 +56,25 @@ def _answer(ref: Any) -> str:
 
     try:
         return str(ray.get(ref))
-    except Exception as error:  # the node died, or no process of it starts
+    except Exception as error:  # the node died, or cannot start a process
         return one_line(error)
 
 
 def _tried(packed: bytes) -> str:
-    """Make an environment as a worker would and return what is wrong with that, "" for nothing."""
+    """Make an environment as a worker does; return the error, or "" for none.
+
+    The imports stand inside, because the function is pickled by value: a global would be imported while Ray unpickles
+    it, outside the `try`.
+    """
     try:
         from ray import cloudpickle
 
         from dynarl import envs
-        from dynarl.envs.group import EnvGroup
+        from dynarl.envs.env_group import EnvGroup
 
         recipe = cloudpickle.loads(packed)
         recipe.register()
         envs.make(EnvGroup(env=recipe.source, env_ids=(0,))).close()
-    except Exception as error:  # whatever a package or an environment does
+    except Exception as error:  # packages and environments may raise anything
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""

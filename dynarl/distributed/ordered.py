@@ -1,4 +1,4 @@
-"""Fragments in the order in which they were asked for, however they arrive."""
+"""Restores the order of requests: fragments are returned in the order in which they were requested."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["OrderedFragments", "kept"]
 
 
 class OrderedFragments:
-    """Asks the groups for fragments in turn and gives them out in that order: arrival decides nothing.
+    """Requests fragments of the groups in turn and returns them in that order, whatever the order of arrival.
 
-    What arrives early waits here; there is never more than was asked for, so `ask` bounds the queue.
+    Early arrivals wait in a queue per group. No more is held than was requested, so `ask` bounds the queues.
     """
 
     def __init__(self, pool: WorkerPool, groups: int) -> None:
@@ -27,20 +27,20 @@ class OrderedFragments:
 
     @property
     def outstanding(self) -> int:
-        """How many fragments were asked for and not taken yet."""
+        """How many fragments were requested and not yet taken."""
         return self.asked - self.taken
 
     def ask(self, count: int = 1) -> None:
-        """Ask the next `count` groups for a fragment each, with the weights published last."""
+        """Request one fragment from each of the next `count` groups, with the weights published last."""
         for _ in range(count):
             self.pool.request(self.asked % self.groups)
             self.asked += 1
         self.pool.submit()
 
     def take(self) -> Delivery:
-        """Wait for the next fragment and return it; it is valid until the next call of any method."""
+        """Wait for the next fragment in order and return it; it is valid until the next call of any method."""
         if not self.outstanding:
-            raise RuntimeError("Stream: ask() for a fragment before taking one")
+            raise RuntimeError("OrderedFragments: take() requires an outstanding ask(), got none; call ask() first")
         group = self.taken % self.groups
         found = self._waiting[group].popleft() if self._waiting[group] else None
         while found is None:
@@ -54,13 +54,13 @@ class OrderedFragments:
         return found
 
     def drain(self) -> None:
-        """Wait until all that was asked for is here."""
+        """Wait until all requested fragments have arrived."""
         while sum(map(len, self._waiting.values())) < self.outstanding:
             for delivery in self.pool.poll():
                 self._waiting[delivery.group].append(kept(delivery))
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the order, and what waits; call `drain` before."""
+        """Return the position in the order and the waiting fragments; call `drain` before."""
         return {
             "asked": self.asked,
             "taken": self.taken,
@@ -68,7 +68,7 @@ class OrderedFragments:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, like: Any = None) -> None:
-        """Continue from `state_dict`; `like` has the structure of the policy's states, where it has one."""
+        """Continue from `state_dict`; `like` is an example of the policy's state, for policies that have one."""
         from dynarl.batching.decisions import Paths
 
         self.asked, self.taken = int(state["asked"]), int(state["taken"])
@@ -80,18 +80,18 @@ class OrderedFragments:
 
     def resume(self, state: Mapping[str, Any], *, like: Any = None) -> None:
         """Continue from a collector's state that has this stream's; fragments that waited for other groups are lost."""
-        accounts = self.pool.accounts
+        ledger = self.pool.ledger
         if "stream" in state and len(state["groups"]) == self.groups:
             self.load_state_dict(state["stream"], like=like)
-        elif accounts.buffered:
-            accounts.delivered -= accounts.buffered
-            accounts.lost += accounts.buffered
-            accounts.buffered = 0
-            accounts.check()
+        elif ledger.buffered:
+            ledger.delivered -= ledger.buffered
+            ledger.lost += ledger.buffered
+            ledger.buffered = 0
+            ledger.check()
 
 
 def kept(delivery: Delivery) -> Delivery:
-    """Return a delivery that stays valid: the memory of one made in this process is used again."""
+    """Return a delivery that stays valid. A worker in this process reuses its memory, so that delivery is copied."""
     writeable = delivery.fragment["valid"].flags.writeable
     return dataclasses.replace(delivery, fragment=delivery.fragment.copy()) if writeable else delivery
 

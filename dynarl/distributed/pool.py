@@ -1,4 +1,4 @@
-"""Workers that are kept alive: asked for fragments, watched, replaced; every fragment is accounted for."""
+"""A pool of supervised workers: requests fragments, replaces workers that fail, accounts for every fragment."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dynarl.config import RunFailed
+from dynarl.distributed.fragment_validator import FragmentValidator
 from dynarl.distributed.ledger import FragmentLedger
 from dynarl.distributed.supervision import BACKOFF, READY, STARTING, Flight, Supervision, WorkerSlot
 from dynarl.distributed.transport import Transport, WorkerLost
-from dynarl.distributed.validate import Validator
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Recipe
 from dynarl.envs.guard import EnvironmentFailure
 
@@ -17,15 +17,15 @@ __all__ = ["PoolDegraded", "WorkerPool"]
 
 
 class PoolDegraded(RunFailed):
-    """Workers fail faster than they can be replaced; the message has the last failure."""
+    """Raised when workers fail faster than they can be replaced; the message has the last failure."""
 
 
 class WorkerPool:
     """`num_workers` worker processes that collect fragments of `groups` groups of environments.
 
-    `publish` sends weights, `request` asks for a fragment of a group, `poll` waits for what was delivered. A worker
-    that dies, raises or takes too long is replaced, and what was under way is asked for again, of a new incarnation
-    of its groups. Whoever polls says with `trained` or `stale` what became of a delivery. Nothing here is a thread:
+    `publish` sends weights, `request` asks for a fragment of a group, `poll` returns deliveries. A worker that dies,
+    raises or exceeds its deadline is replaced, and its fragments are requested again from a new incarnation of its
+    groups. The caller of `poll` reports with `trained` or `stale` what became of a delivery. The pool has no threads:
     supervision happens inside `poll`.
     """
 
@@ -37,18 +37,18 @@ class WorkerPool:
         groups: int,
         num_workers: int,
         supervision: Supervision | None = None,
-        validator: Validator | None = None,
+        validator: FragmentValidator | None = None,
         report: Callable[[str], None] = lambda message: None,
     ) -> None:
         if not 1 <= num_workers <= groups:
             raise ValueError(f"WorkerPool: num_workers must lie between 1 and {groups} groups, got {num_workers}")
         self.recipe, self.transport = recipe, transport
         self.supervision = supervision or Supervision()
-        self.accounts = FragmentLedger()
+        self.ledger = FragmentLedger()
         self.last_failure = ""
         self.report = report
         self.on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None
-        """Told of every environment that failed and was replaced."""
+        """Called for every environment that failed and was replaced."""
         self._validator = validator
         self.slots = [WorkerSlot(index=i, groups=tuple(range(i, groups, num_workers))) for i in range(num_workers)]
         self._slot_of = {group: slot for slot in self.slots for group in slot.groups}
@@ -65,10 +65,10 @@ class WorkerPool:
         """How many workers are ready."""
         return sum(slot.state == READY for slot in self.slots)
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
 
     def start(self, step: int = 0, states: Mapping[int, Any] | None = None) -> None:
-        """Begin to start the workers, at an environment step, going on from `states` by group where given."""
+        """Start the workers at an environment step, each group from its entry in `states` if it has one."""
         self._step, self._states = step, dict(states or {})
         for group, state in self._states.items():
             self._incarnation[group] = int(state["incarnation"])
@@ -77,33 +77,34 @@ class WorkerPool:
         self._started = True
 
     def publish(self, version: int, weights: Any) -> None:
-        """Use these weights for what is asked for from now on. They are sent once, whatever the number of workers."""
+        """Use these weights for the requests that follow. They are sent once, whatever the number of workers."""
         self._weights = (version, self.transport.put(weights))
 
     def request(self, group: int, *, newest: bool = False) -> None:
-        """Ask for a fragment of a group, with the weights published last: now, or with `newest` when it is sent.
+        """Request a fragment of a group, acted by the weights published last (with `newest`: last before it is sent).
 
-        Calls are sent as soon as the worker has started and has room. A fragment that was lost takes the newest.
+        Requests are sent when the worker has started and has a free place. A lost fragment is requested again with the
+        newest weights.
         """
         if self._weights is None:
-            raise RuntimeError("WorkerPool: publish() weights before asking for fragments")
+            raise RuntimeError("WorkerPool: request() requires published weights, got none; call publish() first")
         self._slot_of[group].asked.append((group, None if newest else self._weights))
 
     def submit(self) -> None:
-        """Send what was asked for to workers that have room for it, without waiting; `poll` does so too."""
+        """Send waiting requests to workers with a free place, without blocking; `poll` does so too."""
         if not self._started:
             self.start(self._step)
         for slot in self.slots:
             self._advance(slot)
 
     def at_step(self, step: int) -> None:
-        """Say at which environment step workers that are replaced from now on begin."""
+        """Set the environment step at which workers that are replaced from now on begin."""
         self._step = step
 
     def poll(self, timeout: float = float("inf")) -> list[Delivery]:
-        """Wait for deliveries, at most `timeout` seconds, and return them in the order they came.
+        """Wait at most `timeout` seconds for deliveries and return them in order of arrival.
 
-        Nothing is returned where nothing is under way. Raises PoolDegraded.
+        Returns an empty list if nothing is in flight. Raises PoolDegraded.
         """
         if not self._started:
             self.start(self._step)
@@ -116,18 +117,18 @@ class WorkerPool:
 
     def trained(self, count: int = 1) -> None:
         """Account for deliveries that were learned from."""
-        self.accounts.buffered -= count
-        self.accounts.trained += count
-        self.accounts.check()
+        self.ledger.buffered -= count
+        self.ledger.trained += count
+        self.ledger.check()
 
     def stale(self, count: int = 1) -> None:
         """Account for deliveries that were too old to learn from."""
-        self.accounts.buffered -= count
-        self.accounts.stale += count
-        self.accounts.check()
+        self.ledger.buffered -= count
+        self.ledger.stale += count
+        self.ledger.check()
 
     def states(self) -> dict[int, Any]:
-        """Return the state of every group's worker, after all that was asked of it. Replaces workers that fail."""
+        """Return the state of every group's worker after all its requests. Replaces workers that fail."""
         if not self._started:
             return dict(self._states)
         found: dict[int, Any] = {}
@@ -139,19 +140,19 @@ class WorkerPool:
         return found
 
     def close(self) -> None:
-        """End all workers. The pool can be started again."""
+        """Stop all workers. The pool can be started again."""
         for slot in self.slots:
             self._lose_flights(slot, again=False)
             slot.asked.clear()
             slot.state, slot.handle = BACKOFF, None
-        self.accounts.check()
+        self.ledger.check()
         self._started = False
         self.transport.close()
 
     # -- supervision ----------------------------------------------------------------------------------------------
 
     def _turn(self, end: float) -> bool:
-        """Do what is due, wait for one event or until `end`, and say whether something came."""
+        """Advance all slots, wait for one event or until `end`; return whether an event came."""
         for slot in self.slots:
             self._advance(slot)
         slots = {slot.awaited(): slot for slot in self.slots if slot.awaited() is not None}
@@ -163,7 +164,7 @@ class WorkerPool:
         return bool(ready)
 
     def _advance(self, slot: WorkerSlot) -> None:
-        """Start what has waited, give up what is late, ask for what is wanted."""
+        """Start a slot whose pause is over, fail one that is past its deadline, send waiting requests."""
         now, deadline = self.transport.now(), slot.deadline(self.supervision)
         if deadline is not None and now >= deadline:
             if slot.state == BACKOFF:
@@ -173,7 +174,9 @@ class WorkerPool:
                 if slot.state == READY:
                     self._fail(slot, f"it did not deliver a fragment within {waited:.1f} s")
                 else:
-                    self._fail(slot, f"it did not start within {waited:.1f} s{self.transport.room()}", hopeless=True)
+                    self._fail(
+                        slot, f"it did not start within {waited:.1f} s{self.transport.resources()}", hopeless=True
+                    )
         while slot.state == READY and slot.asked and len(slot.flights) < self.supervision.calls_ahead:
             self._ask(slot, *slot.asked.popleft())
 
@@ -204,11 +207,11 @@ class WorkerPool:
         if not slot.flights:
             slot.head_since = self.transport.now()
         slot.flights.append(Flight(ref, group, seq, version))
-        self.accounts.requested += 1
-        self.accounts.in_flight += 1
+        self.ledger.requested += 1
+        self.ledger.in_flight += 1
 
     def _receive(self, slot: WorkerSlot, ref: Any) -> None:
-        """Take in the result of a slot's oldest call."""
+        """Handle the result of a slot's oldest call."""
         try:
             found = self.transport.get(ref)
         except WorkerLost as error:
@@ -223,43 +226,43 @@ class WorkerPool:
             slot.state, slot.where, self._ever_ready = READY, found, True
         else:
             self._deliver(slot, found)
-        self.accounts.check()
+        self.ledger.check()
 
     def _deliver(self, slot: WorkerSlot, delivery: Delivery) -> None:
         flight, now = slot.flights.popleft(), self.transport.now()
         slot.took(now - slot.head_since)
         slot.head_since = now
-        self.accounts.in_flight -= 1
-        self.accounts.delivered += 1
+        self.ledger.in_flight -= 1
+        self.ledger.delivered += 1
         wrong = self._mismatch(flight, delivery)
         if wrong is not None:
-            self.accounts.invalid += 1
+            self.ledger.invalid += 1
             slot.asked.appendleft((flight.group, None))
             self._fail(slot, wrong)
             return
         slot.failures = 0
-        self.accounts.buffered += 1
+        self.ledger.buffered += 1
         self._buffered.append(delivery)
 
     def _mismatch(self, flight: Flight, delivery: Delivery) -> str | None:
-        """Return what is wrong with a delivery, None for nothing."""
+        """Return the error of a delivery, None if it is valid."""
         asked = (flight.group, self._incarnation[flight.group], flight.seq, flight.version)
         got = (delivery.group, delivery.incarnation, delivery.seq, delivery.version)
         if asked != got:
-            return f"it delivered (group, incarnation, fragment, version) {got} where {asked} was asked for"
+            return f"it delivered (group, incarnation, fragment, version) {got}, requested was {asked}"
         return None if self._validator is None else self._validator(delivery)
 
     def _fail(self, slot: WorkerSlot, why: str, *, hopeless: bool = False) -> None:
-        """Replace a worker; raises PoolDegraded where that was tried too often.
+        """Replace a worker. Raises PoolDegraded after too many failures in a row.
 
-        With `hopeless` that is once, unless a worker of the pool ever started.
+        With `hopeless` one failure is enough, unless a worker of the pool ever started.
         """
         self.transport.kill(slot.handle)
         slot.handle, slot.start_ref = None, None
         self._lose_flights(slot, again=True)
         slot.failures += 1
-        self.accounts.restarts += 1
-        self.accounts.check()
+        self.ledger.restarts += 1
+        self.ledger.check()
         place = f" (process {slot.where['pid']} on {slot.where['host']})" if slot.where else ""
         groups = ", ".join(map(str, slot.groups))
         self.last_failure = f"worker {slot.index}{place} with group {groups} was replaced: {why}"
@@ -277,11 +280,11 @@ class WorkerPool:
         self.report(self.last_failure)
 
     def _lose_flights(self, slot: WorkerSlot, *, again: bool) -> None:
-        """Count what is under way as lost, and with `again` want it anew."""
+        """Count fragments in flight as lost; with `again` put them back into the queue of requests."""
         if again:
             slot.asked.extendleft((flight.group, None) for flight in reversed(slot.flights))
-        self.accounts.lost += len(slot.flights)
-        self.accounts.in_flight -= len(slot.flights)
+        self.ledger.lost += len(slot.flights)
+        self.ledger.in_flight -= len(slot.flights)
         slot.flights.clear()
 
     def _ask_states(self, slot: WorkerSlot) -> dict[int, Any]:

@@ -21,7 +21,7 @@ _FIRST_LINES = 3
 
 
 class _RayHost(Host):
-    """A `Host` in an actor: the linear algebra gets one thread, as workers share the machine's cores."""
+    """A `Host` in an actor. Its linear algebra gets one thread, because workers share the machine's cores."""
 
     def __init__(self, recipe: Recipe, assignments: Sequence[Assignment]) -> None:
         limit_threads(1)
@@ -29,10 +29,10 @@ class _RayHost(Host):
 
 
 class RayTransport:
-    """Actors that Ray neither restarts nor retries: a call that ran twice would be counted twice."""
+    """Ray actors with restarts and retries off: a call that ran twice would be counted twice."""
 
     def __init__(self, *, cpus_per_worker: float = 1.0, options: Any = None) -> None:
-        """Start actors with `cpus_per_worker` CPUs each; `options` are further ones of Ray's."""
+        """Use `cpus_per_worker` CPUs per actor; `options` are further options of Ray actors."""
         self._actor = ray.remote(_RayHost).options(
             num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, enable_task_events=False, **(options or {})
         )
@@ -49,7 +49,7 @@ class RayTransport:
         return ray.put(weights)
 
     def spawn(self, slot: int, recipe: Recipe, assignments: Sequence[Assignment]) -> Any:
-        """Begin to start an actor."""
+        """Start an actor and return its handle at once."""
         handle = self._actor.remote(recipe, list(assignments))
         self._handles.append(handle)
         return handle
@@ -59,7 +59,7 @@ class RayTransport:
         return getattr(handle, method).remote(*args)
 
     def wait(self, refs: Sequence[Any], timeout: float) -> list[Any]:
-        """Return a reference that is ready, with its data on this node; where several are, each has its turn."""
+        """Return one reference that is ready, with its data on this node; the first place rotates among several."""
         if not refs:
             time.sleep(timeout)
             return []
@@ -70,7 +70,7 @@ class RayTransport:
         return list(ready)
 
     def get(self, ref: Any) -> Any:
-        """Return a result; raises WorkerLost for whatever became of the actor, its node or the object."""
+        """Return a result; raises WorkerLost if the actor, its node or the object is lost."""
         try:
             return ray.get(ref)
         except RayTaskError as error:
@@ -78,13 +78,13 @@ class RayTransport:
         except (RayError, GetTimeoutError) as error:
             raise WorkerLost(f"{type(error).__name__}: {_first_lines(error)}") from error
 
-    def room(self) -> str:
+    def resources(self) -> str:
         """Return how many CPUs of the cluster are free."""
         free, total = (getattr(ray, name)().get("CPU", 0.0) for name in ("available_resources", "cluster_resources"))
         return f"; a worker takes {self._cpus:g} CPUs, {free:g} of the cluster's {total:g} are free"
 
     def kill(self, handle: Any) -> None:
-        """Kill an actor; asking Ray takes seconds where the process was stopped, so nobody waits for it."""
+        """Kill an actor in a thread: for a stopped process Ray's call takes seconds."""
         self._handles.remove(handle)
         threading.Thread(target=_kill, args=(handle,), daemon=True).start()
 

@@ -1,7 +1,7 @@
 """Replay an episode that failed in a worker: python -m dynarl.distributed.replay_failure FILE.json [--no-pdb]
 
-The environment is made in this process, reset with the episode's seed, and given its actions; where it fails again,
-pdb opens in the frame of the exception.
+The environment is made in this process, reset with the episode's seed, and stepped with the recorded actions. If the
+failure occurs again, pdb opens in the frame of the exception.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 import gymnasium
 
 from dynarl.envs.guard import check_step
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 __all__ = ["main", "replay"]
 
 
 def replay(record: dict[str, Any], make: Callable[[], gymnasium.Env[Any, Any]]) -> BaseException | None:
-    """Run a recorded episode in an environment that `make` makes; return the exception it ends with, if any."""
+    """Run a recorded episode in the environment that `make` returns; return the exception that ends it, if any."""
     try:
         env = make()
         layout = observation_layout(env.observation_space)
@@ -40,11 +40,11 @@ def replay(record: dict[str, Any], make: Callable[[], gymnasium.Env[Any, Any]]) 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Replay the episode of a file; 0 where it failed again, 1 where it did not, 2 where it cannot be replayed."""
+    """Replay the episode of a file; return 0 if it failed again, 1 if it did not, 2 if it cannot be replayed."""
     parser = argparse.ArgumentParser(prog="python -m dynarl.distributed.replay_failure", description=__doc__)
-    parser.add_argument("file", type=Path, help="the record, DIR/failures/*.json of a run")
-    parser.add_argument("--allow-import", action="append", default=[], help="module that the environment is in")
-    parser.add_argument("--no-pdb", action="store_true", help="print the traceback only")
+    parser.add_argument("file", type=Path, help="record of a failure, DIR/failures/*.json of a run")
+    parser.add_argument("--allow-import", action="append", default=[], help="module that defines the environment")
+    parser.add_argument("--no-pdb", action="store_true", help="print the traceback, do not start pdb")
     options = parser.parse_args(argv)
     record = json.loads(options.file.read_text())
     why = _prepare(record, options.allow_import)
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(f"{record['env_id']}, episode seed {record['episode_seed']}, {len(record['actions'])} actions")
     if not record["from_reset"]:
-        print("warning: the run was resumed in the middle of this episode, so its first actions are not known")
+        print("warning: the run was resumed within this episode, so its first actions are not recorded")
     error = replay(record, lambda: _make(record))
     if error is None:
-        print("the episode went through without failing: what failed depends on more than its seed and actions")
+        print("the episode ended without the failure, which depends on more than seed and actions")
         return 1
     traceback.print_exception(error)
     if not options.no_pdb:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(record: dict[str, Any], allowed: Sequence[str]) -> str | None:
-    """Import what was allowed and register the environment; return what stands in the way."""
+    """Import the allowed modules and register the environment; return the reason if that is not possible."""
     for module in allowed:
         importlib.import_module(module)
     name = record["env_id"].rpartition(":")[2]
@@ -75,7 +75,7 @@ def _prepare(record: dict[str, Any], allowed: Sequence[str]) -> str | None:
     if not colon or module == "__main__":
         return f"{name} is registered by your script; call dynarl.distributed.replay_failure.replay(record, make) there"
     if module not in allowed:
-        return f"{name} is in the module {module}; allow it with --allow-import {module}"
+        return f"{name} is defined in the module {module}; allow its import with --allow-import {module}"
     gymnasium.register(name, entry_point=record["entry_point"])
     return None
 

@@ -1,4 +1,4 @@
-"""Filling a replay: fragments of one group after the other, while the learner learns."""
+"""Collection for a replay: fragments of one group after the other, while the learner learns."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class StepCounter(Protocol):
 
 
 class RoundRobinCollector(PooledCollector):
-    """Gives out the fragments of groups 0, 1, ..., 0, 1, ... in this order; each has `ahead` to make at a time.
+    """Returns the fragments of groups 0, 1, ..., 0, 1, ... in this order; `ahead` of each are requested at a time.
 
-    That bounds the queues: a worker that is ahead waits. Weights are sent once a round, at places in the order that
-    arrival has no part in, so only the split into groups decides the result.
+    That bounds the queues: a worker that is ahead waits. Weights are published once per round, at fixed places in the
+    order, so the result depends on the split into groups alone, not on the order of arrival.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class RoundRobinCollector(PooledCollector):
     ) -> None:
         super().__init__(actor, pool, groups=groups, **keywords)
         self._learner = learner
-        self._stream, self._ahead = OrderedFragments(pool, groups), ahead
+        self._ordered, self._ahead = OrderedFragments(pool, groups), ahead
         self._sent: dict[int, int] = {}  # version -> gradient steps its weights had seen
         self._weights: tuple[int, NDArray[np.uint8]] | None = None
         self._lag = 0
 
     def collect(self, policy_version: int = 0) -> Fragment:
-        """Return the next fragment, of one group, and ask that group for another; it is valid until the next call."""
-        started, stream = time.perf_counter(), self._stream
+        """Return the next fragment, of one group, and request another of it; it is valid until the next call."""
+        started, stream = time.perf_counter(), self._ordered
         if stream.taken % self.groups == 0 or not self._sent:
             self._publish(policy_version)
         if not stream.outstanding:
@@ -68,24 +68,24 @@ class RoundRobinCollector(PooledCollector):
         return delivery.fragment
 
     def metrics(self) -> dict[str, Any]:
-        """Return what acting reports, and the gradient steps made since the weights that acted."""
+        """Return the actors' metrics and the gradient steps since the acting weights were published."""
         return {**super().metrics(), "lag/grad_steps": float(self._lag)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the step, the state of every group, and the fragments that wait."""
-        self._stream.drain()
+        """Return the step, the state of every group, and the waiting fragments."""
+        self._ordered.drain()
         state = super().state_dict()
         sent = [[version, steps] for version, steps in self._sent.items()]
-        accounts = dataclasses.asdict(self.pool.accounts)
+        ledger = dataclasses.asdict(self.pool.ledger)
         weights = {} if self._weights is None else {"version": self._weights[0], "buffer": self._weights[1]}
-        return {**state, "accounts": accounts, "stream": self._stream.state_dict(), "sent": sent, "weights": weights}
+        return {**state, "accounts": ledger, "stream": self._ordered.state_dict(), "sent": sent, "weights": weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`: exactly with the same groups of environments, else with new episodes."""
         super().load_state_dict(state)
-        self._stream.resume(state, like=self.actor.initial_state())
+        self._ordered.resume(state, like=self.actor.initial_state())
         self._sent = {}
-        if self._stream.outstanding and state["weights"]:  # the round goes on with the weights it began with
+        if self._ordered.outstanding and state["weights"]:  # the round continues with the weights it began with
             self._sent = {version: steps for version, steps in state["sent"]}
             self._weights = int(state["weights"]["version"]), np.array(state["weights"]["buffer"])
             self.pool.publish(*self._weights)

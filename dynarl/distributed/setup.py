@@ -1,4 +1,4 @@
-"""From the options of a run to workers that collect for its agent."""
+"""Sets up the workers of a run from its options."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 
 from dynarl.agents.agent import Agent
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import cluster
 from dynarl.distributed.asynchronous import AsyncCollector
+from dynarl.distributed.cluster import connected, require, require_resources
 from dynarl.distributed.collector import PooledCollector, WeightSource
 from dynarl.distributed.failures import FailureLog
+from dynarl.distributed.fragment_validator import FragmentValidator
 from dynarl.distributed.nodes import require_packages
 from dynarl.distributed.pipelined import PipelinedCollector
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.round_robin import RoundRobinCollector
 from dynarl.distributed.supervision import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport
-from dynarl.distributed.validate import Validator
 from dynarl.distributed.worker import Recipe
-from dynarl.envs.group import EnvGroup
+from dynarl.envs.env_group import EnvGroup
 
-__all__ = ["Plan", "attached", "plan"]
+__all__ = ["WorkerPlan", "attach_workers", "plan_workers"]
 
 AHEAD = 2
-"""Fragments that each group has to make at a time, where workers do not wait for the learner."""
+"""Fragments requested of each group at a time, where workers do not wait for the learner."""
 MAX_LAG = 4
 
 
@@ -36,46 +36,49 @@ _ROOM_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How the environments of a run are split, and how many processes step them (0: the learner's own)."""
+class WorkerPlan:
+    """How the environments of a run are split into groups, and how many processes step them (0: the learner's own)."""
 
     groups: int
     envs_per_group: int
     num_workers: int
 
-    def part(self, source: Any) -> EnvGroup:
-        """Return what an agent that leaves its environments to workers is made of."""
+    def env_group(self, source: Any) -> EnvGroup:
+        """Return the environment spec of an agent whose environments run in workers."""
         return EnvGroup(env=source, env_ids=tuple(range(self.groups * self.envs_per_group)), here=False)
 
 
-def plan(config: RunConfig, agent_cls: Any, num_envs: int) -> Plan | None:
-    """Return how `num_envs` environments are split, None where the agent steps them itself as one group.
+def plan_workers(config: RunConfig, agent_cls: Any, num_envs: int) -> WorkerPlan | None:
+    """Return the split of `num_envs` environments, None if the agent steps them itself as one group.
 
-    Raises ConfigError for a split that is not possible, and where Ray is needed and missing.
+    Raises ConfigError if the split is not possible, or if Ray is required and not installed.
     """
     workers = config.num_workers
     each = config.envs_per_group or num_envs // max(1, workers)
     if each < 1 or num_envs % each or (not config.envs_per_group and each * workers not in (0, num_envs)):
         what = f"envs_per_group {config.envs_per_group}" if config.envs_per_group else f"num_workers {workers}"
         raise ConfigError(
-            f"{what.split()[0]}: num_envs {num_envs} must be a multiple of {what}, as every group has as many; "
+            f"{what.split()[0]}: num_envs {num_envs} must be a multiple of {what}, since all groups have one size; "
             f"set num_envs to {_next_multiple(num_envs, config.envs_per_group or workers)}"
         )
     groups = num_envs // each
     if workers > groups:
         raise ConfigError(
-            f"num_workers: {workers} workers for {groups} groups of {each} environments; at most {groups}"
+            f"num_workers: must be at most the number of groups, got {workers} workers for {groups} groups of {each} "
+            f"environments; set num_workers to at most {groups}"
         )
     if not workers and groups == 1:
         return None
     if not hasattr(agent_cls, "make_worker"):
-        raise ConfigError(f"num_workers: {agent_cls.algorithm} has no workers yet; leave it 0")
+        raise ConfigError(f"num_workers: {agent_cls.algorithm} does not support workers; set it to 0")
     if agent_cls.learns_from_replay and (config.pipeline or config.asynchronous):
         name = "pipeline" if config.pipeline else "asynchronous"
-        raise ConfigError(f"{name}: the workers of {agent_cls.algorithm} always collect while it learns; leave it off")
+        raise ConfigError(
+            f"{name}: the workers of {agent_cls.algorithm} always collect while it learns; set it to false"
+        )
     if workers:
-        cluster.require()
-    return Plan(groups=groups, envs_per_group=each, num_workers=workers)
+        require()
+    return WorkerPlan(groups=groups, envs_per_group=each, num_workers=workers)
 
 
 def _next_multiple(number: int, of: int) -> int:
@@ -83,42 +86,42 @@ def _next_multiple(number: int, of: int) -> int:
 
 
 @contextlib.contextmanager
-def attached(
+def attach_workers(
     agent: Agent,
-    how: Plan,
+    plan: WorkerPlan,
     config: RunConfig,
     report: Callable[[str], None] = lambda message: None,
     directory: Path | None = None,
 ) -> Iterator[PooledCollector]:
-    """Inside, workers collect for `agent`; Ray is started or joined before and left after.
+    """Run `agent` with workers within the block; Ray is started or connected before and released after.
 
-    `report` is told of every worker and every environment that was replaced. What it takes to replay the episodes
-    of the latter is written to `directory`.
+    `report` receives a message for every worker and every environment that was replaced. The records for replaying
+    failed episodes are written to `directory`.
     """
     both: Any = agent  # agents that are actor and learner in one object
     actor, learner = (agent.actor, agent.learner) if hasattr(agent, "learner") else (both, both)
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
-        if how.num_workers:
-            cpus = how.num_workers * config.cpus_per_worker
-            ray = cluster.connected(config.ray_address, cpus=cpus, allow_open=config.ray_allow_open)
+        if plan.num_workers:
+            cpus = plan.num_workers * config.cpus_per_worker
+            ray = connected(config.ray_address, cpus=cpus, allow_open=config.ray_allow_open)
             stack.enter_context(ray)
-            cluster.require_resources(how.num_workers, config.cpus_per_worker)
-            require_packages(Recipe.of(agent, how.envs_per_group), config.cpus_per_worker)
-            transport = _ray_transport(how, config, stack)
+            require_resources(plan.num_workers, config.cpus_per_worker)
+            require_packages(Recipe.of(agent, plan.envs_per_group), config.cpus_per_worker)
+            transport = _ray_transport(plan, config, stack)
         pool = WorkerPool(
-            Recipe.of(agent, how.envs_per_group),
+            Recipe.of(agent, plan.envs_per_group),
             transport,
-            groups=how.groups,
-            num_workers=max(1, how.num_workers),
-            supervision=_supervision(agent.learns_from_replay, how, config),
-            validator=Validator(actor, how.envs_per_group),
+            groups=plan.groups,
+            num_workers=max(1, plan.num_workers),
+            supervision=_supervision(agent.learns_from_replay, plan, config),
+            validator=FragmentValidator(actor, plan.envs_per_group),
             report=report,
         )
         stack.callback(pool.close)
         failures = FailureLog(agent.source, config, report, directory)
         own = agent.collector
-        common: dict[str, Any] = {"groups": how.groups, "num_steps": int(own.num_steps), "on_failure": failures}
+        common: dict[str, Any] = {"groups": plan.groups, "num_steps": int(own.num_steps), "on_failure": failures}
         if agent.learns_from_replay:
             agent.collector = RoundRobinCollector(actor, pool, learner, ahead=AHEAD, **common)
         else:
@@ -129,13 +132,13 @@ def attached(
             agent.collector = own
 
 
-def _supervision(replay: bool, how: Plan, config: RunConfig) -> Supervision:
+def _supervision(replay: bool, plan: WorkerPlan, config: RunConfig) -> Supervision:
     usual = Supervision(fragment_deadline=config.worker_timeout)
     if not (config.pipeline or config.asynchronous or replay):
         return usual
-    # what workers do while this process learns is sent before: all of it
-    together = -(-how.groups // max(1, how.num_workers))
-    return dataclasses.replace(usual, calls_ahead=AHEAD * together)
+    # All requests of an update are sent before it, so that workers collect while this process learns.
+    groups_per_worker = -(-plan.groups // max(1, plan.num_workers))
+    return dataclasses.replace(usual, calls_ahead=AHEAD * groups_per_worker)
 
 
 def _collector(actor: WeightSource, pool: WorkerPool, config: RunConfig, **common: Any) -> PooledCollector:
@@ -148,12 +151,12 @@ def _collector(actor: WeightSource, pool: WorkerPool, config: RunConfig, **commo
     return PooledCollector(actor, pool, **common)
 
 
-def _ray_transport(how: Plan, config: RunConfig, stack: contextlib.ExitStack) -> Transport:
+def _ray_transport(plan: WorkerPlan, config: RunConfig, stack: contextlib.ExitStack) -> Transport:
     from dynarl.distributed.ray_transport import RayTransport
 
     options: dict[str, Any] = {"scheduling_strategy": "SPREAD"}
     if config.placement == "pack":
-        options = {"scheduling_strategy": stack.enter_context(_packed(how.num_workers, config.cpus_per_worker))}
+        options = {"scheduling_strategy": stack.enter_context(_packed(plan.num_workers, config.cpus_per_worker))}
     return RayTransport(cpus_per_worker=config.cpus_per_worker, options=options)
 
 
@@ -167,15 +170,14 @@ def _packed(workers: int, cpus: float) -> Iterator[Any]:
     try:
         if not group.wait(timeout_seconds=_ROOM_SECONDS):
             raise ConfigError(
-                f"placement: no room for {workers} workers of {cpus:g} CPUs within {_ROOM_SECONDS:g} s, others use "
-                "the cluster; "
-                "wait for them, or lower num_workers"
+                f"placement: {workers} workers of {cpus:g} CPUs found no free CPUs within {_ROOM_SECONDS:g} s, other "
+                "jobs use the cluster; wait for them, or lower num_workers"
             )
         yield PlacementGroupSchedulingStrategy(placement_group=group)
     finally:
         remove_placement_group(group)
 
 
-def resolved(config: RunConfig, how: Plan | None) -> RunConfig:
-    """Return the config with the split spelled out, so that another number of workers continues the same run."""
-    return config if how is None else dataclasses.replace(config, envs_per_group=how.envs_per_group)
+def with_envs_per_group(config: RunConfig, plan: WorkerPlan | None) -> RunConfig:
+    """Return the config with the size of the groups filled in, so that any number of workers can resume the run."""
+    return config if plan is None else dataclasses.replace(config, envs_per_group=plan.envs_per_group)

@@ -1,4 +1,4 @@
-"""How the pool reaches workers: an interface, and the implementation without any process or network."""
+"""The pool's interface to worker processes, and its implementation within this process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["LocalTransport", "Transport", "WorkerLost"]
 
 
 class WorkerLost(Exception):
-    """A call that will never return because its worker is gone."""
+    """Raised for a call that will never return because its worker is gone."""
 
 
 class Transport(Protocol):
-    """Calls to worker processes. Handles and references mean nothing to the caller; references can be hashed.
+    """Calls to worker processes. Handles and references are opaque to the caller; references are hashable.
 
-    The calls of one worker run in the order they were submitted.
+    The calls of one worker run in the order in which they were submitted.
     """
 
     def now(self) -> float:
@@ -27,40 +27,40 @@ class Transport(Protocol):
         ...
 
     def put(self, weights: Any) -> Any:
-        """Send a buffer where workers can get it, and return what stands for it in calls."""
+        """Send a buffer to where workers can read it; return the object that stands for it in calls."""
         ...
 
     def spawn(self, slot: int, recipe: Recipe, assignments: Sequence[Assignment]) -> Any:
-        """Begin to start a `Host` and return its handle."""
+        """Start a `Host` and return its handle at once."""
         ...
 
     def submit(self, handle: Any, method: str, *args: Any) -> Any:
-        """Call a method of a `Host` and return a reference to what it will return."""
+        """Call a method of a `Host` and return a reference to its result."""
         ...
 
     def wait(self, refs: Sequence[Any], timeout: float) -> list[Any]:
-        """Return those references that have a result or an error, after at most `timeout` seconds."""
+        """Return the references that have a result or an error, after at most `timeout` seconds."""
         ...
 
     def get(self, ref: Any) -> Any:
         """Return the result of a reference that is ready; raises WorkerLost."""
         ...
 
-    def room(self) -> str:
-        """Return what there is to start workers with, in words to go on with, or nothing."""
+    def resources(self) -> str:
+        """Return a description of the free resources, to append to a message, or an empty string."""
         ...
 
     def kill(self, handle: Any) -> None:
-        """End a worker at once, in whatever state it is."""
+        """Stop a worker immediately, whatever its state."""
         ...
 
     def close(self) -> None:
-        """End all workers."""
+        """Stop all workers."""
         ...
 
 
 class LocalTransport:
-    """Workers in this process: a call runs when its result is waited for."""
+    """Workers in this process: a call runs when its result is requested by `get`."""
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[Host, str, tuple[Any, ...]]] = {}
@@ -81,13 +81,13 @@ class LocalTransport:
         return self._hosts[-1]
 
     def submit(self, handle: Host, method: str, *args: Any) -> int:
-        """Note the call down."""
+        """Queue the call."""
         self._next += 1
         self._calls[self._next] = (handle, method, args)
         return self._next
 
     def wait(self, refs: Sequence[int], timeout: float) -> list[int]:
-        """Name the oldest call; `get` will run it."""
+        """Return the oldest call; `get` will run it."""
         if not refs:
             time.sleep(timeout)
         return [min(refs)] if refs else []
@@ -97,12 +97,12 @@ class LocalTransport:
         host, method, args = self._calls.pop(ref)
         return getattr(host, method)(*args)
 
-    def room(self) -> str:
-        """Return nothing: this process is there."""
+    def resources(self) -> str:
+        """Return an empty string: no resources are shared."""
         return ""
 
     def kill(self, handle: Host) -> None:
-        """Close a host and forget its calls."""
+        """Close a host and drop its calls."""
         self._calls = {ref: call for ref, call in self._calls.items() if call[0] is not handle}
         self._hosts.remove(handle)
         with contextlib.suppress(Exception):  # an environment that failed may fail to close

@@ -1,4 +1,4 @@
-"""Weights as one flat buffer: what goes from the learner to every worker, once per version."""
+"""Weights as one flat buffer, which the learner sends to every worker once per version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALIGNMENT = 16
 
 
 class FlatLayout:
-    """Where named arrays lie in one buffer of bytes. Agents of one class and config have equal layouts."""
+    """Offsets of named arrays in one buffer of bytes. Actors of one class and config have equal layouts."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._places: dict[str, tuple[int, int, tuple[int, ...], np.dtype[Any]]] = {}

@@ -15,7 +15,7 @@ import gymnasium
 
 from dynarl.agents.policies import POLICIES
 from dynarl.distributed.weights import FlatLayout
-from dynarl.envs.group import EnvGroup
+from dynarl.envs.env_group import EnvGroup
 from dynarl.envs.guard import EnvironmentFailure
 from dynarl.rollout.fragment import Fragment
 

@@ -1,4 +1,4 @@
-"""Gymnasium environments as arrays: making, stepping, resetting, seeding, normalising, saving them."""
+"""Gymnasium environments as arrays: makes, steps, resets, seeds, normalises and saves them."""
 
 from dynarl.envs.checker import Finding, check
 from dynarl.envs.make import EnvLike, make
@@ -6,14 +6,7 @@ from dynarl.envs.normalize import ObservationNormalizer, RewardNormalizer, Runni
 from dynarl.envs.protocol import Environments, Step
 from dynarl.envs.spaces import action_layout, encode, flat_size
 from dynarl.envs.sync import SyncEnvironments
-from dynarl.envs.tasks.corridors import register_corridors
-from dynarl.envs.tasks.diagnostic import register_known
-from dynarl.envs.tasks.errands import register_errands
-from dynarl.envs.tasks.memory import register_memory
-from dynarl.envs.tasks.nonstationary import register_surprises
-from dynarl.envs.tasks.puzzles import register_questions
-from dynarl.envs.tasks.ragged_obs import register_varying
-from dynarl.envs.tasks.switching import register_switching
+from dynarl.envs.tasks import register_tasks
 from dynarl.envs.vector import VectorEnvironments
 
 __all__ = [
@@ -33,11 +26,4 @@ __all__ = [
     "make",
 ]
 
-register_known()
-register_memory()
-register_varying()
-register_questions()
-register_switching()
-register_corridors()
-register_errands()
-register_surprises()
+register_tasks()

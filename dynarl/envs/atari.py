@@ -1,8 +1,8 @@
-"""Atari games preprocessed as in Mnih et al., Nature 518, 2015, by gymnasium's own wrappers.
+"""Atari games with the preprocessing of Mnih et al., Nature 518, 2015, by gymnasium's wrappers.
 
     agent = PPO(lambda: atari("ALE/Pong-v5"), num_envs=8, hidden_sizes=(), clip_range=0.1, ent_coef=0.01)
 
-Needs the games: pip install ale-py, and `import ale_py` to register them.
+Requires the games: pip install ale-py, and `import ale_py` to register them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def atari(
 ) -> gymnasium.Env[Any, Any]:
     """Make an Atari game whose observations are the last `stack` grey frames, uint8 [stack, size, size].
 
-    Up to `noop_max` random no-ops begin an episode, each action lasts `frame_skip` frames (the maximum over the
-    last two is seen). In `training` a lost life terminates and rewards become their sign; evaluate with
-    training=False. Sticky actions are off, as in the paper. Raises ImportError where the games are missing.
+    An episode begins with up to `noop_max` random no-ops; each action is repeated for `frame_skip` frames, and the
+    observation is the maximum over the last two. In `training` the loss of a life terminates the episode and rewards
+    are replaced by their sign; evaluate with training=False. Sticky actions are off, as in the paper. Raises
+    ImportError if the games are not installed.
     """
     from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TransformReward
 

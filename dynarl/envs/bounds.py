@@ -1,4 +1,4 @@
-"""What an observation space allows each stored number to be, and what that number is called in the observation."""
+"""Bounds of stored observations, and the name of each stored number within the observation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Bounds = tuple[NDArray[Any], NDArray[Any]]
 
 
 def stored_bounds(space: Space[Any]) -> _Bounds | None:
-    """Return the least and largest values of stored observations, each of their shape.
+    """Return the lowest and highest values of stored observations, each with their shape.
 
-    None where all are allowed, and for observations of varying size.
+    None if the space is unbounded, and for observations of varying size.
     """
     if is_ragged(space):
         return None
@@ -36,7 +36,7 @@ def stored_bounds(space: Space[Any]) -> _Bounds | None:
 
 
 def element_name(space: Space[Any], element: Sequence[int], field: str = "obs") -> str:
-    """Return what the number at an index of a stored observation is called, as ``obs['arm'][2]``."""
+    """Return the name of the number at an index of a stored observation, for example ``obs['arm'][2]``."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return f"{field}{list(element)}" if element else field
     (column,) = element
@@ -55,7 +55,7 @@ def _flat_bounds(leaf: Space[Any]) -> _Bounds:
         limits = _limits(leaf.low.dtype)
         low = np.where(leaf.low == limits[0], -np.inf, leaf.low)
         high = np.where(leaf.high == limits[1], np.inf, leaf.high)
-        # as they are stored: rounding must not put the bound itself outside
+        # Bounds in the stored dtype: rounding must not put a value at the bound outside
         return low.ravel().astype(np.float32), high.ravel().astype(np.float32)
     size = flat_size(leaf)
     if isinstance(leaf, spaces.MultiBinary):
@@ -64,7 +64,7 @@ def _flat_bounds(leaf: Space[Any]) -> _Bounds:
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """Return the values that bound nothing: infinities, or the ends of an integer type."""
+    """Return the values that mean "no bound": infinities, or the ends of an integer type."""
     if dtype.kind == "f":
         return -np.inf, np.inf
     if dtype.kind == "b":

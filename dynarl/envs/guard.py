@@ -1,4 +1,4 @@
-"""Environments that may fail one by one: what went wrong is kept, and the failed one is made anew."""
+"""Replaces single environments that fail, and records how to reproduce the failure."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 __all__ = ["EnvironmentFailure", "Guarded", "check_step"]
 
-_PATIENCE = 5
+_MAX_FAILURES = 5
 
 
 @dataclass(kw_only=True)
 class EnvironmentFailure:
-    """An exception in an environment, or a value that does not fit its spaces, and how to get there again.
+    """An exception in an environment, or a value outside its spaces, with the data to reproduce it.
 
-    The episode begins with a reset with `episode_seed` and makes `actions`, as the environment took them and its
-    space writes them into JSON; the failure comes with the last one, or in the reset where there are none.
+    The episode begins with a reset with `episode_seed`, then `actions` are made (in the form of the action space's
+    ``to_jsonable``). The failure occurs at the last one, or in the reset if there are none.
     """
 
     environment: int
@@ -34,15 +34,15 @@ class EnvironmentFailure:
     traceback: str
     actions: list[Any]
     from_reset: bool = True
-    """False where the run was resumed in the middle of the episode, so that `actions` are its last ones only."""
+    """False if the run was resumed within the episode, so that `actions` are only its last ones."""
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose failures end an episode, and not the process.
+    """Wraps an environment so that a failure ends the episode instead of the process.
 
-    After a failure, `failed` is True until the next reset, `step` has returned the observation before it once more,
-    and the environment has been made anew by `rebuild`. A failure in a reset is tried once more in a new one.
-    An environment that fails in several episodes without finishing one raises.
+    After a failure, `failed` is True until the next reset, `step` returns the last observation again, and `rebuild`
+    makes a new environment. If a reset fails, it is tried once more in a new environment. Raises after 5 failures
+    without a finished episode in between.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Returns the environment's number and that of its episode."""
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step; where that fails, say so and stand still."""
+        """Step; after a failure, return the last observation with reward 0."""
         self._actions.append(action)
         try:
             obs, reward, terminated, truncated, info = self.env.step(action)
@@ -76,7 +76,7 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         return obs, reward, terminated, truncated, info
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset; where that fails, make a new environment and reset that."""
+        """Reset; after a failure, make a new environment and reset that."""
         self.failed, self.from_reset, self._actions, self._seed = False, True, [], seed or 0
         try:
             obs, info = self.env.reset(seed=seed, options=options)
@@ -91,7 +91,7 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _fail(self, error: Exception) -> None:
         environment, episode = self.identify()
         self._in_a_row += 1
-        if self._in_a_row >= _PATIENCE:
+        if self._in_a_row >= _MAX_FAILURES:
             error.add_note(f"environment {environment} failed in {self._in_a_row} episodes without finishing one")
             raise error
         self.failures.append(
@@ -112,7 +112,7 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def check_step(layout: Any, obs: Any, reward: Any = 0.0, terminated: Any = False, truncated: Any = False) -> None:
-    """Raise ValueError for what an environment must not return; `layout` is that of its observations."""
+    """Raise ValueError for results that do not fit the spaces; `layout` is that of the observations."""
     if layout.pack is None:
         array = np.asarray(obs)
         if array.shape != layout.shape or not np.can_cast(array.dtype, layout.dtype, "same_kind"):

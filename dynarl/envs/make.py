@@ -1,4 +1,4 @@
-"""From what a user has (an id, a callable, an environment) to `Environments`."""
+"""Makes `Environments` from an env id, a callable or an existing environment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from dynarl.envs.cartpole import ResettableCartPole
-from dynarl.envs.group import EnvGroup, RemoteEnvironments
+from dynarl.envs.env_group import EnvGroup, RemoteEnvironments
 from dynarl.envs.protocol import Environments
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
 from dynarl.extras import how_to_install
 
-__all__ = ["EnvLike", "make"]
+__all__ = ["EnvLike", "evaluation_source", "id_of", "make", "number_of"]
 
 EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | EnvGroup
 
 _VECTORIZATIONS = ("auto", "sync", "vector")
+_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
 
 
 def make(
@@ -36,29 +37,28 @@ def make(
     env_kwargs: Mapping[str, Any] | None = None,
     rebuild: bool = False,
 ) -> Environments:
-    """Make ``num_envs`` environments (1 by default) of an env id, a callable or a ready environment.
+    """Make ``num_envs`` environments (default 1) from an env id, a callable or an existing environment.
 
-    ``env`` is a gymnasium id, a callable that returns a new `gymnasium.Env` (or one `VectorEnv`), an
-    `Env` (then ``num_envs`` is 1) or a `VectorEnv` (then ``num_envs`` is its own). Episodes are seeded by
-    (seed, purpose, env id, episode); ``env_ids`` [N] number the environments, 0 to N - 1 by default, so
-    that workers holding parts of them get what one process would. ``vectorization`` "sync" steps single
-    environments, "vector" demands the id's registered vector form, "auto" takes it where there is one.
-    ``env_kwargs`` go to the environment. With ``rebuild`` a single environment that raises is replaced alone (see
-    `dynarl.envs.guard`). Raises ValueError for what cannot be made of this.
+    ``env`` is a gymnasium id, a callable that returns a new `gymnasium.Env` (or one `VectorEnv`), an `Env` (then
+    ``num_envs`` is 1) or a `VectorEnv` (then ``num_envs`` is its own). Episodes are seeded by (seed, purpose, env id,
+    episode); ``env_ids`` [N] number the environments, default 0 to N - 1, so that workers with a part of them have the
+    episodes of one process. ``vectorization`` "sync" steps single environments, "vector" requires the id's registered
+    vector form, "auto" uses it if there is one. ``env_kwargs`` are passed to the environment. With ``rebuild`` a single
+    environment that raises is replaced alone (see `dynarl.envs.guard`). Raises ValueError for impossible combinations.
     """
     if vectorization not in _VECTORIZATIONS:
         raise ValueError(f"vectorization: must be one of {_VECTORIZATIONS}, got {vectorization!r}")
     if num_envs is not None and num_envs < 1:
         raise ValueError(f"num_envs: must be at least 1, got {num_envs}")
     if isinstance(env, EnvGroup):
-        return _from_part(env, num_envs, seed, vectorization, env_kwargs)
+        return _from_group(env, num_envs, seed, vectorization, env_kwargs)
     keys: dict[str, Any] = {"seed": seed, "purpose": purpose, "env_ids": env_ids}
     kwargs = dict(env_kwargs or {})
     if isinstance(env, str):
         return _from_id(env, num_envs or 1, vectorization, kwargs, keys, rebuild)
     if isinstance(env, VectorEnv | gymnasium.Env):
         if kwargs:
-            raise ValueError(f"env_kwargs: the environment is already made, got {sorted(kwargs)}")
+            raise ValueError(f"env_kwargs: must be empty for an existing environment, got {sorted(kwargs)}")
         return _from_ready(env, num_envs, vectorization, keys)
     if callable(env):
         return _from_callable(env, num_envs, vectorization, kwargs, keys, rebuild)
@@ -67,27 +67,27 @@ def make(
     )
 
 
-def _from_part(part: EnvGroup, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
-    if isinstance(part.env, gymnasium.Env | VectorEnv):
+def _from_group(group: EnvGroup, num_envs: int | None, seed: int, vectorization: str, env_kwargs: Any) -> Environments:
+    if isinstance(group.env, gymnasium.Env | VectorEnv):
         raise ValueError(
-            f"env: workers make their environments themselves, got a ready {type(part.env).__name__}; "
-            "give an env id or a function that makes one"
+            f"env: workers require an env id or a function that makes the environment, got an existing "
+            f"{type(group.env).__name__}"
         )
-    if num_envs not in (None, len(part.env_ids)):
-        raise ValueError(f"num_envs: the part has {len(part.env_ids)} environments, got num_envs={num_envs}")
+    if num_envs not in (None, len(group.env_ids)):
+        raise ValueError(f"num_envs: the group has {len(group.env_ids)} environments, got num_envs={num_envs}")
     keys: dict[str, Any] = {"seed": seed, "vectorization": vectorization, "env_kwargs": env_kwargs}
-    if part.here:
-        return make(part.env, len(part.env_ids), purpose=part.purpose, env_ids=part.env_ids, rebuild=True, **keys)
-    probe = make(part.env, **keys)
+    if group.here:
+        return make(group.env, len(group.env_ids), purpose=group.purpose, env_ids=group.env_ids, rebuild=True, **keys)
+    probe = make(group.env, **keys)
     probe.close()
-    return RemoteEnvironments(probe, part.env_ids)
+    return RemoteEnvironments(probe, group.env_ids)
 
 
 def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: Any, rebuild: bool) -> Environments:
     if ":" in env_id:
         raise ValueError(
-            f"env: ids with ':' are refused, got {env_id!r}: gymnasium would import the module before the "
-            "colon, so a configuration file could run code. Import the module yourself, use the id after it"
+            f"env: must be an id without ':', got {env_id!r}: gymnasium imports the module before the colon, "
+            "so a configuration file could run code. Import the module yourself and use the id after the colon"
         )
     spec = gymnasium.spec(env_id)
     if vectorization == "vector" and spec.vector_entry_point is None:
@@ -95,7 +95,7 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
     try:
         if _uses_vector_form(spec, vectorization):
             return VectorEnvironments(_vector_form(spec, num_envs, kwargs), **keys)
-        # Our own checks replace the passive checker's, which warns instead of refusing and only once.
+        # dynarl's checks replace gymnasium's passive checker, which warns once instead of raising.
         one = partial(gymnasium.make, env_id, disable_env_checker=True, **kwargs)
         envs = [one() for _ in range(num_envs)]
     except gymnasium.error.DependencyNotInstalled as error:
@@ -107,7 +107,7 @@ def _from_id(env_id: str, num_envs: int, vectorization: str, kwargs: Any, keys: 
 def _uses_vector_form(spec: EnvSpec, vectorization: str) -> bool:
     if vectorization == "vector":
         return True
-    # A vector form has no place for the wrappers of the single one.
+    # A vector form does not apply the wrappers of the single environment.
     return vectorization == "auto" and spec.vector_entry_point is not None and not spec.additional_wrappers
 
 
@@ -134,7 +134,7 @@ def _from_ready(env: Any, num_envs: int | None, vectorization: str, keys: Any) -
         raise ValueError("vectorization: 'vector' needs an env id or a VectorEnv, got a single environment")
     if num_envs not in (None, 1):
         raise ValueError(
-            f"num_envs: one ready-made environment cannot be {num_envs}; give a callable that makes a new one"
+            f"num_envs: must be 1 for one existing environment, got {num_envs}; pass a callable that makes a new one"
         )
     return SyncEnvironments([env], **keys)
 
@@ -149,3 +149,32 @@ def _from_callable(
         return _from_ready(first, num_envs, vectorization, keys)
     envs = [first, *(function(**kwargs) for _ in range((num_envs or 1) - 1))]
     return SyncEnvironments(envs, rebuild=partial(function, **kwargs) if rebuild else None, **keys)
+
+
+def number_of(env: Any, num_envs: int) -> int | None:
+    """Return the number of environments to make: `num_envs`, or None for an existing environment, which has its own."""
+    return None if isinstance(env, (gymnasium.Env, VectorEnv)) else num_envs
+
+
+def id_of(env: Any) -> str | None:
+    """Return the id of an environment, None if it has none."""
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    return None if spec is None else str(spec.id)
+
+
+def evaluation_source(env: Any) -> Any:
+    """Return a source for new environments of the same kind, so that evaluation does not disturb training."""
+    if isinstance(env, (gymnasium.Env, VectorEnv)):
+        if env.spec is None:
+            raise ValueError(
+                f"evaluate: {type(env).__name__} has no spec from which to make another one; "
+                "give the agent an env id or a function that makes the environment"
+            )
+        spec = env.spec
+        if isinstance(env, gymnasium.Env):
+            return lambda: gymnasium.make(spec)
+        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
+        return lambda: gymnasium.make(spec.id, **kwargs)
+    return env

@@ -1,8 +1,8 @@
-"""Which actions are allowed now: masks of environments as one boolean array.
+"""Action masks of environments as one boolean array.
 
-An environment says so with ``info["action_mask"]`` of every reset and step, or with a method
-``action_masks()``. A mask has one entry per action of a Discrete space; for MultiDiscrete the entries of its
-components lie side by side, or are given as a tuple of masks.
+An environment gives its mask in ``info["action_mask"]`` at every reset and step, or by a method ``action_masks()``.
+A mask has one entry per action of a Discrete space; for MultiDiscrete the entries of the components are
+concatenated, or given as a tuple of masks.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ KEY, METHOD = "action_mask", "action_masks"
 
 
 def is_maskable(space: Space[Any]) -> bool:
-    """Say whether actions of a space can be masked."""
+    """Return whether actions of a space can be masked."""
     return isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
 
 
 def mask_size(space: Space[Any]) -> int:
-    """Return how many entries a mask of an action space has; raises ValueError where masks make no sense."""
+    """Return the number of entries of a mask; raises ValueError for spaces whose actions cannot be masked."""
     if isinstance(space, spaces.Discrete):
         return int(space.n)
     if isinstance(space, spaces.MultiDiscrete):
         return int(np.sum(space.nvec))
     raise ValueError(
-        f"action mask: masks are for Discrete and MultiDiscrete actions, got {space}; remove action_mask from the "
+        f"action mask: the action space must be Discrete or MultiDiscrete, got {space}; remove action_mask from the "
         "info, or the method action_masks"
     )
 
 
 def flat_mask(space: Space[Any], mask: Any, where: str) -> NDArray[np.bool_]:
-    """Return one mask as a boolean array [M]; raises ValueError naming ``where`` for one that does not fit.
+    """Return one mask as a boolean array [M]; raises ValueError naming ``where`` if it does not fit.
 
     Each component must allow at least one action.
     """
@@ -50,22 +50,22 @@ def flat_mask(space: Space[Any], mask: Any, where: str) -> NDArray[np.bool_]:
     counts = np.ravel(space.nvec).tolist() if isinstance(space, spaces.MultiDiscrete) else [size]
     for part in np.split(flat, np.cumsum(counts)[:-1]):
         if not part.any():
-            raise ValueError(f"{where}: the action mask allows nothing; end the episode or allow a no-op")
+            raise ValueError(f"{where}: the action mask must allow an action; end the episode or allow a no-op")
     return flat
 
 
 def draw_allowed(uniform: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return actions [N] drawn evenly from those that masks [N, K] allow, with numbers [N] of [0, 1)."""
-    # in double precision: the product with a number next to 1 must not round up to the count
+    """Return actions [N], uniform over those that masks [N, K] allow, from numbers [N] in [0, 1)."""
+    # float64: in float32 the product with a number just below 1 can round up to the count
     wanted = (uniform.astype(np.float64) * mask.sum(axis=1)).astype(np.int64)
     drawn: NDArray[np.int64] = (mask.cumsum(axis=1) > wanted[:, None]).argmax(axis=1)
     return drawn
 
 
 class MaskSource:
-    """Reads masks of N environments. ``kind`` is "info", "method", or None where there are none.
+    """Reads masks of N environments. ``kind`` is "info", "method", or None if there are none.
 
-    It is settled by the first reset: from then on every reset and step must give a mask, or none.
+    The first reset decides: from then on every reset and step must give a mask, or none may.
     """
 
     def __init__(self, space: Space[Any], num_envs: int, *, has_method: bool) -> None:
@@ -75,7 +75,7 @@ class MaskSource:
             mask_size(space)
 
     def settle(self, info: Any) -> None:
-        """See by the info of the first reset whether there are masks in it."""
+        """Decide by the info of the first reset whether it contains masks."""
         if self.kind is None and isinstance(info, dict) and KEY in info:
             mask_size(self.space)
             self.kind = "info"
@@ -89,20 +89,20 @@ class MaskSource:
         if self.kind == "method":
             return flat_mask(self.space, env.get_wrapper_attr(METHOD)(), where)
         if KEY not in info:
-            raise ValueError(f"{where}: info has no {KEY!r}, as the first reset's did; give it at every reset and step")
+            raise ValueError(f"{where}: info must have {KEY!r}, as in the first reset; set it at every reset and step")
         return flat_mask(self.space, info[KEY], where)
 
     def all(self, given: Any, where: str, default: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return masks [N, M] of a vector environment: an array, or a sequence with an entry per environment.
+        """Return masks [N, M] of a vector environment: an array, or a sequence with one entry per environment.
 
-        An entry that is None (nothing was said of that environment) is taken from ``default``.
+        An entry None (no mask for that environment) is replaced by that of ``default``.
         """
         if (
             isinstance(given, tuple | list)
             and isinstance(self.space, spaces.MultiDiscrete)
             and len(given)
             and (np.shape(given[0])[:1] == (self.num_envs,) and len(given) == np.size(self.space.nvec))
-        ):  # components first, as gymnasium batches a tuple
+        ):  # gymnasium batches a tuple of masks as a tuple of [N, n] -> [N, M]
             given = np.concatenate([np.asarray(part).reshape(self.num_envs, -1) for part in given], axis=1)
         rows = []
         for i in range(self.num_envs):

@@ -1,8 +1,8 @@
 """Running statistics of observations and rewards.
 
-Statistics are updated once per fragment, after it was collected, so every row of a fragment was acted on
-and is learned from under the same numbers. They count the valid observations that were acted on: the first
-one of an episode does, the last one (reached, never acted on) does not; both are normalised alike.
+Statistics are updated once per fragment, after its collection, so the policy acts on and learns from every row of a
+fragment under the same statistics. They count the valid observations that were acted on: the first one of an episode
+is included, the last one (reached, never acted on) is not. Both are normalised in the same way.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningMeanStd"]
 
 
 class RunningMeanStd:
-    """Mean and variance (divided by n) of all rows seen, float64 (Chan et al., 1979, eq. 2.1).
+    """Mean and variance (divided by n) of all rows, float64 (Chan et al., 1979, eq. 2.1).
 
-    ``mean`` and ``var`` have the given shape, 0 and 1 before the first update; ``count`` is how many rows.
+    ``mean`` and ``var`` have the given shape, 0 and 1 before the first update; ``count`` is the number of rows.
     """
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
@@ -27,7 +27,7 @@ class RunningMeanStd:
         self.count = 0.0
 
     def update(self, rows: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
-        """Count ``rows``, [..., *shape], where ``valid`` [...] (all by default)."""
+        """Add ``rows``, [..., *shape], where ``valid`` [...] (default: all)."""
         lead = rows.ndim - self.mean.ndim
         if lead < 1 or rows.shape[lead:] != self.mean.shape:
             raise ValueError(f"RunningMeanStd: rows must be [..., {self.mean.shape}], got {rows.shape}")
@@ -37,7 +37,7 @@ class RunningMeanStd:
             self._merge(rows.mean(axis=0), rows.var(axis=0), float(len(rows)))
 
     def merge(self, other: RunningMeanStd) -> None:
-        """Count all that ``other`` counted; merge workers in the order of their ids for equal bytes."""
+        """Add the statistics of ``other``; for reproducible bytes merge workers in the order of their ids."""
         if other.count:
             self._merge(other.mean, other.var, other.count)
 
@@ -48,7 +48,9 @@ class RunningMeanStd:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`; raises ValueError for statistics of another shape."""
         if np.shape(state["mean"]) != self.mean.shape:
-            raise ValueError(f"RunningMeanStd: shape is {self.mean.shape}, the state's is {np.shape(state['mean'])}")
+            raise ValueError(
+                f"RunningMeanStd: the state must have shape {self.mean.shape}, got {np.shape(state['mean'])}"
+            )
         self.mean = np.array(state["mean"], np.float64)
         self.var = np.array(state["var"], np.float64)
         self.count = float(state["count"])
@@ -63,9 +65,9 @@ class RunningMeanStd:
 
 
 class ObservationNormalizer:
-    """Observations minus their mean over their standard deviation, clipped to ±``clip``.
+    """Observations minus their mean, divided by their standard deviation, clipped to ±``clip``.
 
-    ``frozen`` (evaluation) makes `update` do nothing.
+    ``frozen`` (evaluation) disables `update`.
     """
 
     def __init__(self, shape: tuple[int, ...], *, clip: float = 10.0, epsilon: float = 1e-8) -> None:
@@ -75,12 +77,12 @@ class ObservationNormalizer:
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise ``obs`` [..., *shape] to float32."""
-        # In float64 until the difference is taken: a large mean would eat a float32's digits.
+        # float64 until the difference is taken: with a large mean, float32 loses its digits.
         scaled = (obs - self.stats.mean) * self._scale
         return np.minimum(np.maximum(scaled, -self.clip), self.clip).astype(np.float32)
 
     def update(self, obs: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> None:
-        """Count the observations of a fragment, [T, N, *shape], where ``valid`` [T, N]."""
+        """Add the observations of a fragment, [T, N, *shape], where ``valid`` [T, N]."""
         if not self.frozen:
             self.stats.update(obs, valid)
             self._refresh()
@@ -99,10 +101,10 @@ class ObservationNormalizer:
 
 
 class RewardNormalizer:
-    """Rewards over the standard deviation of the discounted return so far, clipped to ±``clip``.
+    """Rewards divided by the standard deviation of the discounted return so far, clipped to ±``clip``.
 
-    R <- gamma R + r in each environment; R starts at 0 again after an episode ended, terminated or
-    truncated. No mean is subtracted, which would change what is optimal. ``frozen`` stops counting.
+    R <- gamma R + r in each environment; R is reset to 0 after an episode ended, terminated or truncated. No mean is
+    subtracted, since that would change the optimal policy. ``frozen`` disables `update`.
     """
 
     def __init__(self, num_envs: int, *, gamma: float, clip: float = 10.0, epsilon: float = 1e-8) -> None:
@@ -124,9 +126,9 @@ class RewardNormalizer:
         first_start: NDArray[np.bool_] | None = None,
         envs: NDArray[np.int64] | None = None,
     ) -> None:
-        """Count a fragment's raw rewards; all arrays [T, N]. Dummy rows leave R alone.
+        """Add a fragment's raw rewards; all arrays [T, N]. Dummy rows do not change R.
 
-        ``first_start`` [N] says where an episode starts at t = 0, also where the one before was never finished.
+        ``first_start`` [N] marks where an episode starts at t = 0, including after an episode that was never finished.
         ``envs`` [N] are the environments, each at most once, if these are not all of them in order.
         """
         if self.frozen:
@@ -156,8 +158,8 @@ class RewardNormalizer:
         """Continue from `state_dict`; raises ValueError for another number of environments."""
         if np.shape(state["running_return"]) != self.running_return.shape:
             raise ValueError(
-                f"RewardNormalizer: there are {len(self.running_return)} environments, "
-                f"the state is of {len(state['running_return'])}"
+                f"RewardNormalizer: the state must be of {len(self.running_return)} environments, "
+                f"got {len(state['running_return'])}"
             )
         self.stats.load_state_dict(state["stats"])
         self.running_return = np.array(state["running_return"], np.float64)

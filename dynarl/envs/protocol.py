@@ -1,4 +1,4 @@
-"""What agents see of environments, and the bookkeeping every kind of environment shares."""
+"""The interface of environments to agents, and the bookkeeping shared by all kinds of environments."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dynarl.envs.bounds import element_name, stored_bounds
 from dynarl.envs.info import InfoFields
-from dynarl.envs.ragged import split_batch
-from dynarl.envs.spaces import action_layout, env_action_map, integer_range, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import split_batch
+from dynarl.envs.spaces import action_layout, env_action_map, integer_range
 from dynarl.ragged_rows import row_array
 from dynarl.seeding import derive_seed
 
@@ -25,11 +26,11 @@ NOTHING: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
 
 class Step(NamedTuple):
-    """One transition of N environments; the arrays are the caller's to keep, not to write to.
+    """One transition of N environments. The caller may keep the arrays, but not write to them.
 
-    ``next_obs`` [N, ...] is the state reached, before any reset. ``valid[i]`` False marks the dummy
-    row a vector environment makes while it resets: nothing of that row may be used. ``info`` is empty
-    unless episodes ended: then ``env`` [K], ``episode_return`` [K] and ``episode_length`` [K] of those.
+    ``next_obs`` [N, ...] is the state reached, before any reset. ``valid[i]`` False marks the dummy row that a vector
+    environment makes while it resets: nothing in that row may be used. ``info`` is empty unless episodes ended; then it
+    has ``env`` [K], ``episode_return`` [K] and ``episode_length`` [K] of those.
     """
 
     next_obs: NDArray[Any]
@@ -41,16 +42,15 @@ class Step(NamedTuple):
 
 
 class Environments(Protocol):
-    """N environments stepped together in this process, whatever they are made of.
+    """N environments stepped together, whatever their implementation.
 
-    ``obs`` is the observation to act on now, ``episode_start`` says where it is the first of its
-    episode. `step` takes the policy's actions (see `dynarl.envs.spaces.action_layout`), clips or
-    shifts them for the environment, and has already reset what ended, except where a vector
-    environment insists on doing so in a step of its own (``Step.valid``).
+    ``obs`` is the observation to act on, ``episode_start`` marks where it is the first of its episode. `step` takes the
+    policy's actions (see `dynarl.envs.spaces.action_layout`), clips or shifts them for the environment, and resets
+    episodes that ended, except where a vector environment does so in a separate step (``Step.valid``).
 
-    ``action_mask`` [N, M] says which actions are allowed at ``obs`` (see `dynarl.envs.masks`), and
-    ``next_action_mask`` which were at the last step's ``next_obs``, before any reset. Both are None where
-    the environments have no masks, which is known after the first `reset`; they are the caller's to keep.
+    ``action_mask`` [N, M] are the actions allowed at ``obs`` (see `dynarl.envs.masks`), ``next_action_mask`` those at
+    the last step's ``next_obs``, before any reset. Both are None if the environments have no masks, which is known
+    after the first `reset`. The caller may keep them.
     """
 
     num_envs: int
@@ -63,7 +63,7 @@ class Environments(Protocol):
     action_mask: NDArray[np.bool_] | None
     next_action_mask: NDArray[np.bool_] | None
     info: InfoFields | None
-    """The fields of `ask_info`; None where nobody asked."""
+    """The fields of `ask_info`; None if none were requested."""
 
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
@@ -90,15 +90,15 @@ class Environments(Protocol):
         ...
 
 
-_LOOKED_AT = 64
-"""Observations are held against their bounds in each of this many first steps, then once in this many."""
+_CHECK_STEPS = 64
+"""Observations are checked against their bounds in each of the first 64 steps, then in every 64th."""
 
 
 class EpisodeTracker:
-    """Seeds, episode counts and returns of N environments, and the checks at their boundary.
+    """Seeds, episode counts and returns of N environments, and the checks of their results.
 
-    Episode k of environment i is reset with a seed keyed by (seed, purpose, environment id, k).
-    ``step`` counts calls, an episode's length is counted from ``start`` [N].
+    Episode k of environment i is reset with a seed keyed by (seed, purpose, environment id, k). ``step`` counts calls;
+    an episode's length is counted from ``start`` [N].
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class EpisodeTracker:
         self.map_action: Callable[[NDArray[Any]], Any] = env_action_map(action_space)
         ids = np.arange(num_envs) if env_ids is None else np.asarray(env_ids)
         if ids.shape != (num_envs,) or len(set(ids.tolist())) != num_envs or ids.min() < 0:
-            raise ValueError(f"env_ids: must be {num_envs} different integers from 0 on, got {ids.tolist()}")
+            raise ValueError(f"env_ids: must be {num_envs} distinct non-negative integers, got {ids.tolist()}")
         self.env_ids = ids.astype(np.int64)
         self.num_envs = num_envs
         self.seed, self.purpose = seed, purpose
@@ -136,13 +136,13 @@ class EpisodeTracker:
         return derive_seed(self.seed, self.purpose, int(self.env_ids[i]), int(self.episode[i]))
 
     def begin(self, which: Any) -> None:
-        """Enter the next episode in the environments at ``which`` (indices or a mask)."""
+        """Start the next episode in the environments at ``which`` (indices or a mask)."""
         self.episode[which] += 1
         self.start[which] = self.step
         self.returns[which] = 0.0
 
     def actions(self, action: Any) -> Any:
-        """Check the policy's actions [N, ...] and turn them into the environment's."""
+        """Check the policy's actions [N, ...] and convert them to the environment's."""
         if self.step == 0 and self.episode[0] < 0:
             raise RuntimeError("step: call reset() before the first step")
         action = np.asarray(action)
@@ -166,15 +166,15 @@ class EpisodeTracker:
     ) -> tuple[Step, NDArray[np.int64] | None]:
         """Check a transition and count it; return it and the indices of the episodes it ended.
 
-        A squared length that is not finite is cheap to see and almost always NaN or inf; only then
-        is every element looked at. Nothing may be ended or rewarded where ``valid`` is False.
+        A squared norm that is not finite is cheap to detect and almost always means NaN or inf; only then is every
+        element checked. Rows where ``valid`` is False must have no reward and no episode end.
         """
         if self._floating and not isfinite(np.vdot(next_obs, next_obs)):
             self._refuse_non_finite(next_obs, "obs")
         elif self._range is not None:
             self._check_range(next_obs)
-        if self._bounds is not None and (self.step < _LOOKED_AT or self.step % _LOOKED_AT == 0):
-            self._look_at_bounds(next_obs)
+        if self._bounds is not None and (self.step < _CHECK_STEPS or self.step % _CHECK_STEPS == 0):
+            self._check_bounds(next_obs)
         if not isfinite(np.vdot(reward, reward)):
             self._refuse_non_finite(reward, "reward")
         self.returns += reward
@@ -191,16 +191,16 @@ class EpisodeTracker:
         return Step(next_obs, reward, terminated, truncated, valid, info), ended
 
     def check_obs(self, obs: NDArray[Any]) -> None:
-        """Refuse observations of a reset that are NaN, infinite or outside a discrete space."""
+        """Raise ValueError for observations of a reset that are NaN, infinite or outside a discrete space."""
         if self._floating and not isfinite(np.vdot(obs, obs)):
             self._refuse_non_finite(obs, "obs of reset")
         elif self._range is not None:
             self._check_range(obs)
         if self._bounds is not None:
-            self._look_at_bounds(obs)
+            self._check_bounds(obs)
 
     def coerce(self, obs: Any, lead: tuple[int, ...], where: str) -> Any:
-        """An observation as the environment returned it as the stored array [*lead, ...], or row of varying size."""
+        """Convert an observation of the environment to the stored array [*lead, ...], or to a row of varying size."""
         layout = self.layout
         if layout.pack is not None:
             try:
@@ -223,7 +223,7 @@ class EpisodeTracker:
         return array.astype(layout.dtype, order="C")
 
     def where(self, i: int | None = None) -> str:
-        """Name an environment and the step it is about to make."""
+        """Return the name of an environment and of the step it is about to make."""
         if i is None:
             return f"environments {self.env_ids[0]}-{self.env_ids[-1]}, step {self.step}"
         return f"environment {self.env_ids[i]}, step {self.step}"
@@ -252,7 +252,7 @@ class EpisodeTracker:
 
     def _refuse_non_finite(self, array: NDArray[Any], field: str) -> None:
         bad = np.argwhere(~np.isfinite(array))
-        if len(bad) == 0:  # finite, only its square was not
+        if len(bad) == 0:  # the values are finite, their squared sum overflowed
             return
         i, *element = bad[0].tolist()
         place = element_name(self._space, element, field) if field.startswith("obs") else f"{field}{element or ''}"
@@ -262,7 +262,7 @@ class EpisodeTracker:
         )
 
     def _find_misfit(self, obs: Any) -> None:
-        """Refuse a batch of observations naming the environment, where it can be taken apart."""
+        """Raise the error of the first environment whose observation does not fit, if the batch can be split."""
         try:
             each = list(split_batch(self._space, obs, self.num_envs))
         except (KeyError, IndexError, TypeError, ValueError):
@@ -270,8 +270,8 @@ class EpisodeTracker:
         for i, one in enumerate(each):
             self.coerce(one, (), self.where(i))
 
-    def _look_at_bounds(self, obs: NDArray[Any]) -> None:
-        """Say once that an observation lies outside its Box: its numbers can be used, but the space is wrong."""
+    def _check_bounds(self, obs: NDArray[Any]) -> None:
+        """Warn once about an observation outside its Box: its values are usable, but the space is wrong."""
         assert self._bounds is not None
         low, high = self._bounds
         if not np.count_nonzero(obs < low) and not np.count_nonzero(obs > high):
@@ -281,8 +281,8 @@ class EpisodeTracker:
         at = tuple(element)
         warnings.warn(
             f"{self.where(i)}: {element_name(self._space, element)} is {obs[(i, *at)]}, outside its space, which goes "
-            f"from {low[at]} to {high[at]}. It is used as it is; declare the space wider, or clip or rescale the "
-            "observation (said once)",
+            f"from {low[at]} to {high[at]}. The value is used unchanged; widen the space, or clip or rescale the "
+            "observation (reported once)",
             stacklevel=2,
         )
 

@@ -1,9 +1,9 @@
 """Observations and actions of gymnasium spaces as plain arrays.
 
-A policy sees arrays: an observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored as
-it is, a Text as the ids of its characters, one of a Dict or Tuple of those as one flat float32 vector.
-`encode` makes network input of all. An action of a Dict or Tuple is one flat float32 vector too. A Sequence
-or Graph, and what contains one, is a row of arrays of its own size (`dynarl.envs.ragged`).
+An observation of a Box, Discrete, MultiDiscrete or MultiBinary space is stored unchanged, a Text as the ids of its
+characters, a Dict or Tuple of those as one flat float32 vector. `encode` makes network input of all. An action of a
+Dict or Tuple is one flat float32 vector too. Sequence and Graph, and spaces that contain one, are rows of varying
+size (`dynarl.envs.ragged_spaces`); `dynarl.envs.observations` covers both kinds.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.ragged_rows import row_array
-
 __all__ = [
     "ObservationLayout",
     "action_layout",
     "encode",
     "env_action_map",
+    "fixed_layout",
     "flat_size",
     "integer_range",
     "is_ragged",
     "leaves_of",
     "named_leaves",
-    "observation_layout",
     "parts_of",
 ]
 
@@ -40,11 +38,11 @@ _ACTIONS = "Discrete, Box (floating point), MultiDiscrete, MultiBinary, and Dict
 
 
 class ObservationLayout(NamedTuple):
-    """How one observation is kept: the space the policy sees, its shape and dtype.
+    """The stored form of one observation: the space the policy sees, its shape and dtype.
 
-    ``pack`` turns an observation as the environment returns it, single or batched, into that array;
-    None where it already is one. ``lead`` (its second argument) is the shape of the batch. Observations of
-    varying size have dtype object: each is a `dynarl.ragged_rows.RaggedRow`.
+    ``pack`` converts an observation of the environment, single or batched, to that array; None if it is one already.
+    Its second argument ``lead`` is the shape of the batch. Observations of varying size have dtype object: each is a
+    `dynarl.ragged_rows.RaggedRow`.
     """
 
     space: Space[Any]
@@ -53,10 +51,8 @@ class ObservationLayout(NamedTuple):
     pack: Callable[[Any, tuple[int, ...]], NDArray[Any]] | None
 
 
-def observation_layout(space: Space[Any]) -> ObservationLayout:
-    """Return how observations of ``space`` are stored; raises ValueError for an unsupported space."""
-    if is_ragged(space):
-        return _ragged_layout(space)
+def fixed_layout(space: Space[Any]) -> ObservationLayout:
+    """Return the layout of observations with a fixed size; raises ValueError for an unsupported space."""
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -69,31 +65,18 @@ def observation_layout(space: Space[Any]) -> ObservationLayout:
     return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
 
 
-def _ragged_layout(space: Space[Any]) -> ObservationLayout:
-    from dynarl.envs.ragged import check_ragged, row_of, split_batch
-
-    def pack(obs: Any, lead: tuple[int, ...]) -> Any:
-        if not lead:
-            return row_of(space, obs)
-        return row_array(row_of(space, one) for one in split_batch(space, obs, lead[0]))
-
-    check_ragged(space)
-    return ObservationLayout(space, (), np.dtype(object), pack)
-
-
 def is_ragged(space: Space[Any]) -> bool:
-    """Say whether observations of a space vary in size: a Sequence, a Graph, or a Dict or Tuple with one in it."""
+    """Return whether observations vary in size: those of a Sequence, a Graph, or a Dict or Tuple with one in it."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return any(is_ragged(part) for _, part in parts_of(space))
     return isinstance(space, spaces.Sequence | spaces.Graph)
 
 
 def flat_size(space: Space[Any]) -> int:
-    """Return the number of features `encode` makes of one observation.
+    """Return the number of features that `encode` makes of one observation.
 
-    Box: its elements; MultiBinary: its bits; Discrete and MultiDiscrete: one per value (one-hot); Text: one
-    id per character it may have; Dict and Tuple: the sum over their parts. Raises ValueError for anything
-    else, saying what is supported.
+    Box: its elements; MultiBinary: its bits; Discrete and MultiDiscrete: one per value (one-hot); Text: one id per
+    possible character; Dict and Tuple: the sum over their parts. Raises ValueError for any other space.
     """
     match space:
         case spaces.Discrete():
@@ -108,8 +91,8 @@ def flat_size(space: Space[Any]) -> int:
             size = sum(flat_size(part) for _, part in parts_of(space))
         case spaces.Sequence() | spaces.Graph():
             raise ValueError(
-                f"observation space: {space} has no fixed number of features; put a network in front (features) "
-                "or leave the encoder 'auto'"
+                f"observation space: {space} has no fixed number of features; pass a network as features, "
+                "or use encoder 'auto'"
             )
         case _:
             raise ValueError(f"observation space: supported are {_OBSERVATIONS}, got {space}")
@@ -119,11 +102,10 @@ def flat_size(space: Space[Any]) -> int:
 
 
 def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.float32]:
-    """Turn stored observations into network input, float32 [..., F] with F = ``flat_size(space)``.
+    """Convert stored observations to network input, float32 [..., F] with F = ``flat_size(space)``.
 
-    ``obs`` is [..., *shape] with any leading dimensions. Discrete and MultiDiscrete values become
-    one-hot (counted from the space's start), everything else is cast. ``flatten=False`` keeps the
-    shape of a Box or MultiBinary (images).
+    ``obs`` is [..., *shape] with any leading dimensions. Discrete and MultiDiscrete values become one-hot (counted from
+    the space's start), all others are cast. ``flatten=False`` keeps the shape of a Box or MultiBinary (images).
     """
     obs = np.asarray(obs)
     if isinstance(space, spaces.Text):
@@ -140,11 +122,10 @@ def encode(space: Space[Any], obs: Any, *, flatten: bool = True) -> NDArray[np.f
 
 
 def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype in which the policy's actions are stored.
+    """Return shape and dtype of stored actions.
 
-    Discrete: int64 scalars counted from 0; MultiDiscrete and MultiBinary: int64; Box: float32, before
-    any clipping; Dict and Tuple: float32 [D], the numbers of all parts side by side. Raises ValueError for
-    an unsupported space.
+    Discrete: int64 scalars counted from 0; MultiDiscrete and MultiBinary: int64; Box: float32, before any clipping;
+    Dict and Tuple: float32 [D], the numbers of all parts concatenated. Raises ValueError for an unsupported space.
     """
     match space:
         case spaces.Discrete():
@@ -159,12 +140,12 @@ def action_layout(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def leaves_of(space: Space[Any]) -> list[Space[Any]]:
-    """Return the parts of a nested Dict or Tuple that are neither, in the order of their columns in a stored row."""
+    """Return the leaves of a nested Dict or Tuple, in the order of their columns in a stored row."""
     return [leaf for _, leaf in named_leaves(space, "")]
 
 
 def named_leaves(space: Space[Any], name: str) -> list[tuple[str, Space[Any]]]:
-    """Return the `leaves_of` a space called ``name`` with what each is called, as ``obs['arm']``."""
+    """Return the `leaves_of` a space called ``name`` with their names, for example ``obs['arm']``."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return [leaf for key, part in parts_of(space) for leaf in named_leaves(part, f"{name}[{key!r}]")]
     return [(name, space)]
@@ -203,9 +184,9 @@ def _mixed_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
 def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
     """Return the function from the policy's actions [N, ...] to the environment's.
 
-    Box actions are clipped to the bounds and cast; a Discrete or MultiDiscrete start is added; of a Dict or
-    Tuple comes a list of N nested actions. The policy's array is never changed or handed on where an
-    environment could write to it.
+    Box actions are clipped to the bounds and cast; the start of a Discrete or MultiDiscrete is added; for a Dict or
+    Tuple the result is a list of N nested actions. The result never shares memory with the policy's array, to which an
+    environment could otherwise write.
     """
     action_layout(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
@@ -224,7 +205,7 @@ def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
 
 
 def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> NDArray[np.float32]:
-    """[..., K] values to [..., sum(nvec)]."""
+    """Convert values [..., K] to [..., sum(nvec)]."""
     index = values.astype(np.int64) - start
     if index.size and ((index < 0) | (index >= nvec)).any():
         raise ValueError(
@@ -239,14 +220,14 @@ def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> N
 
 
 def parts_of(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[Any]]]:
-    """Keys and sub-spaces, those of a Dict by sorted key, however it was written down."""
+    """Return keys and sub-spaces; those of a Dict by sorted key, whatever the order of its definition."""
     if isinstance(space, spaces.Dict):
         return sorted(space.spaces.items(), key=lambda item: str(item[0]))
     return list(enumerate(space.spaces))
 
 
 def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDArray[np.float32]:
-    """A (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
+    """Convert a (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         packed = []
         for key, part in parts_of(space):
@@ -271,9 +252,9 @@ def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDAr
 
 
 def _ids(space: spaces.Text, text: Any, lead: tuple[int, ...]) -> NDArray[np.int32]:
-    """Text with leading shape ``lead`` ((), or (N,): a sequence) to int32 [*lead, max_length].
+    """Convert text with leading shape ``lead`` ((), or (N,): a sequence) to int32 [*lead, max_length].
 
-    A character is its place in the space's character set, counted from 1; 0 fills up.
+    A character is its position in the space's character set, counted from 1; 0 is padding.
     """
     texts = list(text) if lead else [text]
     out = np.zeros((len(texts), int(space.max_length)), np.int32)
@@ -285,7 +266,7 @@ def _ids(space: spaces.Text, text: Any, lead: tuple[int, ...]) -> NDArray[np.int
 
 
 def integer_range(space: Space[Any]) -> tuple[Any, Any] | None:
-    """Return the smallest and largest value of a space that is encoded by value, None for others."""
+    """Return the lowest and highest value of a discrete space, None for others."""
     if isinstance(space, spaces.Discrete):
         return int(space.start), int(space.start + space.n - 1)
     if isinstance(space, spaces.MultiDiscrete):

@@ -1,4 +1,4 @@
-"""Single gymnasium environments stepped one after the other in this process."""
+"""Single gymnasium environments, stepped one after the other in this process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from dynarl.envs.exact_state import env_state, has_exact_state, load_env_state
 from dynarl.envs.guard import EnvironmentFailure, Guarded
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import EpisodeTracker, Step
-from dynarl.envs.state import env_state, has_exact_state, load_env_state
 
 __all__ = ["SyncEnvironments"]
 
@@ -22,9 +22,9 @@ __all__ = ["SyncEnvironments"]
 class SyncEnvironments:
     """A list of single environments; implements `dynarl.envs.Environments`.
 
-    dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor
-    and there are no dummy rows. ``exact_state`` is True if every environment's state can be restored
-    to the bit (`dynarl.envs.state`); otherwise loading a state starts the next episodes.
+    dynarl resets them, each episode with its own seed, so ``next_obs`` is always the true successor and there are no
+    dummy rows. ``exact_state`` is True if the state of every environment can be restored to the bit
+    (`dynarl.envs.exact_state`); otherwise loading a state starts the next episodes.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SyncEnvironments:
         env_ids: Any = None,
         rebuild: Callable[[], gymnasium.Env[Any, Any]] | None = None,
     ) -> None:
-        """With `rebuild`, which makes another one, an environment that fails is replaced alone."""
+        """With `rebuild`, which makes a new environment, one that fails is replaced alone."""
         self._envs = list(envs)
         first = _check(self._envs)
         self.exact_state = all(has_exact_state(env) for env in self._envs)
@@ -45,7 +45,7 @@ class SyncEnvironments:
         if rebuild is not None:
             self._guards = [Guarded(rebuild, env) for env in self._envs]
             self._envs = list(self._guards)
-        self._ledger = EpisodeTracker(
+        self._tracker = EpisodeTracker(
             first.observation_space,
             first.action_space,
             num_envs=len(self._envs),
@@ -56,13 +56,13 @@ class SyncEnvironments:
         for i, guard in enumerate(self._guards):
             guard.identify = partial(self._identify, i)
         self.num_envs = len(self._envs)
-        self.env_ids = self._ledger.env_ids
+        self.env_ids = self._tracker.env_ids
         self.observation_space = first.observation_space
         self.action_space = first.action_space
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
-        self._scalar_actions = self._ledger.action_shape == ()
+        self._scalar_actions = self._tracker.action_shape == ()
         self.info: InfoFields | None = None
         self.obs: NDArray[Any] = self._empty()
         self._masks = MaskSource(self.action_space, self.num_envs, has_method=first.has_wrapper_attr(METHOD))
@@ -82,13 +82,13 @@ class SyncEnvironments:
         return obs
 
     def step(self, action: Any) -> Step:
-        """Act in every environment with the policy's actions [N, ...] and reset what ended.
+        """Act in every environment with the policy's actions [N, ...] and reset those whose episode ended.
 
-        Raises ValueError naming environment, step and field for an observation, reward or flag that
-        does not fit; an exception of an environment gets a note with its number and episode seed.
+        Raises ValueError naming environment, step and field for an observation, reward or flag that does not fit; an
+        exception of an environment gets a note with its number and episode seed.
         """
-        ledger, layout = self._ledger, self._ledger.layout
-        actions = ledger.actions(action)
+        tracker, layout = self._tracker, self._tracker.layout
+        actions = tracker.actions(action)
         each: Any = actions.tolist() if self._scalar_actions and actions.dtype.kind == "i" else actions
         next_obs = self._empty()
         rewards: list[Any] = []
@@ -103,21 +103,21 @@ class SyncEnvironments:
             for i, env in enumerate(self._envs):
                 obs, reward, terminated, truncated, info = env.step(each[i])
                 if fields is not None:
-                    fields.step(i, info, ledger.where)
+                    fields.step(i, info, tracker.where)
                 if type(obs) is ndarray and obs.dtype is dtype and obs.shape == shape:
                     next_obs[i] = obs
                 else:
-                    next_obs[i] = ledger.coerce(obs, (), ledger.where(i))
+                    next_obs[i] = tracker.coerce(obs, (), tracker.where(i))
                 rewards.append(reward)
                 terminations.append(terminated)
                 truncations.append(truncated)
                 if mask is not None and not terminated and not (guards and guards[i].failed):
-                    # nothing is done in a terminal state
-                    mask[i] = self._masks.one(env, info, ledger.where(i))
+                    # no action is taken in a terminal state
+                    mask[i] = self._masks.one(env, info, tracker.where(i))
         except Exception as error:
             error.add_note(self._note(i))
             raise
-        transition, ended = ledger.record(
+        transition, ended = tracker.record(
             next_obs,
             self._numbers(rewards),
             self._flags(terminations, "terminated"),
@@ -138,19 +138,19 @@ class SyncEnvironments:
         return transition
 
     def take_failures(self) -> list[EnvironmentFailure]:
-        """Return the failures since the last call of environments that can be replaced."""
+        """Return the failures of replaced environments since the last call."""
         found = [failure for guard in self._guards for failure in guard.failures]
         for guard in self._guards:
             guard.failures = []
         return found
 
     def _valid(self) -> NDArray[np.bool_] | None:
-        """Return where a step was made at all, None for everywhere."""
+        """Return where a step was made, None if everywhere."""
         failed = [guard.failed for guard in self._guards]
         return ~np.array(failed) if any(failed) else None
 
     def _identify(self, i: int) -> tuple[int, int]:
-        return int(self.env_ids[i]), int(self._ledger.episode[i])
+        return int(self.env_ids[i]), int(self._tracker.episode[i])
 
     def close(self) -> None:
         """Close the environments."""
@@ -158,9 +158,9 @@ class SyncEnvironments:
             env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, current observations and, where it can be taken, each environment's state."""
+        """Counters, current observations and, if it is exact, each environment's state."""
         state: dict[str, Any] = {
-            "ledger": self._ledger.state_dict(),
+            "ledger": self._tracker.state_dict(),
             "obs": self.obs.copy(),
             "episode_start": self.episode_start.copy(),
             "exact": self.exact_state,
@@ -176,15 +176,15 @@ class SyncEnvironments:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`.
 
-        With ``exact_state`` the same actions give the same bytes as without the interruption.
-        Otherwise every environment starts the episode after the one it was in.
+        With ``exact_state`` the same actions give the same bytes as without the interruption. Otherwise every
+        environment starts its next episode.
         """
-        self._ledger.load_state_dict(state["ledger"])
+        self._tracker.load_state_dict(state["ledger"])
         if not (self.exact_state and state["exact"]):
             self.reset()
             return
         for i, env in enumerate(self._envs):
-            _, info = env.reset(seed=self._ledger.episode_seed(i))
+            _, info = env.reset(seed=self._tracker.episode_seed(i))
             self._masks.settle(info)
             load_env_state(_bare(env), state["envs"][str(i)])
         for guard in self._guards:
@@ -196,27 +196,27 @@ class SyncEnvironments:
         self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
 
     def _begin(self, which: Any, obs: NDArray[Any]) -> None:
-        """Reset the environments ``which`` and write their first observations into ``obs``."""
-        ledger = self._ledger
+        """Reset the environments ``which`` and write their first observations to ``obs``."""
+        tracker = self._tracker
         for i in which:
-            ledger.begin(i)
+            tracker.begin(i)
             try:
-                first, info = self._envs[i].reset(seed=ledger.episode_seed(i))
+                first, info = self._envs[i].reset(seed=tracker.episode_seed(i))
                 if self.info is not None:
-                    self.info.reset(i, info, ledger.where)
-                obs[i] = ledger.coerce(first, (), f"{ledger.where(i)}, reset")
-                if i == 0 and ledger.step == 0:
+                    self.info.reset(i, info, tracker.where)
+                obs[i] = tracker.coerce(first, (), f"{tracker.where(i)}, reset")
+                if i == 0 and tracker.step == 0:
                     self._masks.settle(info)
                     self.action_mask = self._masks.empty() if self.action_mask is None else self.action_mask
                 if self.action_mask is not None:
-                    self.action_mask[i] = self._masks.one(self._envs[i], info, f"{ledger.where(i)}, reset")
+                    self.action_mask[i] = self._masks.one(self._envs[i], info, f"{tracker.where(i)}, reset")
             except Exception as error:
                 error.add_note(self._note(i))
                 raise
-        ledger.check_obs(obs)
+        tracker.check_obs(obs)
 
     def _empty(self) -> NDArray[Any]:
-        return np.empty((self.num_envs, *self._ledger.layout.shape), self._ledger.layout.dtype)
+        return np.empty((self.num_envs, *self._tracker.layout.shape), self._tracker.layout.dtype)
 
     def _numbers(self, rewards: list[Any]) -> NDArray[np.float64]:
         try:
@@ -226,8 +226,8 @@ class SyncEnvironments:
         if array.shape != (self.num_envs,) or None in rewards:
             for i, reward in enumerate(rewards):
                 if isinstance(reward, str) or reward is None or np.ndim(reward) != 0:
-                    raise ValueError(f"{self._ledger.where(i)}: reward must be one number, got {reward!r}")
-            raise ValueError(f"{self._ledger.where()}: rewards must be numbers, got {rewards!r}")
+                    raise ValueError(f"{self._tracker.where(i)}: reward must be one number, got {reward!r}")
+            raise ValueError(f"{self._tracker.where()}: rewards must be numbers, got {rewards!r}")
         return array
 
     def _flags(self, flags: list[Any], field: str) -> NDArray[np.bool_]:
@@ -235,14 +235,14 @@ class SyncEnvironments:
         if array.dtype != np.bool_ or array.shape != (self.num_envs,):
             for i, flag in enumerate(flags):
                 if not isinstance(flag, bool | np.bool_):
-                    raise ValueError(f"{self._ledger.where(i)}: {field} must be a bool, got {flag!r}")
+                    raise ValueError(f"{self._tracker.where(i)}: {field} must be a bool, got {flag!r}")
         return array
 
     def _note(self, i: int) -> str:
-        ledger = self._ledger
+        tracker = self._tracker
         return (
-            f"in environment {ledger.env_ids[i]}, step {ledger.step}, "
-            f"episode {ledger.episode[i]}, which was reset with seed {ledger.episode_seed(i)}"
+            f"in environment {tracker.env_ids[i]}, step {tracker.step}, "
+            f"episode {tracker.episode[i]}, which was reset with seed {tracker.episode_seed(i)}"
         )
 
 
@@ -251,11 +251,11 @@ def _bare(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 
 def _check(envs: list[gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
-    """Refuse no environments, one given twice, different spaces, and gymnasium's own autoreset."""
+    """Raise ValueError for an empty list, a duplicate, different spaces, and gymnasium's Autoreset wrapper."""
     if not envs:
         raise ValueError("num_envs: must be at least 1, got 0")
     if len({id(env) for env in envs}) != len(envs):
-        raise ValueError("envs: the same environment object was given twice; a callable must make a new one")
+        raise ValueError("envs: must be distinct objects, got one twice; a callable must make a new one at each call")
     first = envs[0]
     for i, env in enumerate(envs):
         for field in ("observation_space", "action_space"):

@@ -11,10 +11,10 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from dynarl.envs.cartpole import ResettableCartPole
+from dynarl.envs.exact_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import EpisodeTracker, Step
-from dynarl.envs.vector_state import has_exact_vector_state, load_vector_state, vector_state
 from dynarl.seeding import derive_seed
 
 __all__ = ["VectorEnvironments"]
@@ -23,10 +23,10 @@ __all__ = ["VectorEnvironments"]
 class VectorEnvironments:
     """A vector environment as `dynarl.envs.Environments`.
 
-    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and, where it takes a list of seeds
-    (gymnasium's own do), one seed per episode. SAME_STEP: the true successor is ``infos["final_obs"]``.
-    NEXT_STEP: the row after an episode's end is the reset; it comes out with ``valid`` False, its
-    reward and flags zeroed. Raises ValueError where the environment does not declare its mode.
+    DISABLED: dynarl resets with ``options={"reset_mask": ...}`` and one seed per episode if the environment takes a
+    list of seeds, as gymnasium's do. SAME_STEP: the true successor is ``infos["final_obs"]``. NEXT_STEP: the row after
+    an episode's end is the reset; it is returned with ``valid`` False, reward and flags 0. Raises ValueError if the
+    environment does not declare its mode.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class VectorEnvironments:
     ) -> None:
         self._env = env
         self._mode = _autoreset_mode(env)
-        self._ledger = EpisodeTracker(
+        self._tracker = EpisodeTracker(
             env.single_observation_space,
             env.single_action_space,
             num_envs=env.num_envs,
@@ -48,7 +48,7 @@ class VectorEnvironments:
             env_ids=env_ids,
         )
         self.num_envs: int = env.num_envs
-        self.env_ids = self._ledger.env_ids
+        self.env_ids = self._tracker.env_ids
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
         self.exact_state = has_exact_vector_state(env)
@@ -58,10 +58,10 @@ class VectorEnvironments:
         self._seed_list = isinstance(inner, SyncVectorEnv | AsyncVectorEnv | ResettableCartPole)
         self._running = np.zeros(self.num_envs, np.bool_)
         self._running.flags.writeable = False
-        # Rows of the coming step in which a NEXT_STEP environment will reset; None for none.
+        # [N] where the next step of a NEXT_STEP environment is a reset; None if nowhere.
         self._resetting: NDArray[np.bool_] | None = None
         self.info: InfoFields | None = None
-        layout = self._ledger.layout
+        layout = self._tracker.layout
         self._shape = (self.num_envs, *layout.shape)
         self.obs: NDArray[Any] = np.empty(self._shape, layout.dtype)
         self._call_masks = _mask_caller(env)
@@ -75,12 +75,12 @@ class VectorEnvironments:
 
     def reset(self) -> NDArray[Any]:
         """Start new episodes everywhere and return the observations, [N, ...]."""
-        self._ledger.begin(slice(None))
+        self._tracker.begin(slice(None))
         obs, infos = self._env.reset(seed=self._seeds(np.ones(self.num_envs, np.bool_)))
         self.obs = self._own(obs, ", reset")
         self._masks.settle(infos)
         self.action_mask = self._read_masks(infos, ", reset")
-        self._ledger.check_obs(self.obs)
+        self._tracker.check_obs(self.obs)
         self._fields_of_reset(range(self.num_envs), infos)
         self.episode_start = np.ones(self.num_envs, np.bool_)
         self._resetting = None
@@ -89,18 +89,17 @@ class VectorEnvironments:
     def step(self, action: Any) -> Step:
         """Act in every environment with the policy's actions [N, ...].
 
-        Raises ValueError naming environment, step and field for an observation, reward or flag that
-        does not fit.
+        Raises ValueError naming environment, step and field for an observation, reward or flag that does not fit.
         """
-        ledger = self._ledger
-        actions = ledger.actions(action)
-        if isinstance(actions, list):  # nested ones, which a vector environment takes as nested arrays
+        tracker = self._tracker
+        actions = tracker.actions(action)
+        if isinstance(actions, list):  # N nested actions -> nested arrays [N, ...], as vector environments take them
             memory: Any = create_empty_array(self.action_space, self.num_envs)
             actions = concatenate(self.action_space, actions, memory)
         try:
             obs, reward, terminated, truncated, infos = self._env.step(actions)
         except Exception as error:
-            error.add_note(f"in {ledger.where()}")
+            error.add_note(f"in {tracker.where()}")
             raise
         obs = self._own(obs)
         reward = self._numbers(reward)
@@ -115,11 +114,11 @@ class VectorEnvironments:
         if self._mode is AutoresetMode.SAME_STEP and (np.count_nonzero(terminated) or np.count_nonzero(truncated)):
             next_obs = self._true_successor(obs, terminated | truncated, infos)
             self.next_action_mask = self._final_masks(truncated & ~terminated, infos)
-        step, ended = ledger.record(next_obs, reward, terminated, truncated)
+        step, ended = tracker.record(next_obs, reward, terminated, truncated)
         if ended is None:
             self.obs, self.episode_start = obs, self._running
             return step
-        ledger.begin(ended)
+        tracker.begin(ended)
         self.episode_start = terminated | truncated
         self.obs = obs
         if self._mode is AutoresetMode.DISABLED:
@@ -133,7 +132,7 @@ class VectorEnvironments:
             self._fields_of_reset(ended.tolist(), infos)
         elif self._mode is AutoresetMode.SAME_STEP:
             self._fields_of_reset(ended.tolist(), infos)
-        ledger.check_obs(self.obs)
+        tracker.check_obs(self.obs)
         return step
 
     def close(self) -> None:
@@ -141,9 +140,9 @@ class VectorEnvironments:
         self._env.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, current observations and, where it can be taken, the environments' state."""
+        """Counters, current observations and, if it is exact, the environments' state."""
         state: dict[str, Any] = {
-            "ledger": self._ledger.state_dict(),
+            "ledger": self._tracker.state_dict(),
             "obs": self.obs.copy(),
             "episode_start": self.episode_start.copy(),
             "resetting": self._running.copy() if self._resetting is None else self._resetting.copy(),
@@ -159,7 +158,7 @@ class VectorEnvironments:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`: exactly with ``exact_state``, else with the next episodes."""
-        self._ledger.load_state_dict(state["ledger"])
+        self._tracker.load_state_dict(state["ledger"])
         if not (self.exact_state and state["exact"]):
             self.reset()
             return
@@ -188,17 +187,17 @@ class VectorEnvironments:
             reward[resetting] = 0.0
             terminated &= valid
             truncated &= valid
-        step, ended = self._ledger.record(obs, reward, terminated, truncated, valid)
+        step, ended = self._tracker.record(obs, reward, terminated, truncated, valid)
         self.obs = obs
         self.episode_start = self._running if resetting is None else resetting
         if resetting is not None:
-            self._ledger.begin(resetting)
+            self._tracker.begin(resetting)
         self._resetting = None if ended is None else terminated | truncated
         return step
 
     def _fields_of_step(self, infos: Any, ended: NDArray[np.bool_]) -> None:
-        """Read the fields of the states reached; a NEXT_STEP environment's reset rows are first observations."""
-        fields, where = self.info, self._ledger.where
+        """Read the fields of the states reached; reset rows of a NEXT_STEP environment are first observations."""
+        fields, where = self.info, self._tracker.where
         assert fields is not None
         fields.begin_step()
         final = infos.get("final_info", {}) if self._mode is AutoresetMode.SAME_STEP else {}
@@ -212,7 +211,7 @@ class VectorEnvironments:
     def _fields_of_reset(self, which: Any, infos: Any) -> None:
         if self.info is not None:
             for i in which:
-                self.info.reset(i, self.info.of_vector(infos, i), self._ledger.where)
+                self.info.reset(i, self.info.of_vector(infos, i), self._tracker.where)
 
     def _true_successor(self, obs: NDArray[Any], ended: NDArray[np.bool_], infos: Any) -> NDArray[Any]:
         next_obs = obs.copy()
@@ -220,26 +219,26 @@ class VectorEnvironments:
         for i in np.flatnonzero(ended).tolist():
             if final is None or final[i] is None:
                 raise ValueError(
-                    f"{self._ledger.where(i)}: the episode ended, but infos['final_obs'] does not hold its "
-                    "last observation, as autoreset mode SAME_STEP demands"
+                    f"{self._tracker.where(i)}: infos['final_obs'] must have the last observation of an episode that "
+                    "ended in autoreset mode SAME_STEP, got none"
                 )
-            next_obs[i] = self._ledger.coerce(final[i], (), f"{self._ledger.where(i)}, final_obs")
+            next_obs[i] = self._tracker.coerce(final[i], (), f"{self._tracker.where(i)}, final_obs")
         return next_obs
 
     def _read_masks(
         self, infos: Any, when: str = "", default: NDArray[np.bool_] | None = None
     ) -> NDArray[np.bool_] | None:
-        """Return the masks [N, M] after a reset or step; ``default`` where nothing is said of an environment."""
-        where = self._ledger.where() + when
+        """Return the masks [N, M] after a reset or step; ``default`` for environments without one in `infos`."""
+        where = self._tracker.where() + when
         if self._call_masks is not None:
             return self._masks.all(self._call_masks(), where)
         if self._masks.kind is None:
             return None
         given = infos.get(KEY)
         if given is None and default is None:
-            raise ValueError(f"{where}: infos has no {KEY!r}, as the first reset's did; give it at every step")
+            raise ValueError(f"{where}: infos must have {KEY!r}, as in the first reset; set it at every step")
         said = infos.get("_" + KEY, np.ones(self.num_envs, np.bool_))
-        if default is not None:  # said of some environments only, where others were reset
+        if default is not None:  # infos may cover some environments only, if others were reset
             given = [given[i] if given is not None and said[i] else None for i in range(self.num_envs)]
         return self._masks.all(given, where, default)
 
@@ -251,27 +250,29 @@ class VectorEnvironments:
         masks = masks.copy()
         given = (infos.get("final_info") or {}).get(KEY)
         for i in np.flatnonzero(bootstrapped).tolist():
-            masks[i] = True if given is None else flat_mask(self.action_space, given[i], self._ledger.where(i))
+            masks[i] = True if given is None else flat_mask(self.action_space, given[i], self._tracker.where(i))
         return masks
 
     def _seeds(self, which: NDArray[np.bool_]) -> Any:
-        """Seeds of the episodes just begun: a list, or one number where the environment takes one."""
-        ledger = self._ledger
+        """Return seeds of the new episodes: a list, or one number if the environment takes one."""
+        tracker = self._tracker
         if self._seed_list:
             seeds: list[int | None] = [None] * self.num_envs
             for i in np.flatnonzero(which).tolist():
-                seeds[i] = ledger.episode_seed(i)
+                seeds[i] = tracker.episode_seed(i)
             return seeds
         if not which.all():
             return None
-        return derive_seed(ledger.seed, ledger.purpose + "-vector", *self.env_ids.tolist(), int(ledger.episode.sum()))
+        return derive_seed(
+            tracker.seed, tracker.purpose + "-vector", *self.env_ids.tolist(), int(tracker.episode.sum())
+        )
 
     def _own(self, obs: Any, when: str = "") -> NDArray[Any]:
-        """The environment's observations as an array of ours; its buffers may change in the next step."""
-        layout = self._ledger.layout
+        """Return a copy of the environment's observations, whose buffers may change in the next step."""
+        layout = self._tracker.layout
         if type(obs) is np.ndarray and obs.dtype is layout.dtype and obs.shape == self._shape:
             return np.array(obs, order="C")
-        return self._ledger.coerce(obs, (self.num_envs,), self._ledger.where() + when)
+        return self._tracker.coerce(obs, (self.num_envs,), self._tracker.where() + when)
 
     def _numbers(self, reward: Any) -> NDArray[np.float64]:
         array = np.asarray(reward)
@@ -287,19 +288,19 @@ class VectorEnvironments:
 
     def _refuse(self, array: NDArray[Any], field: str, kind: str) -> None:
         raise ValueError(
-            f"{self._ledger.where()}: {field} must be {kind} of shape ({self.num_envs},), "
+            f"{self._tracker.where()}: {field} must be {kind} of shape ({self.num_envs},), "
             f"got {array.dtype} of shape {array.shape}"
         )
 
 
 def _mask_caller(env: VectorEnv[Any, Any, Any]) -> Any:
-    """Return a function that asks the environments for their masks, None where they have no such method."""
+    """Return a function that asks the environments for their masks, None if they have no such method."""
     inner = env.unwrapped
     if isinstance(inner, SyncVectorEnv):
         known = all(one.has_wrapper_attr(METHOD) for one in inner.envs)
         return (lambda: inner.call(METHOD)) if known else None
     if isinstance(inner, AsyncVectorEnv):
-        return None  # asking another process for a method it may not have would kill it: use infos
+        return None  # a call of a missing method would end the subprocess, so only infos are read
     method = getattr(inner, METHOD, None)
     return method if callable(method) else None
 
@@ -311,10 +312,9 @@ def _autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
     except ValueError:
         pass
     raise ValueError(
-        f"{type(env.unwrapped).__name__}: a vector environment must say when it resets, "
+        f"{type(env.unwrapped).__name__}: a vector environment must declare its autoreset mode, "
         f"metadata['autoreset_mode'] is {mode!r}. Set it to a gymnasium.vector.AutoresetMode: DISABLED "
-        "(the caller resets, through options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
-        "returns the next one's first observation, infos['final_obs'] has the last) or NEXT_STEP (the step "
-        "after it resets). "
-        "Guessing wrong would train on transitions that never happened."
+        "(the caller resets, with options={'reset_mask': ...}), SAME_STEP (the step that ends an episode "
+        "returns the first observation of the next, infos['final_obs'] has the last) or NEXT_STEP (the "
+        "following step resets). A wrong guess would train on transitions that never happened."
     )

@@ -1,4 +1,4 @@
-"""Fragments of experience and the worker that fills them."""
+"""Fragments of experience, the collectors that fill them, and replay."""
 
 from dynarl.rollout.collect import ActingPolicy, ActResult, Collector
 from dynarl.rollout.feedback import Feedback, map_state

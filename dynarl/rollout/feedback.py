@@ -1,38 +1,38 @@
-"""The contract of policies: what one is called with, and what it returns.
+"""The contract of user policies: the arguments they are called with, and their results.
 
-A policy is a Module written for ONE environment, without a batch axis; agents batch it automatically, so that
-Python's `if`, `while`, `break`, recursion and exceptions may depend on anything it sees or computes:
+A policy is a Module written for ONE environment, without a batch axis. Agents batch it automatically, so Python's
+`if`, `while`, `break`, recursion and exceptions may depend on any input or intermediate value:
 
     class Policy(nn.Module):
-        info_fields = ("energy",)                     # numbers of the environment's info to be told; may be absent
+        info_fields = ("energy",)                     # numeric fields of the info dict to receive; optional
 
-        def initial_state(self): ...                  # the state of an environment at the start of an episode
+        def initial_state(self): ...                  # the state at the start of an episode
 
         def forward(self, obs, state, feedback): ...  # -> (distribution, value, next_state)
 
-* ``obs``: the observation, encoded as for any policy: Box as it is, Discrete and MultiDiscrete one-hot, Dict and
-  Tuple one after the other.
-* ``state``: what the call before returned; what ``initial_state()`` returns where an episode starts. Tensors and
-  numbers in tuples and dicts, of the same structure, shapes and dtypes at all times; ``()`` for none.
-* ``feedback``: a `Feedback`, what the environment said before this observation.
+* ``obs``: the encoded observation: Box unchanged, Discrete and MultiDiscrete one-hot, Dict and Tuple concatenated.
+* ``state``: the state that the last call returned, or ``initial_state()`` at the start of an episode. Tensors and
+  numbers in tuples and dicts, always with the same structure, shapes and dtypes; ``()`` for none.
+* ``feedback``: a `Feedback`, the environment's response to the previous action.
 * ``distribution`` over one action, ``value`` a number, [] or [1].
 
 A policy without ``initial_state`` is called as ``forward(obs) -> (distribution, value)``, or ``forward(obs,
-action_mask)`` where the environment masks actions. In place of (distribution, value), DQN's policies return q [A],
-SAC's the distribution alone: a Normal over [A] before it is squashed, or a Categorical. Both learn states along
-sequences of their replay (`sequence_length`, `burn_in`); SAC's critics see the state beside the observation.
+action_mask)`` if the environment masks actions. In place of (distribution, value), DQN's policies return q [A],
+SAC's the distribution alone: a Normal over [A] before squashing, or a Categorical. Both learn states along sequences
+of their replay (`sequence_length`, `burn_in`); SAC's critics receive the state in addition to the observation.
 
-PPO's programs may return one part more, ``{"loss": ..., "steps": ...}``: a loss of their own and numbers to log, see
+PPO's policies may return a further dict ``{"loss": ..., "steps": ...}``: an auxiliary loss and numbers to log, see
 dynarl/agents/user_policy/auxiliary.py.
 
-A class with the attribute ``takes_batch = True`` is written with a batch axis instead: obs [N, ...], states
-[N, ...], feedback [N, ...], value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) ->
-(distribution, value)``: obs and feedback [T, N, ...], state [N, ...] before the first step, and a distribution and
-values over the T * N rows in time-major order. It must reset its state where ``feedback.episode_start``; learning then
-calls it once in place of T calls.
+A class with the attribute ``takes_batch = True`` has a batch axis: obs [N, ...], states [N, ...], feedback [N, ...],
+value [N]. Such a policy with a state may also offer ``sequence(obs, state, feedback) -> (distribution, value)``: obs
+and feedback [T, N, ...], state [N, ...] before the first step, and a distribution and values over the T * N rows in
+time-major order. It must reset its state where ``feedback.episode_start``; learning then calls it once instead of T
+times.
 
 A random branch (`dynarl.bernoulli`, `dynarl.categorical`) is part of the action: return ``Branched(distribution,
-log_prob)`` of dynarl.distributions with the branch's log-probability, and the policy gradient reaches what drew it.
+log_prob)`` of dynarl.distributions with the branch's log-probability, and the policy gradient reaches the parameters
+from which the branch was drawn.
 """
 
 from __future__ import annotations
@@ -51,15 +51,14 @@ __all__ = ["Feedback", "encode_action", "map_state", "state_leaves"]
 
 
 class Feedback(NamedTuple):
-    """What the environment said before this observation: tensors in a policy (there without the axis N if it is
-    written for one environment), arrays where they are stored.
+    """The environment's response to the previous action: tensors in a policy (without the axis N in a policy for one
+    environment), arrays in storage.
 
-    ``action`` [N, A] float32, the policy's own previous action (Discrete and MultiDiscrete one-hot, others as
-    numbers) and ``reward`` [N] float32, what it earned (as the environment gave it); both 0 at the start of
-    an episode. ``episode_start`` [N] bool. ``info`` has the declared fields, float32 [N] each; at the start of
-    an episode they are what the reset's info said, or 0. ``action_mask`` [N, M] bool says which actions are
-    allowed now, None where the environment allows all: the policy's distribution must give the others
-    probability 0.
+    ``action`` [N, A] float32: the policy's previous action (Discrete and MultiDiscrete one-hot, others as numbers).
+    ``reward`` [N] float32: the raw reward it earned. Both are 0 at the start of an episode. ``episode_start`` [N] bool.
+    ``info``: the declared fields, float32 [N] each; at the start of an episode those of the reset's info, or 0.
+    ``action_mask`` [N, M] bool: the actions allowed now, None if the environment allows all; the policy's distribution
+    must give the others probability 0.
     """
 
     action: Any
@@ -76,7 +75,7 @@ class Feedback(NamedTuple):
 
 
 def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return stored actions [..., *shape] as feedback [..., A], 0 where an episode starts."""
+    """Return stored actions [..., *shape] as feedback [..., A], with 0 where an episode starts."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         columns, parts = 0, []
         for leaf in leaves_of(space):
@@ -91,7 +90,7 @@ def encode_action(space: Space[Any], action: NDArray[Any], start: NDArray[np.boo
 
 
 def _encoded(space: Space[Any], action: NDArray[Any], lead: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return actions of a space that is no Dict or Tuple, stored counted from 0, as numbers [..., A]."""
+    """Return actions of a space that is not a Dict or Tuple, stored counted from 0, as numbers [..., A]."""
     counted: Space[Any] = space
     if isinstance(space, spaces.Box):
         return action.astype(np.float32).reshape(*lead, -1)
@@ -103,7 +102,7 @@ def _encoded(space: Space[Any], action: NDArray[Any], lead: tuple[int, ...]) -> 
 
 
 def map_state(function: Callable[..., Any], state: Any, *others: Any) -> Any:
-    """Apply a function to the leaves of states of one structure; raises ValueError where they differ."""
+    """Apply a function to the leaves of states with one structure; raises ValueError if the structures differ."""
     if state is None and all(other is None for other in others):
         return None
     if isinstance(state, Mapping):

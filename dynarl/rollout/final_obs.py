@@ -1,4 +1,4 @@
-"""The last observations of episodes, which a ring of observations has no row for."""
+"""Side table for the last observations of episodes, which have no row in a ring of observations."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["FinalObservations"]
 
 
 class FinalObservations:
-    """The last observations of episodes, in slots that are used again; grows by doubling."""
+    """The last observations of episodes, in slots that are reused. Capacity grows by doubling."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.obs = np.zeros((16, *shape), dtype)
-        self.mask: NDArray[np.bool_] | None = None  # which actions are allowed there, once masks were given
+        self.mask: NDArray[np.bool_] | None = None  # [slots, M], allocated with the first masks
         self._free = np.arange(16)[::-1].copy()
         self._left = 16
 
     def begin_masks(self, size: int) -> None:
-        """Make room for masks of `size` actions."""
+        """Allocate masks of `size` actions."""
         self.mask = np.ones((len(self.obs), size), np.bool_)
 
     def keep(self, obs: NDArray[Any], masks: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """Store observations [K, ...], with masks [K, M] where there are any, and return their slots [K]."""
+        """Store observations [K, ...], with masks [K, M] if the replay has masks, and return their slots [K]."""
         while self._left < len(obs):
             old = len(self.obs)
             self.obs = np.concatenate((self.obs, np.zeros_like(self.obs)))
@@ -42,14 +42,14 @@ class FinalObservations:
         return slots
 
     def release(self, slots: NDArray[np.int64]) -> None:
-        """Give slots back; -1 are none."""
+        """Free slots; -1 stands for none."""
         if slots.max() >= 0:
             used = slots[slots >= 0]
             self._free[self._left : self._left + len(used)] = used
             self._left += len(used)
 
     def state_dict(self) -> dict[str, Any]:
-        """Observations, free slots, and masks where there are any."""
+        """Observations, free slots, and masks if there are any."""
         masks = {} if self.mask is None else {"mask": self.mask.copy()}
         return {"obs": self.obs.copy(), "free": self._free.copy(), "left": self._left, **masks}
 

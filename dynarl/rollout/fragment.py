@@ -1,4 +1,4 @@
-"""Fragments: what a worker saw in T steps of N environments."""
+"""Fragments: the transitions of T steps in N environments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Final = tuple[int, NDArray[np.int64], NDArray[Any]]
 
 
 class Batch(dict[str, Any]):
-    """Arrays of equal first dimension B by name: ``batch["reward"]`` is ``batch.reward``."""
+    """Arrays with equal first dimension B by name: ``batch["reward"]`` is ``batch.reward``."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -30,7 +30,7 @@ class Batch(dict[str, Any]):
         return Batch({name: array[index] for name, array in self.items()})
 
     def minibatches(self, order: NDArray[Any], count: int) -> Iterator[Batch]:
-        """Split the rows in ``order`` [B] into ``count`` batches whose sizes differ by 1 at most."""
+        """Split the rows in ``order`` [B] into ``count`` batches whose sizes differ by at most 1."""
         for index in np.array_split(order, count):
             yield self.take(index)
 
@@ -38,11 +38,12 @@ class Batch(dict[str, Any]):
 class Fragment(Batch):
     """Time-major arrays [T, N, ...] by name; index t is the transition out of ``obs[t]``.
 
-    ``obs, action, reward, terminated, truncated, log_prob, value, next_value, valid, episode_start``
-    to begin with. Beside them, as attributes: ``env_ids`` [N]; ``first_step``, the environments' step at
-    t = 0 (or [N], that of each); ``policy_version``; ``last_obs`` [N, ...], what will be acted on at t = T;
-    ``final_index`` [K, 2] (t, n) and ``final_obs`` [K, ...], the last observations of episodes whose successor row is a
-    reset; ``episode_return``, ``episode_length`` [E] of the episodes that ended (raw rewards).
+    Fields: ``obs, action, reward, terminated, truncated, log_prob, value, next_value, valid, episode_start``.
+    Attributes: ``env_ids`` [N]; ``first_step``, the environment step at t = 0 (one number, or [N]); ``policy_version``;
+    ``last_obs`` [N, ...], the observation at t = T; ``final_index`` [K, 2] (t, n) and ``final_obs`` [K, ...], the last
+    observations of episodes whose successor row is a reset; ``episode_return``, ``episode_length`` [E] of the episodes
+    that ended (raw rewards). A policy with a state adds ``states, first_action, first_reward, paths``, see
+    `StatefulCollector`.
     """
 
     env_ids: NDArray[np.int64]
@@ -54,9 +55,10 @@ class Fragment(Batch):
     episode_return: NDArray[np.float64]
     episode_length: NDArray[np.int64]
     lag: NDArray[np.int64] | None = None
-    """[N] how many updates lay between the policy that acted and the one that learns, where they are to be weighed."""
+    """[N] updates between the policy that acted and the one that learns, for importance weights; None if always equal.
+    """
     stale_steps: int = 0
-    """Environment steps that were made beside these and are too old to learn from."""
+    """Environment steps collected together with this fragment that were too old to learn from."""
     states: Any
     paths: Any
     first_action: NDArray[Any]
@@ -74,18 +76,18 @@ class Fragment(Batch):
 
     @property
     def num_valid(self) -> int:
-        """How many environment steps the fragment holds: rows that are no dummies."""
+        """How many environment steps the fragment holds, without dummy rows."""
         return int(np.count_nonzero(self["valid"]))
 
     def __setitem__(self, name: str, array: NDArray[Any]) -> None:
-        """Add a field, [T, N, ...]; raises ValueError for another leading shape."""
+        """Add a field, [T, N, ...]; raises ValueError for other leading dimensions."""
         shape = self["valid"].shape if "valid" in self else array.shape[:2]
         if array.shape[:2] != shape:
-            raise ValueError(f"Fragment: {name} must be {list(shape)} and more, got {list(array.shape)}")
+            raise ValueError(f"Fragment: {name} must be [{shape[0]}, {shape[1]}, ...], got {list(array.shape)}")
         super().__setitem__(name, array)
 
     def close(self, last_obs: NDArray[Any], finals: Sequence[Final], infos: Sequence[Mapping[str, Any]]) -> None:
-        """Add what stands beside the rows: what is acted on next, last observations of episodes, and their infos."""
+        """Set the attributes of a filled fragment: the observation at t = T, final observations, and episode infos."""
         index = [np.stack((np.full_like(env, t), env), axis=1) for t, env, _ in finals]
         self.final_index = np.concatenate([np.empty((0, 2), np.int64), *index])
         self.final_obs = np.concatenate([last_obs[:0], *(obs for _, _, obs in finals)])
@@ -94,34 +96,34 @@ class Fragment(Batch):
         self.episode_length = np.concatenate([np.empty(0, np.int64), *(info["episode_length"] for info in infos)])
 
     def cut_before_dummies(self) -> None:
-        """Call the steps truncated that lead to a dummy row without an end: there an environment failed."""
+        """Mark steps that lead to a dummy row without an episode's end as truncated: an environment failed there."""
         valid = self["valid"]
         if not valid.all():
             ended = self["terminated"] | self["truncated"]
             self["truncated"][:-1] |= ~valid[1:] & valid[:-1] & ~ended[:-1]
 
     def build_next_obs(self) -> NDArray[Any]:
-        """Build the successors, [T, N, ...], before any reset, of ``obs``, ``last_obs`` and ``final_obs``."""
+        """Return the successors before any reset, [T, N, ...], built from ``obs``, ``last_obs`` and ``final_obs``."""
         out = np.concatenate((self["obs"][1:], self.last_obs[None]))
         out[self.final_index[:, 0], self.final_index[:, 1]] = self.final_obs
         return out
 
     def flatten(self) -> Batch:
-        """Return the valid rows, [B, ...]: views where all are valid, else copies."""
+        """Return the valid rows, [B, ...]: views if all are valid, else copies."""
         valid = self["valid"]
         if valid.all():
             return Batch({k: v.reshape(-1, *v.shape[2:]) for k, v in self.items() if k != "valid"})
         return Batch({k: v[valid] for k, v in self.items() if k != "valid"})
 
     def copy(self) -> Fragment:
-        """Return a fragment with memory of its own, for keeping beyond the next `Collector.collect`."""
+        """Return a fragment with its own memory, which stays valid after the next `Collector.collect`."""
         other = Fragment({name: array.copy() for name, array in self.items()})
         for name, value in vars(self).items():
             setattr(other, name, value.copy() if isinstance(value, np.ndarray) else value)
         return other
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything it holds, as nested dicts of arrays and numbers."""
+        """All fields and attributes, as nested dicts of arrays and numbers."""
         attributes = {name: value for name, value in vars(self).items() if name not in ("states", "paths")}
         state: dict[str, Any] = {"arrays": dict(self), "attributes": attributes}
         if "states" in vars(self):
@@ -133,7 +135,7 @@ class Fragment(Batch):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, like: Any = None, paths: Any = None) -> Fragment:
-        """Return what `state_dict` described; `like` has the structure of the policy's states, `paths` their class."""
+        """Restore a fragment; `like` is an example of the policy's state, `paths` the class of its paths."""
         fragment = cls({name: np.array(array) for name, array in state["arrays"].items()})
         for name, value in state["attributes"].items():
             setattr(fragment, name, np.array(value) if isinstance(value, np.ndarray) else value)

@@ -1,4 +1,4 @@
-"""How many samples a replay gives for what is put in: a ratio that no machine's speed can change."""
+"""Limits the ratio of samples to insertions in a replay, independent of the speed of machines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["SampleLimiter"]
 
 
 class SampleLimiter:
-    """Holds samples near ``samples_per_insert * (inserts - min_size)``, as Reverb's rate limiter (arXiv:2102.04736).
+    """Keeps samples near ``samples_per_insert * (inserts - min_size)``, as Reverb's rate limiter (arXiv:2102.04736).
 
-    Nothing may be sampled before `min_size` insertions. From then on samples may run `ahead` of that line by so many
-    samples at most, and fall `behind` by so many before insertions have to wait. Both sides ask before they act:
-    whoever is fast waits for the other, so how often an item is learned from depends on these numbers alone. The
-    ratio is kept as a fraction: ``Fraction(1, 3)`` never drifts.
+    No sample is allowed before `min_size` insertions. From then on samples may lead that line by at most `ahead`, and
+    lag it by at most `behind` before insertions must wait. Both sides ask before they act, so the faster one waits, and
+    how often an item is sampled depends on these numbers alone. The ratio is kept as a fraction: ``Fraction(1, 3)``
+    does not drift.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SampleLimiter:
         if not ahead + behind >= 1 + samples_per_insert:
             raise ValueError(
                 f"SampleLimiter: ahead + behind must be at least 1 + samples_per_insert, {1 + samples_per_insert}, "
-                f"or both sides could wait for each other; got {ahead} + {behind}"
+                f"or insertion and sampling could wait for each other; got {ahead} + {behind}"
             )
         self.ratio = Fraction(samples_per_insert)
         self.min_size, self.ahead, self.behind = min_size, ahead, behind
@@ -42,15 +42,15 @@ class SampleLimiter:
 
     @property
     def lead(self) -> Fraction:
-        """How many samples were drawn beyond ``samples_per_insert * (inserts - min_size)``; negative: behind it."""
+        """Samples drawn beyond ``samples_per_insert * (inserts - min_size)``; negative if there are fewer."""
         return self.samples - self.ratio * (self.inserts - self.min_size)
 
     def can_sample(self) -> bool:
-        """Say whether one more sample may be drawn now."""
+        """Return whether one more sample may be drawn now."""
         return self.inserts >= self.min_size and self.lead + 1 <= self.ahead
 
     def can_insert(self) -> bool:
-        """Say whether one more item may be put in now."""
+        """Return whether one more item may be inserted now."""
         return self.inserts < self.min_size or self.ratio - self.lead <= self.behind
 
     def allowed(self) -> int:

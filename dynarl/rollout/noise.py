@@ -1,4 +1,4 @@
-"""The random numbers that actions are made of, by environment and step."""
+"""Random numbers for actions, keyed by environment and step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BLOCK_NUMBERS = 1 << 13
 class NoiseStream:
     """Noise [N, size] for every step of N environments, keyed by (seed, purpose, environment id, step).
 
-    `kind` is "uniform" (on (0, 1)) or "normal". With `period` > 1 the numbers change only every so many
-    steps. Being counter-based, a stream needs no saving, and what it gives does not depend on how it is asked.
+    `kind` is "uniform" (on (0, 1)) or "normal". With `period` > 1 the numbers change only every `period` steps. The
+    stream is counter-based: it has no state to save, and its numbers do not depend on the order of calls.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class NoiseStream:
         return self._held[draw - self._first]
 
     def block(self, step: int, count: int) -> list[NDArray[np.float32]]:
-        """Return the noise of `count` steps from `step` on, [N, size] each."""
+        """Return the noise of `count` steps starting at `step`, [N, size] each."""
         first, stop = step // self.period, (step + count - 1) // self.period + 1
         if not self._first <= first <= stop <= self._first + len(self._held):
             self._draw(first, max(stop - first, self._draws))

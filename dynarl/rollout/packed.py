@@ -1,4 +1,4 @@
-"""Observations of a Dict or Tuple with images in it, kept with a byte for each pixel in place of a float32."""
+"""Compact storage of Dict and Tuple observations with images: one byte per pixel instead of a float32."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["PackedRows", "packed_rows"]
 class PackedRows:
     """Packs stored observations, float32 [..., F], into bytes [..., size].
 
-    `parts` are, in the order of the columns, how many there are side by side and whether they hold whole numbers from
-    0 to 255.
+    `parts` has one entry per run of columns, in order: the number of columns, and whether they are integers in [0,
+    255].
     """
 
     def __init__(self, parts: list[tuple[int, bool]]) -> None:
@@ -50,7 +50,7 @@ class PackedRows:
 
 
 def packed_rows(space: spaces.Space[Any]) -> PackedRows | None:
-    """Return how a replay packs observations of a space, None where it keeps them as they are stored."""
+    """Return the packing of observations of a space, None if a replay stores them unpacked."""
     if not isinstance(space, spaces.Dict | spaces.Tuple) or is_ragged(space):
         return None
     parts = [(flat_size(leaf), isinstance(leaf, spaces.Box) and leaf.dtype == np.uint8) for leaf in leaves_of(space)]

@@ -1,4 +1,4 @@
-"""Playing whole episodes, for evaluation."""
+"""Plays whole episodes, for evaluation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def play(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Play ``episodes`` episodes and return their returns and lengths, [episodes] each.
 
-    ``act(obs, episode_start, reward)`` gives the actions [N, ...]; reward [N] is that of the step before. How
-    many episodes each environment plays is settled beforehand: taking the first that end would count short
-    ones more often. They are ordered by environment, then time. Raises RuntimeError for an episode beyond
-    ``max_episode_steps``.
+    ``act(obs, episode_start, reward)`` returns the actions [N, ...]; reward [N] is that of the previous step. The
+    number of episodes of each environment is fixed in advance. Results are ordered by environment, then time. Raises
+    RuntimeError for an episode longer than ``max_episode_steps``.
     """
     if episodes < 1:
         raise ValueError(f"play: episodes must be at least 1, got {episodes}")
+    # Fixed in advance: taking the first episodes that end would count short ones more often.
     quota = [episodes // envs.num_envs + (i < episodes % envs.num_envs) for i in range(envs.num_envs)]
     results: list[list[tuple[float, int]]] = [[] for _ in quota]
     open_, since_end = episodes, 0
@@ -40,8 +40,8 @@ def play(
         since_end += 1
         if since_end > max_episode_steps:
             raise RuntimeError(
-                f"play: no episode ended in {max_episode_steps} steps; "
-                "give the environment a time limit (max_episode_steps) or raise this one"
+                f"play: an episode must end within {max_episode_steps} steps, none did; "
+                "give the environment a time limit, or raise max_episode_steps"
             )
         if not info:
             continue

@@ -19,8 +19,8 @@ __all__ = ["PrioritizedReplay"]
 class PrioritizedReplay(ReplayBuffer):
     """A replay that draws transition i with probability p_i^alpha / sum_j p_j^alpha, p_i = |delta_i| + eps.
 
-    New transitions get the largest priority seen so far, so that each is likely to be drawn once. What is
-    no transition (a dummy row, the row at a write head) has priority 0 and is never drawn. Arguments as
+    New transitions get the largest priority seen so far, so that each is likely to be drawn once. Rows that are no
+    transitions (dummy rows, the rows at the write heads) have priority 0 and are never drawn. Arguments as for
     `ReplayBuffer`; `alpha` 0 is uniform.
     """
 
@@ -42,28 +42,28 @@ class PrioritizedReplay(ReplayBuffer):
             raise ValueError(f"PrioritizedReplay: alpha must lie in [0, 1], got {alpha}")
         if not eps > 0.0:
             raise ValueError(
-                f"PrioritizedReplay: eps must be positive, got {eps}: a priority of 0 is never drawn again"
+                f"PrioritizedReplay: eps must be positive, got {eps}: a transition of priority 0 is never drawn again"
             )
         self.alpha, self.eps = alpha, eps
         self._tree = SumTree(self.size)
-        self._largest = 1.0  # of the priorities, to the power of alpha
-        self._new: list[Any] = []  # indices written since the tree was last brought up to date
+        self._largest = 1.0  # largest priority seen, p^alpha
+        self._new: list[Any] = []  # indices written since the last `_refresh`
 
     def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Batch:
-        """Draw transitions by priority, one from each of `batch_size` equal parts of the total.
+        """Draw transitions by priority, one from each of `batch_size` equal strata of the total.
 
-        `weight` is (N P(i))^-beta, divided by the largest of the batch (section 3.4). The rest is as in
+        `weight` is (N P(i))^-beta, divided by the largest of the batch (section 3.4). The other fields are those of
         `ReplayBuffer.sample`.
         """
         total = len(self)
         if total == 0:
-            raise RuntimeError("sample: the replay holds no transition yet")
+            raise RuntimeError("sample: the replay must hold a transition, got 0")
         self._refresh()
         tree = self._tree
         part = tree.total / batch_size
         value = (rng.random(batch_size) + np.arange(batch_size)) * part
         index = tree.find(value)
-        # (N p / total)^-beta / max: N and total drop out
+        # (N p / total)^-beta / max: N and total cancel
         priority = tree.priorities.take(index)
         weight = (priority / priority.min()) ** -beta
         return self.gather(index, weight.astype(np.float32))
@@ -71,14 +71,15 @@ class PrioritizedReplay(ReplayBuffer):
     def update_priorities(self, index: NDArray[np.int64], td_error: NDArray[Any]) -> None:
         """Set the priorities of transitions `index` [B], of the batch just drawn, to (|td_error| + eps)^alpha.
 
-        Raises FloatingPointError for an error that is not finite: it would spoil every sum above it.
+        Raises FloatingPointError for an error that is not finite, which would corrupt every sum above it in the tree.
         """
         priority = (np.abs(td_error, dtype=np.float64) + self.eps) ** self.alpha
         largest = float(priority.max())
         if not np.isfinite(largest):
-            raise FloatingPointError("update_priorities: a TD error is not finite")
+            raise FloatingPointError("update_priorities: TD errors must be finite")
         self._refresh()
-        held = self._tree.priorities.take(index) > 0.0  # not dropped by steps stored since the draw
+        # Steps stored since the draw may have overwritten a transition: its slot is a head now, at priority 0.
+        held = self._tree.priorities.take(index) > 0.0
         if not held.all():
             index, priority = index[held], priority[held]
         self._tree.set(index, priority)
@@ -88,12 +89,12 @@ class PrioritizedReplay(ReplayBuffer):
         self._new.append(index)
 
     def _refresh(self) -> None:
-        """Bring the tree up to date with what was written: new rows at the largest priority, heads at 0."""
+        """Update the tree: new rows get the largest priority, heads 0."""
         if self._new:
             parts = [np.arange(i.start, i.stop) if isinstance(i, slice) else i for i in self._new]
             self._new = []
             self._tree.set(parts[0] if len(parts) == 1 else np.concatenate(parts), self._largest)
-            self._tree.set(self._head * self.num_envs + self._envs, 0.0)
+            self._tree.set(self._ring.heads(), 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The transitions and their priorities."""

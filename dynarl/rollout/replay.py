@@ -1,10 +1,9 @@
-"""Replay: rings of transitions, sampled uniformly, with n-step returns that know where episodes end.
+"""Replay: rings of transitions, sampled uniformly, with n-step returns that stop at episode ends.
 
-Every observation is stored once: the successor of a transition is the next row of the same environment,
-and only where an episode ended does its last observation go to a side table. Each environment has its
-own ring of R rows and its own write head; the row at the head holds the newest successor and is no
-transition yet. A transition is named by its flat index, row * N + environment. Action masks lie beside the
-observations they belong to, and only where environments have them.
+Every observation is stored once: the successor of a transition is the next row of the same environment, and only
+the last observation of an episode goes to a side table. Each environment has its own ring of R rows and its own
+write head; the row at the head holds the newest successor and is no transition yet. A transition has the flat index
+row * N + environment. Action masks are stored next to their observations, if the environments have any.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
 from dynarl.rollout.fragment import Batch, Fragment
 from dynarl.rollout.packed import PackedRows
+from dynarl.rollout.ring import RingIndex
 
 __all__ = ["ReplayBuffer"]
 
@@ -28,11 +28,10 @@ Layout = tuple[tuple[int, ...], Any]
 class ReplayBuffer:
     """The newest `capacity` transitions of `num_envs` environments, `capacity // num_envs` of each.
 
-    `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to
-    `n_step` steps: the sum of rewards discounted by `gamma` stops where the episode terminated or was
-    truncated and where the write head is, and the bootstrap is discounted by gamma**k of the k steps
-    that were really made. With `packing`, observations are given and returned as rows of float32, and kept as it
-    packs them.
+    `observation` and `action` are (shape, dtype) of one item. `sample` returns transitions over up to `n_step` steps:
+    the sum of rewards, discounted by `gamma`, stops where the episode terminated or was truncated and at the write
+    head, and the bootstrap is discounted by gamma**k for the k steps actually summed. With `packing`, observations are
+    passed in and out as rows of float32, and stored packed.
     """
 
     def __init__(
@@ -59,8 +58,9 @@ class ReplayBuffer:
         if not 0.0 <= gamma <= 1.0:
             raise ValueError(f"{name}: gamma must lie in [0, 1], got {gamma}")
         self.num_envs, self.n_step, self.gamma = num_envs, n_step, gamma
-        self.rows = capacity // num_envs + 1
-        self.size = size = self.rows * num_envs
+        self._ring = RingIndex(capacity // num_envs + 1, num_envs)
+        self.rows, self.size = self._ring.rows, self._ring.size
+        size = self.size
         self._packing = packing
         shape, dtype = observation if packing is None else packing.layout
         self._obs = _allocate(name, (size, *shape), dtype)
@@ -68,20 +68,17 @@ class ReplayBuffer:
         self._reward = np.zeros(size, np.float32)
         self._terminated = np.zeros(size, np.bool_)
         self._ended = np.zeros(size, np.bool_)
-        self._final = np.full(size, -1, np.int64)  # where an ended transition's successor is in the side table
+        self._final = np.full(size, -1, np.int64)  # slot of an ended transition's successor in the side table
         self._finals = FinalObservations(self._obs.shape[1:], self._obs.dtype)
-        self._mask: NDArray[np.bool_] | None = None  # which actions are allowed at obs, once masks were given
-        self._head = np.zeros(num_envs, np.int64)  # the row written next
-        self._count = np.zeros(num_envs, np.int64)  # transitions held
+        self._mask: NDArray[np.bool_] | None = None  # [size, M] actions allowed at obs, allocated with the first masks
         self._envs = np.arange(num_envs)
-        self._lockstep = True  # all heads and counts are equal: no dummy row was ever skipped
         self._powers = (gamma ** np.arange(n_step)).astype(np.float32)
         self._discounts = (gamma ** np.arange(n_step + 1)).astype(np.float32)
         self._ones = np.ones(0, np.float32)
 
     def __len__(self) -> int:
         """How many transitions can be sampled."""
-        return int(self._count.sum())
+        return len(self._ring)
 
     @property
     def capacity(self) -> int:
@@ -90,7 +87,7 @@ class ReplayBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays when full; observations of varying size count as far as they are there."""
+        """Bytes of the arrays when full; observations of varying size count as far as they are stored."""
         kept = (self._obs, self._action, self._reward, self._terminated, self._ended, self._final)
         masks = 0 if self._mask is None or self._finals.mask is None else self._mask.nbytes + self._finals.mask.nbytes
         rows = rows_nbytes(self._obs) + rows_nbytes(self._finals.obs)
@@ -98,7 +95,7 @@ class ReplayBuffer:
 
     @property
     def stored_as(self) -> str:
-        """What observations are kept as."""
+        """How observations are stored, for messages."""
         return str(self._obs.dtype) if self._packing is None else "bytes for pixels, float32 for the rest"
 
     # -- writing --------------------------------------------------------------------------------------------------
@@ -119,41 +116,26 @@ class ReplayBuffer:
         """Store one step of all environments, [N, ...]; `next_obs` is the state reached before any reset.
 
         Rows where `valid` is False, dummies of a vector environment's reset, are not stored. `action_mask` and
-        `next_action_mask` [N, M] say what is allowed at `obs` and `next_obs`: at every step, or never.
+        `next_action_mask` [N, M] are the actions allowed at `obs` and `next_obs`: given at every step, or never.
         """
         masked = self._is_masked(action_mask, next_action_mask)
         which = None if valid is None or valid.all() else np.flatnonzero(valid)
         if which is not None:
-            self._lockstep = self._lockstep and self.num_envs == 1
             obs, action, reward, next_obs = obs[which], action[which], reward[which], next_obs[which]
             terminated, truncated = terminated[which], truncated[which]
             if masked:
                 action_mask, next_action_mask = action_mask[which], next_action_mask[which]
             if len(which) == 0:
+                self._ring.advance(which)
                 return
         obs, next_obs = self._packed(obs), self._packed(next_obs)
         ended = terminated | truncated
-        if which is None and self._lockstep:
-            head = int(self._head[0])
-            start, after = head * self.num_envs, (head + 1) % self.rows * self.num_envs
-            index: Any = slice(start, start + self.num_envs)
-            following: Any = slice(after, after + self.num_envs)
-            self._head += 1
-            if head + 1 == self.rows:
-                self._head[:] = 0
-            if self._count[0] < self.rows - 1:
-                self._count += 1
-        else:
-            envs = self._envs if which is None else which
-            index = self._head[envs] * self.num_envs + envs
-            self._head[envs] = (self._head[envs] + 1) % self.rows
-            following = self._head[envs] * self.num_envs + envs
-            self._count[envs] = np.minimum(self._count[envs] + 1, self.rows - 1)
+        index, following = self._ring.advance(which)
         self._finals.release(self._final[index])
         self._obs[index], self._action[index], self._reward[index] = obs, action, reward
         self._terminated[index], self._ended[index] = terminated, ended
         self._final[index] = -1
-        # Where the episode ended this row is overwritten by the next one's first observation.
+        # If the episode ended, the first observation of the next one overwrites this row.
         self._obs[following] = next_obs
         if self._mask is not None:
             self._mask[index], self._mask[following] = action_mask, next_action_mask
@@ -166,38 +148,34 @@ class ReplayBuffer:
     def add_fragment(self, fragment: Fragment) -> None:
         """Store steps [T, n] of the environments ``fragment.env_ids`` (each at most once), in their order.
 
-        They follow what was stored of these environments before, so that n-step returns reach across fragments; where
-        an episode begins anew although the one before has not ended, that one is cut. What `add` takes are fields of
-        the fragment, which also has `last_obs`, `final_index` and `final_obs`. Raises ValueError for more steps than
-        the replay holds of an environment.
+        They continue the stored steps of these environments, so n-step returns reach across fragments. An episode that
+        has not ended where a new one begins is cut. The arguments of `add` are fields of the fragment, which also has
+        `last_obs`, `final_index` and `final_obs`. Raises ValueError for more steps than the replay holds of an
+        environment.
         """
         envs, valid = fragment.env_ids, fragment["valid"]
         counts = valid.sum(axis=0)
         if counts.max() >= self.rows:
             raise ValueError(
                 f"{type(self).__name__}: a fragment of {counts.max()} steps is more than the {self.rows - 1} "
-                "transitions kept of each environment; a larger capacity or a shorter fragment is needed"
+                "transitions kept of each environment; use a larger capacity or shorter fragments"
             )
         if (begun := fragment["episode_start"][0] | ~valid[0]).any():
             self.cut(envs[begun])
         masked = self._is_masked(fragment.get("action_mask"), fragment.get("next_action_mask"))
-        self._lockstep = self._lockstep and len(envs) == self.num_envs and bool(valid.all())
         t, n = np.nonzero(valid)
+        index = self._ring.advance_block(envs, valid)
         if len(t) == 0:
             return
         next_obs = fragment.build_next_obs()
-        row = (self._head[envs[n]] + (np.cumsum(valid, axis=0) - 1)[t, n]) % self.rows
-        index = row * self.num_envs + envs[n]
         terminated, ended = fragment["terminated"][t, n], (fragment["terminated"] | fragment["truncated"])[t, n]
         self._finals.release(self._final[index])
         self._obs[index], self._action[index] = self._packed(fragment["obs"][t, n]), fragment["action"][t, n]
         self._reward[index], self._terminated[index], self._ended[index] = fragment["reward"][t, n], terminated, ended
         self._final[index] = -1
-        self._head[envs] = (self._head[envs] + counts) % self.rows
-        self._count[envs] = np.minimum(self._count[envs] + counts, self.rows - 1)
         some = np.flatnonzero(counts)
         last = len(valid) - 1 - valid[::-1].argmax(axis=0)[some]
-        following = self._head[envs[some]] * self.num_envs + envs[some]
+        following = self._ring.heads(envs[some])
         self._obs[following] = self._packed(next_obs[last, some])
         masks = None
         if self._mask is not None and masked:
@@ -209,54 +187,54 @@ class ReplayBuffer:
         self._wrote(index)
 
     def cut(self, envs: NDArray[Any] | None = None) -> None:
-        """End the open episodes of environments (indices or a mask; None: all) as truncated, where they are.
+        """Truncate the open episodes of environments (indices or a mask; None: all) at their newest transition.
 
-        For when what comes next does not follow from the newest transition: environments that could not
-        be restored to the bit, or were reset from outside.
+        For environments whose next observation does not follow from the newest transition: they could not be restored
+        to the bit, or were reset from outside.
         """
         envs = self._envs if envs is None else self._envs[envs]
-        envs = envs[self._count[envs] > 0]
-        last = (self._head[envs] - 1) % self.rows * self.num_envs + envs
+        envs = envs[self._ring.count[envs] > 0]
+        last = self._ring.newest(envs)
         running = ~self._ended[last]
         last, envs = last[running], envs[running]
         if len(last):
             self._ended[last] = True
-            newest = self._head[envs] * self.num_envs + envs
+            newest = self._ring.heads(envs)
             masks = None if self._mask is None else self._mask[newest]
             self._final[last] = self._finals.keep(self._obs[newest], masks)
 
     def _is_masked(self, action_mask: Any, next_action_mask: Any) -> bool:
-        """Say whether masks are stored, from the first on that were given."""
+        """Return whether masks are stored: from the first ones given on."""
         if self._mask is None:
             if action_mask is None:
                 return False
             self._mask = self._begin_masks(action_mask.shape[-1])
         if action_mask is None or next_action_mask is None:
             raise ValueError(
-                f"{type(self).__name__}: add got masks before, so action_mask and next_action_mask must be given "
-                "with every step"
+                f"{type(self).__name__}: add requires action_mask and next_action_mask at every step once masks "
+                "were given, got None"
             )
         return True
 
     def _begin_masks(self, size: int) -> NDArray[np.bool_]:
-        """Return memory for masks of `size` actions; what was stored before allowed everything."""
+        """Return memory for masks of `size` actions; transitions stored before allow all actions."""
         masks = _allocate(type(self).__name__, (self.size, size), np.bool_)
         masks[...] = True
         self._finals.begin_masks(size)
         return masks
 
     def _wrote(self, index: Any) -> None:
-        """Notice that transitions `index` (a slice or an array) were written."""
+        """Called after transitions `index` (a slice or an array) were written."""
 
     # -- sampling -------------------------------------------------------------------------------------------------
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """Draw transitions uniformly, with replacement, and return them as a `Batch` of [B, ...].
 
-        `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them;
-        `discount`, gamma**k, 0 where the episode terminated; `index`, which transitions these are;
-        `weight`, all 1; where masks were stored, `action_mask` and `next_action_mask` [B, M] of `obs` and
-        `next_obs`. Raises RuntimeError while nothing is stored.
+        `obs`, `action`; `reward`, the sum of k discounted rewards; `next_obs`, the state after them; `discount`,
+        gamma**k, 0 where the episode terminated; `index`, the flat indices; `weight`, all 1; if masks are stored,
+        `action_mask` and `next_action_mask` [B, M] of `obs` and `next_obs`. Raises RuntimeError while nothing is
+        stored.
         """
         index = self.draw(batch_size, rng)
         if len(self._ones) != batch_size:
@@ -268,17 +246,17 @@ class ReplayBuffer:
         """Draw flat indices of transitions uniformly, with replacement; raises RuntimeError while there are none."""
         total = len(self)
         if total == 0:
-            raise RuntimeError("sample: the replay holds no transition yet")
-        return self._locate(rng.integers(0, total, count))
+            raise RuntimeError("sample: the replay must hold a transition, got 0")
+        return self._ring.locate(rng.integers(0, total, count))
 
     def following(self, index: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the `length` transitions from each of `index` [B] on, [length, B], and which of them follow.
+        """Return the `length` transitions starting at each of `index` [B], [length, B], and which of them are valid.
 
-        None do behind the end of an episode or the newest transition: there the last one stands again.
+        Those after the end of an episode or after the newest transition are not valid: there the last valid one is
+        repeated.
         """
         path = (index + np.arange(length)[:, None] * self.num_envs) % self.size
-        row, env = np.divmod(index, self.num_envs)
-        kept = np.arange(length)[:, None] < (self._head[env] - row) % self.rows
+        kept = np.arange(length)[:, None] < self._ring.available(index)
         kept[1:] &= ~np.logical_or.accumulate(self._ended.take(path[:-1]), axis=0)
         last = path[kept.sum(axis=0) - 1, np.arange(len(index))]
         return np.where(kept, path, last), kept
@@ -304,35 +282,20 @@ class ReplayBuffer:
             batch["action_mask"], batch["next_action_mask"] = self._mask.take(index, axis=0), next_action_mask
         return batch
 
-    def _locate(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Turn numbers below `len(self)` into flat indices: environment by environment, oldest first."""
-        if self._lockstep:
-            first = int(self._head[0] - self._count[0])
-            if first == 0:
-                return drawn
-            # All environments hold the same rows: counted row by row.
-            return (drawn + first * self.num_envs) % self.size
-        stop = np.cumsum(self._count)
-        env = np.searchsorted(stop, drawn, side="right")
-        row = (drawn - stop[env] + self._head[env]) % self.rows  # from head - count on
-        return row * self.num_envs + env
-
     def _window(self, index: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the discounted reward sums from `index` on, the last transitions summed, and how many they are."""
+        """Return the discounted reward sums from `index` on, the last transitions summed, and the numbers of steps."""
         n = self.n_step
         path = (index[:, None] + np.arange(n) * self.num_envs) % self.size  # [B, n]
-        row, env = np.divmod(index, self.num_envs)
-        available = (self._head[env] - row) % self.rows  # up to the write head, at least 1
         stops = self._ended.take(path)
         stops[:, -1] = True
-        steps = np.minimum(stops.argmax(axis=1) + 1, available)
+        steps = np.minimum(stops.argmax(axis=1) + 1, self._ring.available(index))  # up to the write head
         kept = np.arange(n) < steps[:, None]
         reward = (self._reward.take(path) * kept) @ self._powers
         last = path[np.arange(len(index)), steps - 1]
         return reward, last, steps
 
     def _successor(self, last: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return the states that transitions `last` led to, and what is allowed there."""
+        """Return the states that transitions `last` led to, and the actions allowed there."""
         following = last + self.num_envs
         following[following >= self.size] -= self.size
         next_obs = self._obs.take(following, axis=0)
@@ -357,14 +320,12 @@ class ReplayBuffer:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All transitions, heads and counts; rows never written are left out. The arrays are copies."""
-        used = self.size if (self._count == self.rows - 1).any() else (int(self._head.max()) + 1) * self.num_envs
+        """All transitions, heads and counts, without rows never written. The arrays are copies."""
+        used = self._ring.used
         return {
             "rows": self.rows,
             "num_envs": self.num_envs,
-            "head": self._head.copy(),
-            "count": self._count.copy(),
-            "lockstep": self._lockstep,
+            **self._ring.state_dict(),
             **{name: getattr(self, f"_{name}")[:used].copy() for name in _FIELDS},
             **({} if self._mask is None else {"mask": self._mask[:used].copy()}),
             "finals": self._finals.state_dict(),
@@ -392,8 +353,7 @@ class ReplayBuffer:
             self._mask = self._begin_masks(state["mask"].shape[1])
             self._mask[: len(state["mask"])] = state["mask"]
         self._final[len(state["final"]) :] = -1
-        self._head[:], self._count[:] = state["head"], state["count"]
-        self._lockstep = bool(state["lockstep"])
+        self._ring.load_state_dict(state)
         self._finals.load_state_dict(state["finals"])
 
 

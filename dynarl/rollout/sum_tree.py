@@ -1,4 +1,4 @@
-"""A binary tree of sums over priorities: draw and change many leaves at once, in O(log size) array operations."""
+"""A binary tree of sums over priorities: draws and changes many leaves at once, in O(log size) array operations."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 __all__ = ["SumTree"]
 
-# Up to so many leaves are changed one by one: a Python loop up the tree beats a handful of array operations.
+# Up to this many leaves are changed one by one: a Python loop up the tree is faster than array operations for them.
 _FEW = 8
 
 
 class SumTree:
-    """`size` priorities, zero to begin with; float64, inner nodes always the exact sum of their children.
+    """`size` priorities, initially zero, float64; inner nodes are always the exact sum of their children.
 
-    Node 1 is the root, node k has the children 2k and 2k + 1, leaf i is node `first + i`. Sums are
-    computed anew from the children rather than corrected by differences, so no error builds up.
+    Node 1 is the root, node k has the children 2k and 2k + 1, leaf i is node `first + i`. Sums are recomputed from the
+    children instead of corrected by differences, so no error accumulates.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,11 +35,11 @@ class SumTree:
 
     @property
     def priorities(self) -> NDArray[np.float64]:
-        """The leaves, [size]: a view, to read."""
+        """The leaves, [size]: a read-only view by convention."""
         return self.nodes[self.first : self.first + self.size]
 
     def set(self, index: NDArray[np.int64], priority: Any) -> None:
-        """Set the priorities (a number or [K]) of leaves `index` [K]; of an index named twice the last counts."""
+        """Set the priorities (a number or [K]) of leaves `index` [K]; of a repeated index the last value counts."""
         nodes = self.nodes
         node = index + self.first
         nodes[node] = priority
@@ -66,14 +66,14 @@ class SumTree:
             left_over = left_over - left * right
             node += right
         index = node - self.first
-        # Rounding can carry a value past the last leaf that has a priority: those go down with care.
+        # Rounding can carry a value past the last leaf with a priority: those are searched one by one.
         if not nodes.take(node).all():
             lost = np.flatnonzero(nodes.take(node) == 0.0)
             index[lost] = [self._find_one(v) for v in value[lost].tolist()]
         return index
 
     def _find_one(self, value: float) -> int:
-        """Go down for one value, never into a subtree whose sum is 0."""
+        """Descend for one value, never into a subtree whose sum is 0."""
         node = 1
         for _ in range(self.depth):
             node *= 2

@@ -13,7 +13,7 @@ from dynarl.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
     from dynarl.agents.agent import Agent
-    from dynarl.distributed.setup import Plan
+    from dynarl.distributed.setup import WorkerPlan
 
 __all__ = ["env_source", "make_agent", "one_env_for_each_worker", "split", "with_workers"]
 
@@ -35,23 +35,26 @@ def one_env_for_each_worker(agent_cls: type[Agent], config: RunConfig, agent_con
     return dataclasses.replace(agent_config, num_envs=config.num_workers)
 
 
-def split(agent_cls: type[Agent], config: RunConfig, agent_config: Any) -> Plan | None:
+def split(agent_cls: type[Agent], config: RunConfig, agent_config: Any) -> WorkerPlan | None:
     """Return how the environments are split among workers, None where the agent steps them itself."""
     if not config.num_workers and config.envs_per_group is None:
         return None
     from dynarl import distributed
 
-    return distributed.plan(config, agent_cls, int(agent_config.num_envs))
+    return distributed.plan_workers(config, agent_cls, int(agent_config.num_envs))
 
 
-def make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, plan: Plan | None) -> Agent:
+def make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, plan: WorkerPlan | None) -> Agent:
     """Make the agent and its environments; raises ConfigError with the reason where that is not possible."""
     import gymnasium
 
     source = env_source(config.env_id, config.env_kwargs)
     try:
         agent: Agent = agent_cls(
-            source if plan is None else plan.part(source), seed=config.seed, device=config.device, config=agent_config
+            source if plan is None else plan.env_group(source),
+            seed=config.seed,
+            device=config.device,
+            config=agent_config,
         )
         if hasattr(agent, "check_length"):  # refuses a run that would end before learning starts
             agent.check_length(config.total_steps)
@@ -62,7 +65,7 @@ def make_agent(agent_cls: Any, config: RunConfig, agent_config: Any, plan: Plan 
 
 @contextlib.contextmanager
 def with_workers(
-    agent: Agent, plan: Plan | None, config: RunConfig, report: Callable[[str], None], failures: Path
+    agent: Agent, plan: WorkerPlan | None, config: RunConfig, report: Callable[[str], None], failures: Path
 ) -> Iterator[RunConfig]:
     """Inside, workers collect for `agent`; the config comes back with the split spelled out.
 
@@ -73,5 +76,5 @@ def with_workers(
         return
     from dynarl import distributed
 
-    with distributed.attached(agent, plan, config, report, failures):
-        yield distributed.resolved(config, plan)
+    with distributed.attach_workers(agent, plan, config, report, failures):
+        yield distributed.with_envs_per_group(config, plan)

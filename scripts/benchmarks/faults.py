@@ -125,7 +125,7 @@ class Run:
     env_steps: int
     solved_at: int | None
     seconds: float
-    accounts: Any
+    ledger: Any
     chaos: Chaos
 
 
@@ -147,7 +147,7 @@ def train(
     returns: deque[float] = deque(maxlen=EVALUATIONS)
 
     def on_iteration(agent: Any, metrics: dict[str, Any]) -> bool:
-        found["accounts"], found["env_steps"] = agent.collector.pool.accounts, agent.env_steps
+        found["ledger"], found["env_steps"] = agent.collector.pool.ledger, agent.env_steps
         if not until_solved:
             return not chaos.over
         if agent.iteration % EVAL_EVERY:
@@ -173,18 +173,18 @@ def train(
 
 def check(run: Run, workers: int) -> None:
     """Raise AssertionError where a fragment is missing, was counted twice, or more was lost than was under way."""
-    accounts, keys = run.accounts, run.chaos.keys
-    accounts.check()
+    ledger, keys = run.ledger, run.chaos.keys
+    ledger.check()
     assert len(set(keys)) == len(keys), "a fragment was delivered twice"
     orders: dict[tuple[int, int], list[int]] = {}
     for group, incarnation, seq in keys:
         orders.setdefault((group, incarnation), []).append(seq)
     assert all(seqs == list(range(len(seqs))) for seqs in orders.values()), "a fragment of a sequence is missing"
-    assert len(keys) == accounts.delivered == accounts.trained, "a fragment was delivered and not learned from"
+    assert len(keys) == ledger.delivered == ledger.trained, "a fragment was delivered and not learned from"
     settings = SETTINGS["num_envs"] // workers * SETTINGS["num_steps"]
-    assert run.env_steps == accounts.trained * settings, "steps were counted that no fragment has"
+    assert run.env_steps == ledger.trained * settings, "steps were counted that no fragment has"
     # A barrier: every worker has one fragment to make at a time, so that a fault can lose one.
-    assert accounts.lost <= accounts.restarts, f"more was lost than was under way: {accounts}"
+    assert ledger.lost <= ledger.restarts, f"more was lost than was under way: {ledger}"
 
 
 def section(report: Report, seeds: int = SEEDS) -> None:
@@ -230,7 +230,7 @@ def learning(report: Report, seeds: int) -> None:
 
 def ledger(run: Run) -> str:
     """Return where the fragments of a run went."""
-    counts, keys = run.accounts, run.chaos.keys
+    counts, keys = run.ledger, run.chaos.keys
     return (
         f"{run.seconds:.0f} s, {len(run.chaos.faults)} faults, {counts.restarts} replaced; {counts.requested} requested"
         f" = {counts.delivered} delivered + {counts.lost} lost, {len(keys) - len(set(keys))} twice"
@@ -249,5 +249,5 @@ def six_faults(report: Report) -> None:
     report.say(Figure(
         section="faults", name=f"6 faults, 4 SIGKILL and 2 SIGSTOP, of {WORKERS} workers",
         text=f"{ledger(run)}; stopped ones back after {median(back):.1f} s (2 s is their deadline)",
-        goal="lost at most 1 each", met=run.chaos.over and run.accounts.lost <= run.accounts.restarts,
+        goal="lost at most 1 each", met=run.chaos.over and run.ledger.lost <= run.ledger.restarts,
     ))  # fmt: skip

@@ -65,11 +65,11 @@ def section(report: Report, counts: Sequence[int], plot: Path | None = None) -> 
 def _agent(schedule: str, number: int) -> tuple[Any, Any, Any]:
     from dynarl.agents import PPO
     from dynarl.config import RunConfig
-    from dynarl.distributed import Plan
+    from dynarl.distributed import WorkerPlan
 
     config = RunConfig(num_workers=number, envs_per_group=1, cpus_per_worker=0.0, **OPTIONS[schedule])
-    how = Plan(groups=number, envs_per_group=1, num_workers=number)
-    agent = PPO(how.part(ENV), num_envs=number, batch_size=min(256, _steps_per_fragment() * number))
+    how = WorkerPlan(groups=number, envs_per_group=1, num_workers=number)
+    agent = PPO(how.env_group(ENV), num_envs=number, batch_size=min(256, _steps_per_fragment() * number))
     return agent, how, config
 
 
@@ -81,13 +81,13 @@ def _steps_per_fragment() -> int:
 
 def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.Prediction:
     """Measure steps per second over numbers of workers; return what the model makes of it."""
-    from dynarl.distributed import attached
+    from dynarl.distributed import attach_workers
 
     steps, measured, learn = _steps_per_fragment(), dict[int, float](), 0.0
     iterations = 3 if report.effort is QUICK else 16
     for number in counts:
         agent, how, config = _agent(schedule, number)
-        with attached(agent, how, config):
+        with attach_workers(agent, how, config):
             agent.learn(3 * steps * number)
             learned, acted = _time_updates(agent), _time_collecting(agent.collector)
             seconds = []
@@ -95,7 +95,7 @@ def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.
                 before, begin = agent.env_steps, time.perf_counter()
                 agent.learn(steps * number)
                 seconds.append((time.perf_counter() - begin) / (agent.env_steps - before))
-            agent.collector.pool.accounts.check()
+            agent.collector.pool.ledger.check()
         # the mean: asynchronous iterations lean on each other, so the best of them says nothing
         mean, ideal = sum(seconds) / len(seconds), STEP / number
         measured[number] = 1.0 / (mean * steps)
@@ -143,11 +143,11 @@ def overhead(report: Report, number: int) -> None:
 
     All threads of the process count; what Ray's take while nothing is asked is taken off.
     """
-    from dynarl.distributed import attached
+    from dynarl.distributed import attach_workers
 
     agent, how, config = _agent("async", number)
     rounds = 3 if report.effort is QUICK else 24
-    with attached(agent, how, dataclasses.replace(config, max_lag=10**6)):
+    with attach_workers(agent, how, dataclasses.replace(config, max_lag=10**6)):
         for version in range(3):
             agent.collector.collect(version)
         wall, process, thread = time.perf_counter(), time.process_time(), time.thread_time()

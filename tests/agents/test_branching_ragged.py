@@ -11,7 +11,7 @@ from dynarl.agents import PPO
 from dynarl.agents.conditional import GraphWalker, SetEncoder
 from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.envs import make
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 from dynarl.ragged_rows import row_array
 from tests.learning import learns, mean_return
 

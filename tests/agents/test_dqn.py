@@ -277,7 +277,7 @@ def test_resume_without_exact_environments_cuts_open_episodes():
     first.envs.exact_state = second.envs.exact_state = False
     first.learn(64)
     second.load_state_dict(first.state_dict())
-    newest = (second.replay._head[0] - 1) % second.replay.rows
+    newest = (second.replay._ring.head[0] - 1) % second.replay.rows
     assert second.replay._ended[newest] and not second.replay._terminated[newest]
     second.learn(64)
 

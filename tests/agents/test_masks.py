@@ -309,7 +309,7 @@ class MaskedBoxByMethod(MaskedBox):
         return np.ones(1, bool)
 
 
-BOX = r"action mask: masks are for Discrete and MultiDiscrete actions, got Box.*; remove action_mask from the info"
+BOX = r"action mask: the action space must be Discrete or MultiDiscrete, got Box.*; remove action_mask from the info"
 
 
 @pytest.mark.parametrize("cls", [PPO, SAC])

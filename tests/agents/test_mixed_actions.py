@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from dynarl.agents import PPO, SAC
 from dynarl.envs import action_layout, make
 from dynarl.envs.spaces import env_action_map
-from dynarl.envs.tasks.diagnostic import Identity
+from dynarl.envs.tasks.diagnostic import IdentityEnv
 from tests.learning import learns, mean_return
 
 FAST = {"num_envs": 8, "num_steps": 32, "batch_size": 64, "num_epochs": 8, "learning_rate": 3e-3, "gamma": 0.0}
@@ -58,7 +58,7 @@ def test_what_reaches_the_environment():
 @pytest.mark.parametrize("mode", ["sync", *AutoresetMode])
 def test_nested_actions_in_every_kind_of_environment(mode):
     def one():
-        return Identity(NESTED, length=7)
+        return IdentityEnv(NESTED, length=7)
 
     env = one if mode == "sync" else SyncVectorEnv([one] * 3, autoreset_mode=mode)
     agent = PPO(env, **{**FAST, "num_envs": 3}).learn(200)

@@ -17,7 +17,7 @@ from dynarl.agents.policies import features_size
 from dynarl.batching import Ragged, RaggedGraph
 from dynarl.checkpoint import encoding
 from dynarl.distributions import Categorical
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 from dynarl.ragged_rows import row_array
 from tests.learning import Score, learns, mean_return
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 import dynarl
 from dynarl.agents import PPO, SAC, SACConfig
-from dynarl.envs.tasks.diagnostic import Chain, Identity
+from dynarl.envs.tasks.diagnostic import Chain, IdentityEnv
 from dynarl.rollout import NoiseStream
 from tests.learning import error, learns, mean_return, relative_error
 
@@ -127,7 +127,7 @@ IDENTITIES = [
 ]
 SHIFTED = learns(
     "sac-identity-start",
-    partial(SAC, lambda: Identity(spaces.Discrete(3, start=5), 16), gamma=0.0, **QUICK),
+    partial(SAC, lambda: IdentityEnv(spaces.Discrete(3, start=5), 16), gamma=0.0, **QUICK),
     steps=600,
     scores=mean_return(0.95, static=1 / 3, episodes=5, scale=16),
 )
@@ -362,7 +362,7 @@ def test_config_errors(fields, message):
         SACConfig(**fields)
 
 
-class Spaced(Identity):
+class Spaced(IdentityEnv):
     """An environment with actions of any space."""
 
     def __init__(self, action_space):

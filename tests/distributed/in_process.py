@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from dynarl.distributed import LocalTransport, attached, setup
+from dynarl.distributed import LocalTransport, attach_workers, setup
 
 
 class Shuffled(LocalTransport):
@@ -15,12 +15,12 @@ class Shuffled(LocalTransport):
 
 
 @contextlib.contextmanager
-def attached_here(agent, how, config, transport=LocalTransport, **options):
-    """`attached`, with `transport` in the place of Ray."""
+def attach_workers_here(agent, how, config, transport=LocalTransport, **options):
+    """`attach_workers`, with `transport` in the place of Ray."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup.cluster, "connected", lambda *a, **k: contextlib.nullcontext())
-        patch.setattr(setup.cluster, "require_resources", lambda *a: None)
+        patch.setattr(setup, "connected", lambda *a, **k: contextlib.nullcontext())
+        patch.setattr(setup, "require_resources", lambda *a: None)
         patch.setattr(setup, "require_packages", lambda *a: None)
         patch.setattr(setup, "_ray_transport", lambda *a: transport())
-        with attached(agent, how, config, **options) as collector:
+        with attach_workers(agent, how, config, **options) as collector:
             yield collector

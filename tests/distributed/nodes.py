@@ -35,24 +35,24 @@ def main():
 def lose_and_gain(cluster, nodes):
     with Pool(workers=2, cpus=1, fragment_deadline=20.0) as running:
         running.round()
-        before = running.pool.accounts.restarts
+        before = running.pool.ledger.restarts
         started = time.monotonic()
         cluster.remove_node(nodes[0], allow_graceful=False)
-        while running.pool.accounts.restarts == before:  # SPREAD puts a worker on each node
+        while running.pool.ledger.restarts == before:  # SPREAD puts a worker on each node
             running.round()
         print(f"node killed: replaced and delivering after {time.monotonic() - started:.1f} s", file=sys.stderr)
         running.round()
         cluster.remove_node(nodes[1], allow_graceful=False)
         cluster.add_node(num_cpus=2)
-        before = running.pool.accounts.restarts
+        before = running.pool.ledger.restarts
         started = time.monotonic()
-        while running.pool.accounts.restarts < before + 2 or running.pool.alive < 2:
+        while running.pool.ledger.restarts < before + 2 or running.pool.alive < 2:
             running.round()
         print(f"all nodes lost, one added: delivering after {time.monotonic() - started:.1f} s", file=sys.stderr)
-        accounts = running.pool.accounts
-        accounts.check()
-        assert accounts.trained == running.groups * (running.version + 1)
-        assert accounts.lost <= accounts.restarts * running.pool.supervision.calls_ahead
+        ledger = running.pool.ledger
+        ledger.check()
+        assert ledger.trained == running.groups * (running.version + 1)
+        assert ledger.lost <= ledger.restarts * running.pool.supervision.calls_ahead
 
 
 if __name__ == "__main__":

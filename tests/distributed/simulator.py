@@ -93,7 +93,7 @@ class Simulator:
             raise call.result
         return call.result
 
-    def room(self):
+    def resources(self):
         return "; no CPU is free"
 
     def kill(self, handle):

@@ -11,8 +11,8 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.distributed import FlatLayout, PoolDegraded, Recipe, Supervision, WorkerPool
-from dynarl.distributed.validate import Validator
-from dynarl.envs.group import EnvGroup
+from dynarl.distributed.fragment_validator import FragmentValidator
+from dynarl.envs.env_group import EnvGroup
 
 GENEROUS = 30.0
 
@@ -54,7 +54,7 @@ class Pool:
             groups=workers,
             num_workers=workers,
             supervision=Supervision(**supervision),
-            validator=Validator(self.agent.actor, 1),
+            validator=FragmentValidator(self.agent.actor, 1),
         )
         self.pids = set()
 
@@ -118,9 +118,9 @@ def test_a_killed_worker_is_replaced_and_the_batch_is_whole(ray_cluster):
         started = time.monotonic()
         batch = running.round()
         took = time.monotonic() - started
-        accounts = running.pool.accounts
-        assert accounts.restarts == accounts.lost == 1
-        assert accounts.requested == 5 and accounts.trained == 4
+        ledger = running.pool.ledger
+        assert ledger.restarts == ledger.lost == 1
+        assert ledger.requested == 5 and ledger.trained == 4
         assert {one.group: one.incarnation for one in batch} == {0: 1, 1: 0}
         assert running.pid(0) != before
         assert took < GENEROUS
@@ -136,7 +136,7 @@ def test_a_stopped_worker_is_given_up_at_its_deadline(ray_cluster):
         started = time.monotonic()
         running.round()
         assert time.monotonic() - started >= 1.0
-        assert running.pool.accounts.restarts == running.pool.accounts.lost == 1
+        assert running.pool.ledger.restarts == running.pool.ledger.lost == 1
         assert "did not deliver a fragment within" in running.pool.last_failure
 
 
@@ -144,7 +144,7 @@ def test_processes_that_end_themselves_are_given_up_in_the_end(ray_cluster):
     with Pool(lambda: Faulty("exit", 3), workers=1, max_failures=2, backoff=0.1) as running:
         with pytest.raises(PoolDegraded, match="failed 2 times in a row"):
             running.round()
-        assert running.pool.accounts.lost == 2
+        assert running.pool.ledger.lost == 2
 
 
 def test_an_environment_that_cannot_be_made_says_why(ray_cluster):

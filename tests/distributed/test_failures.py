@@ -16,9 +16,9 @@ import pytest
 from dynarl.agents import PPO
 from dynarl.agents.ppo.returns import gae
 from dynarl.config import RunConfig
-from dynarl.distributed import Plan, PoolDegraded, Supervision, attached, setup
+from dynarl.distributed import PoolDegraded, Supervision, WorkerPlan, attach_workers, setup
+from dynarl.distributed.fragment_validator import FragmentValidator
 from dynarl.distributed.replay_failure import main as replay
-from dynarl.distributed.validate import Validator
 from dynarl.envs import make
 from dynarl.rollout import ActResult, Collector
 from dynarl.train.cli import main
@@ -116,10 +116,10 @@ def test_without_rebuild_an_error_is_an_error():
 def trained(steps, *, directory=None, load=None, said=None, **kwargs):
     """An agent that learned in two groups of failing environments, its workers still there."""
     config = RunConfig(env_id="Failing-v0", env_kwargs=kwargs, envs_per_group=2)
-    how = Plan(groups=2, envs_per_group=2, num_workers=0)
+    how = WorkerPlan(groups=2, envs_per_group=2, num_workers=0)
     source = functools.partial(gymnasium.make, "Failing-v0", **kwargs)
-    agent = PPO(how.part(source), num_envs=4, num_steps=16, batch_size=32, seed=2)
-    with attached(agent, how, config, [].append if said is None else said.append, directory):
+    agent = PPO(how.env_group(source), num_envs=4, num_steps=16, batch_size=32, seed=2)
+    with attach_workers(agent, how, config, [].append if said is None else said.append, directory):
         if load is not None:
             agent.load_state_dict(load)
         while agent.iteration < steps // 64:
@@ -156,13 +156,13 @@ def test_replaying_what_is_not_there_or_not_allowed(tmp_path, capsys):
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     assert replay([str(path)]) == 2
-    assert "allow it with --allow-import elsewhere" in capsys.readouterr().err
+    assert "allow its import with --allow-import elsewhere" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"entry_point": "__main__:Env"}))
     assert replay([str(path)]) == 2
     assert "registered by your script" in capsys.readouterr().err
     path.write_text(json.dumps(record | {"env_id": "Failing-v0"}))
     assert replay([str(path)]) == 1
-    assert "without failing" in capsys.readouterr().out
+    assert "ended without the failure" in capsys.readouterr().out
 
 
 def test_an_environment_that_always_fails_ends_the_run_with_its_traceback(monkeypatch):
@@ -191,7 +191,7 @@ class Delivered:
         self.agent = PPO(env, num_envs=2, num_steps=4, batch_size=8)
         self.agent.collector.collect()
         self.fragment = self.agent.collector.collect()
-        self.check = Validator(self.agent.actor, 2)
+        self.check = FragmentValidator(self.agent.actor, 2)
 
 
 @pytest.mark.parametrize(

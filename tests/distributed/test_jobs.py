@@ -60,7 +60,7 @@ def test_an_impossible_request_fails_and_says_what_is_missing(cluster, tmp_path)
     flags = ["--num-workers", 2, "--cpus-per-worker", 3, "--run-dir", tmp_path / "run"]
     found = cluster.job("submit", "--working-dir", ".", "--", *TRAIN, *flags)
     assert found.returncode == 1
-    assert "2 workers of 3 CPUs need 6 CPUs, the cluster has 4 on 1 node, room for 1 workers" in found.stdout
+    assert "2 workers of 3 CPUs need 6 CPUs, the cluster has 4 on 1 node, enough for 1 workers" in found.stdout
     assert not (tmp_path / "run").exists()
 
 

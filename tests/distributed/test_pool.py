@@ -28,9 +28,9 @@ class Watched(WorkerPool):
         self.check()
 
     def check(self):
-        self.accounts.check()
-        assert self.accounts.in_flight == sum(len(slot.flights) for slot in self.slots)
-        assert self.accounts.buffered == len(self._buffered) + self.in_hand
+        self.ledger.check()
+        assert self.ledger.in_flight == sum(len(slot.flights) for slot in self.slots)
+        assert self.ledger.buffered == len(self._buffered) + self.in_hand
         for slot in self.slots:
             assert len(slot.flights) <= self.supervision.calls_ahead
             assert slot.state == "ready" or not slot.flights
@@ -128,13 +128,13 @@ def test_thousands_of_random_fault_schedules(consumer):
             hopeless += 1
         pool.in_hand = 0
         restarts, lost, invalid = (
-            restarts + pool.accounts.restarts,
-            lost + pool.accounts.lost,
-            invalid + pool.accounts.invalid,
+            restarts + pool.ledger.restarts,
+            lost + pool.ledger.lost,
+            invalid + pool.ledger.invalid,
         )
-        assert pool.accounts.lost <= pool.accounts.restarts * PATIENT.calls_ahead
+        assert pool.ledger.lost <= pool.ledger.restarts * PATIENT.calls_ahead
         pool.close()
-        pool.accounts.check()
+        pool.ledger.check()
     assert min(restarts, lost, invalid) > 500 and hopeless < 50
 
 
@@ -156,8 +156,8 @@ def test_goes_on_soon_after_faults_stop():
 def test_without_faults_nothing_is_lost_and_no_worker_is_started_twice():
     simulator, pool = make(0, Faults(), 6, 3)
     keys = synchronous(simulator, pool, 6, 10)
-    assert pool.accounts.requested == pool.accounts.trained == 60
-    assert pool.accounts.restarts == pool.accounts.lost == pool.accounts.invalid == 0
+    assert pool.ledger.requested == pool.ledger.trained == 60
+    assert pool.ledger.restarts == pool.ledger.lost == pool.ledger.invalid == 0
     assert len(simulator.spawned) == 3 and len(keys.next) == 6
     assert pool.alive == 3
 
@@ -166,7 +166,7 @@ def test_slow_workers_are_waited_for():
     supervision = Supervision(start_deadline=50.0, fragment_deadline=16.0)
     simulator, pool = make(1, Faults(slow=0.5), 2, 2, supervision)
     synchronous(simulator, pool, 2, 20)
-    assert pool.accounts.restarts == 0
+    assert pool.ledger.restarts == 0
 
 
 def test_a_hang_is_noticed_at_the_deadline():
@@ -186,7 +186,7 @@ def test_a_worker_that_always_fails_is_given_up_with_its_last_error():
     simulator, pool = make(2, Faults(raises=1.0), 2, 2, supervision)
     with pytest.raises(PoolDegraded, match=r"worker \d with group \d failed 5 times in a row.*\n?.*ZeroDivisionError"):
         synchronous(simulator, pool, 2, 1)
-    pool.accounts.check()
+    pool.ledger.check()
     first = [time for time, slot, _ in simulator.spawned if slot == 0]
     pauses = [later - earlier for earlier, later in itertools.pairwise(first)]
     assert pauses[-1] > pauses[0] + 3  # 0, 1, 2, 4 and the time to start and fail
@@ -222,26 +222,26 @@ def test_replaced_workers_go_on_at_the_step_of_the_run_with_another_incarnation(
 
 def test_asking_before_anything_was_published():
     _, pool = make(0, Faults(), 1, 1)
-    with pytest.raises(RuntimeError, match="publish\\(\\) weights before asking"):
+    with pytest.raises(RuntimeError, match="request\\(\\) requires published weights, got none"):
         pool.request(0)
     with pytest.raises(ValueError, match="num_workers must lie between 1 and 2 groups, got 3"):
         make(0, Faults(), 2, 3)
 
 
-def test_accounts_that_do_not_balance():
+def test_ledger_that_does_not_balance():
     _, pool = make(0, Faults(), 1, 1)
-    pool.accounts.lost = 1
+    pool.ledger.lost = 1
     with pytest.raises(AssertionError, match="requested must be delivered \\+ lost \\+ in_flight"):
-        pool.accounts.check()
+        pool.ledger.check()
     with pytest.raises(AssertionError, match="must be"):
         pool.trained()
 
 
-def test_resumed_accounts_count_what_was_under_way_as_lost():
+def test_resumed_ledger_counts_what_was_under_way_as_lost():
     from dynarl.distributed import FragmentLedger
 
-    accounts = FragmentLedger(requested=10, delivered=6, lost=1, in_flight=3, trained=4, stale=1, buffered=1)
-    accounts.check()
+    ledger = FragmentLedger(requested=10, delivered=6, lost=1, in_flight=3, trained=4, stale=1, buffered=1)
+    ledger.check()
     other = FragmentLedger()
-    other.load_state_dict(accounts.state_dict())
+    other.load_state_dict(ledger.state_dict())
     assert (other.requested, other.delivered, other.lost, other.in_flight, other.buffered) == (10, 5, 5, 0, 0)

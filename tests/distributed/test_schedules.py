@@ -5,10 +5,10 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.config import RunConfig
-from dynarl.distributed import AsyncCollector, LocalTransport, Plan
+from dynarl.distributed import AsyncCollector, LocalTransport, WorkerPlan
 from dynarl.train import run
 from tests.distributed.comparing import differences
-from tests.distributed.in_process import Shuffled, attached_here
+from tests.distributed.in_process import Shuffled, attach_workers_here
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 POLICIES = {
@@ -36,9 +36,9 @@ class SlowFirst(LocalTransport):
 def learned(num_workers, steps=256, *, transport=LocalTransport, each=1, load=None, see=None, run_config=None, **more):
     """Train over the groups, all in this process, and return the agent's state."""
     config = RunConfig(**{"pipeline": True, "envs_per_group": each, **(run_config or {})})
-    how = Plan(groups=SMALL["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
-    agent = PPO(how.part("CartPole-v1"), seed=3, **{**SMALL, **more})
-    with attached_here(agent, how, config, transport) as collector:
+    how = WorkerPlan(groups=SMALL["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
+    agent = PPO(how.env_group("CartPole-v1"), seed=3, **{**SMALL, **more})
+    with attach_workers_here(agent, how, config, transport) as collector:
         if load is not None:
             agent.load_state_dict(load)
         agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(collector, metrics))
@@ -100,7 +100,7 @@ def test_asynchronous_counts_every_fragment_once(policy):
     seen = []
 
     def see(collector, metrics):
-        collector.pool.accounts.check()
+        collector.pool.ledger.check()
         seen.append((metrics["lag/mean"], metrics["lag/max"], metrics["vtrace/rho"]))
 
     state = learned(4, 512, transport=SlowFirst, see=see, run_config=ASYNC, **POLICIES[policy])
@@ -108,8 +108,8 @@ def test_asynchronous_counts_every_fragment_once(policy):
     assert seen[0][1] == 0 and seen[0][2] == pytest.approx(1, abs=1e-4)  # on-policy to begin with
     assert max(lag for _, lag, _ in seen) <= 4 and seen[-1][0] > 0
     assert all(0.5 < rho <= 1 for *_, rho in seen)
-    accounts = state["collector"]["accounts"]
-    assert accounts["trained"] == 32 and accounts["requested"] == accounts["delivered"] + accounts["lost"]
+    ledger = state["collector"]["accounts"]
+    assert ledger["trained"] == 32 and ledger["requested"] == ledger["delivered"] + ledger["lost"]
 
 
 def test_stale_fragments_are_dropped_and_counted():
@@ -117,7 +117,7 @@ def test_stale_fragments_are_dropped_and_counted():
 
     def see(collector, metrics):
         assert metrics["lag/max"] <= 1
-        found.update(stale=collector.pool.accounts.stale, trained=collector.pool.accounts.trained)
+        found.update(stale=collector.pool.ledger.stale, trained=collector.pool.ledger.trained)
 
     state = learned(4, 1024, transport=SlowFirst, see=see, run_config={**ASYNC, "max_lag": 1})
     assert found["stale"] > 0 and found["trained"] == 4 * state["iteration"]

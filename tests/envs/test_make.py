@@ -7,7 +7,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import SyncEnvironments, VectorEnvironments, make
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 
 
 def drive(envs, steps=60, seed=0):
@@ -61,21 +61,21 @@ def test_env_kwargs_and_time_limit():
 @pytest.mark.parametrize(
     ("source", "arguments", "message"),
     [
-        ("os:CartPole-v1", {}, "ids with ':' are refused, got 'os:CartPole-v1': gymnasium would import"),
+        ("os:CartPole-v1", {}, "env: must be an id without ':', got 'os:CartPole-v1': gymnasium imports"),
         ("CartPole-v1", {"num_envs": 0}, "num_envs: must be at least 1, got 0"),
         ("CartPole-v1", {"vectorization": "fast"}, "vectorization: must be one of"),
         ("Pendulum-v1", {"vectorization": "vector"}, "Pendulum-v1 has no registered vector form"),
-        (CartPoleEnv(), {"num_envs": 2}, "one ready-made environment cannot be 2; give a callable"),
+        (CartPoleEnv(), {"num_envs": 2}, "num_envs: must be 1 for one existing environment, got 2; pass a callable"),
         (CartPoleEnv(), {"vectorization": "vector"}, "'vector' needs an env id or a VectorEnv"),
-        (CartPoleEnv(), {"env_kwargs": {"a": 1}}, r"the environment is already made, got \['a'\]"),
+        (CartPoleEnv(), {"env_kwargs": {"a": 1}}, r"must be empty for an existing environment, got \['a'\]"),
         (
             gymnasium.make_vec("CartPole-v1", 2),
             {"num_envs": 3},
             "the VectorEnv has 2 environments, got num_envs=3",
         ),
         (gymnasium.make_vec("CartPole-v1", 2), {"vectorization": "sync"}, "'sync' steps single environments"),
-        ("CartPole-v1", {"num_envs": 2, "env_ids": [1, 1]}, "env_ids: must be 2 different integers"),
-        ("CartPole-v1", {"num_envs": 2, "env_ids": [1]}, "env_ids: must be 2 different integers"),
+        ("CartPole-v1", {"num_envs": 2, "env_ids": [1, 1]}, "env_ids: must be 2 distinct non-negative integers"),
+        ("CartPole-v1", {"num_envs": 2, "env_ids": [1]}, "env_ids: must be 2 distinct non-negative integers"),
     ],
 )
 def test_refusals(source, arguments, message):
@@ -89,7 +89,7 @@ def test_wrong_types():
     with pytest.raises(TypeError, match=r"the callable must return a gymnasium.Env or VectorEnv, got int"):
         make(lambda: 3)
     one = CartPoleEnv()
-    with pytest.raises(ValueError, match="the same environment object was given twice"):
+    with pytest.raises(ValueError, match="envs: must be distinct objects, got one twice"):
         make(lambda: one, 2)
     with pytest.raises(gymnasium.error.NameNotFound):
         make("NoSuchEnv-v0")
@@ -206,7 +206,7 @@ def test_dict_observations_in_vector_environments(mode):
 def test_missing_autoreset_mode():
     env = gymnasium.make_vec("CartPole-v1", 2)
     env.metadata = {}
-    with pytest.raises(ValueError, match=r"must say when it resets, metadata\['autoreset_mode'\] is None"):
+    with pytest.raises(ValueError, match=r"must declare its autoreset mode, metadata\['autoreset_mode'\] is None"):
         make(env)
 
 
@@ -218,7 +218,7 @@ def test_same_step_without_final_obs():
     functions = [lambda: gymnasium.make("Pendulum-v1", max_episode_steps=1)]
     envs = make(Forgetful(SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)))
     envs.reset()
-    with pytest.raises(ValueError, match=r"environment 0, step 0: .* infos\['final_obs'\] does not hold"):
+    with pytest.raises(ValueError, match=r"environment 0, step 0: infos\['final_obs'\] must have the last observation"):
         envs.step(np.zeros((1, 1), np.float32))
 
 

@@ -140,7 +140,7 @@ def test_flat_masks():
     ("mask", "message"),
     [
         ([1, 1], r"environment 0, step 0.*: the action mask must have 5 entries for Discrete\(5\), got 2"),
-        ([0] * 5, r"environment 0, step 0.*: the action mask allows nothing; end the episode or allow a no-op"),
+        ([0] * 5, r"environment 0, step 0.*: the action mask must allow an action; end the episode or allow a no-op"),
     ],
 )
 def test_bad_masks(mask, message):
@@ -153,7 +153,7 @@ def test_bad_masks(mask, message):
 
 
 def test_a_component_that_allows_nothing():
-    with pytest.raises(ValueError, match="here: the action mask allows nothing"):
+    with pytest.raises(ValueError, match="here: the action mask must allow an action"):
         flat_mask(spaces.MultiDiscrete([2, 2]), [1, 1, 0, 0], "here")
 
 
@@ -164,7 +164,7 @@ def test_a_mask_that_is_missing_later():
 
     envs = make(Forgetful, 1)
     envs.reset()
-    with pytest.raises(ValueError, match=r"environment 0, step 0: info has no 'action_mask', as the first"):
+    with pytest.raises(ValueError, match=r"environment 0, step 0: info must have 'action_mask', as in the first"):
         envs.step(envs.action_mask.argmax(axis=1))
 
 
@@ -174,7 +174,7 @@ def test_masks_of_other_spaces_are_refused():
             super().__init__(method=method)
             self.action_space = spaces.Box(-1, 1, (5,), np.float32)
 
-    message = r"action mask: masks are for Discrete and MultiDiscrete actions, got Box"
+    message = r"action mask: the action space must be Discrete or MultiDiscrete, got Box"
     with pytest.raises(ValueError, match=message):
         make(lambda: Boxed(True), 1)
     with pytest.raises(ValueError, match=message):

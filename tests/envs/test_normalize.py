@@ -104,10 +104,10 @@ def test_states_round_trip():
 def test_refusals():
     with pytest.raises(ValueError, match=r"RunningMeanStd: rows must be \[\.\.\., \(2,\)\], got \(4, 3\)"):
         RunningMeanStd((2,)).update(np.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r"shape is \(2,\), the state's is \(3,\)"):
+    with pytest.raises(ValueError, match=r"the state must have shape \(2,\), got \(3,\)"):
         RunningMeanStd((2,)).load_state_dict(RunningMeanStd((3,)).state_dict())
     scale = RewardNormalizer(2, gamma=0.9)
     with pytest.raises(ValueError, match=r"rewards must be \[T, 2\], got \[5, 3\]"):
         scale.update(np.zeros((5, 3)), np.zeros((5, 3), bool), np.zeros((5, 3), bool))
-    with pytest.raises(ValueError, match="there are 2 environments, the state is of 3"):
+    with pytest.raises(ValueError, match="the state must be of 2 environments, got 3"):
         scale.load_state_dict(RewardNormalizer(3, gamma=0.9).state_dict())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dynarl.envs.spaces import action_layout, encode, env_action_map, flat_size, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.spaces import action_layout, encode, env_action_map, flat_size
 
 OBSERVATIONS = [
     (spaces.Box(-1, 1, (3,), np.float32), 3),

@@ -145,7 +145,7 @@ def test_flatten_and_batches():
 
 def test_refusals():
     fragment = Fragment(valid=np.ones((3, 2), bool))
-    with pytest.raises(ValueError, match=r"Fragment: x must be \[3, 2\] and more, got \[2, 3\]"):
+    with pytest.raises(ValueError, match=r"Fragment: x must be \[3, 2, ...\], got \[2, 3\]"):
         fragment["x"] = np.zeros((2, 3))
     with pytest.raises(AttributeError, match="Fragment: has no 'done', it has"):
         _ = fragment.done

@@ -75,5 +75,5 @@ def test_what_is_refused():
         SampleLimiter(0)
     with pytest.raises(ValueError, match="at least 0, got -1 and 0"):
         SampleLimiter(1, min_size=-1)
-    with pytest.raises(ValueError, match=r"at least 1 \+ samples_per_insert, 5, or both sides could wait"):
+    with pytest.raises(ValueError, match=r"at least 1 \+ samples_per_insert, 5, or insertion and sampling could wait"):
         SampleLimiter(4, ahead=1, behind=2)

@@ -12,7 +12,8 @@ from dynarl import nn
 from dynarl.agents import DQN, SAC
 from dynarl.agents.off_policy import agent as off_policy
 from dynarl.agents.off_policy import records
-from dynarl.envs.spaces import flat_size, leaves_of, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.spaces import flat_size, leaves_of
 from dynarl.rollout.packed import packed_rows
 
 LEAVES = st.sampled_from([

@@ -30,5 +30,7 @@ def test_refusals():
     envs = make("dynarl/ConstantReward-v0")
     with pytest.raises(ValueError, match="play: episodes must be at least 1, got 0"):
         play(envs, lambda obs, start, reward: np.zeros(1, np.int64), 0)
-    with pytest.raises(RuntimeError, match="play: no episode ended in 50 steps; give the environment a time limit"):
+    with pytest.raises(
+        RuntimeError, match="play: an episode must end within 50 steps, none did; give the environment a"
+    ):
         play(envs, lambda obs, start, reward: np.zeros(1, np.int64), 1, max_episode_steps=50)

@@ -183,7 +183,7 @@ def test_masks_are_given_at_every_step_or_never():
     play([replay], np.random.default_rng(0), 1, 2, end=0.0)
     play([Masked(replay)], np.random.default_rng(1), 1, 2)
     assert replay.sample(50, np.random.default_rng(2)).action_mask.all(axis=1).any()  # before: all were allowed
-    with pytest.raises(ValueError, match="add got masks before, so action_mask and next_action_mask must be given"):
+    with pytest.raises(ValueError, match="add requires action_mask and next_action_mask at every step"):
         play([replay], np.random.default_rng(1), 1, 2)
 
 
@@ -219,7 +219,7 @@ def test_state_of_another_replay_is_refused():
 
 @pytest.mark.parametrize("cls", [ReplayBuffer, PrioritizedReplay])
 def test_empty_replay_cannot_be_sampled(cls):
-    with pytest.raises(RuntimeError, match="sample: the replay holds no transition yet"):
+    with pytest.raises(RuntimeError, match="sample: the replay must hold a transition, got 0"):
         cls(8, 2, OBS, ACTION).sample(4, np.random.default_rng(0))
 
 

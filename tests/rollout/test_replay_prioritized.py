@@ -113,7 +113,7 @@ def test_only_what_is_held_has_priority(seed, dummies, num_envs):
         replay._refresh()
         priorities = replay._tree.priorities
         assert np.count_nonzero(priorities) == len(replay)
-        heads = replay._head * num_envs + np.arange(num_envs)
+        heads = replay._ring.head * num_envs + np.arange(num_envs)
         assert (priorities[heads] == 0).all()
         assert replay._tree.total == pytest.approx(priorities.sum(), rel=1e-12)
 
@@ -129,5 +129,5 @@ def test_bad_arguments(overrides, message):
 
 def test_errors_that_are_no_numbers_are_refused():
     replay = filled()
-    with pytest.raises(FloatingPointError, match="update_priorities: a TD error is not finite"):
+    with pytest.raises(FloatingPointError, match="update_priorities: TD errors must be finite"):
         replay.update_priorities(np.array([0, 1]), np.array([1.0, np.nan]))

@@ -152,7 +152,7 @@ def test_info_fields_reach_the_policy(mode):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("missing", r"environment 0, step 0: the policy asks for info\['t'\], the step's info has \['odd'\]"),
+        ("missing", r"environment 0, step 0: the policy requires info\['t'\], the step's info has \['odd'\]"),
         ("text", r"info\['t'\] must be one finite number, got 'three'"),
     ],
 )
@@ -163,7 +163,7 @@ def test_fields_that_are_missing_or_no_numbers(broken, message):
 
 
 def test_names_of_fields():
-    with pytest.raises(ValueError, match=r"info_fields: must be different strings, got \['a', 'a'\]"):
+    with pytest.raises(ValueError, match=r"info_fields: must be distinct strings, got \['a', 'a'\]"):
         InfoFields(("a", "a"), 2)
 
 

@@ -43,7 +43,7 @@ def columns(row, part):
 def kept(replay, seed=1):
     """All that can be sampled, transition by transition."""
     total = len(replay)
-    index = replay._locate(np.arange(total))
+    index = replay._ring.locate(np.arange(total))
     batch = replay.gather(np.sort(index), np.ones(total, np.float32))
     return {name: batch[name] for name in batch if name != "weight"}
 

@@ -15,7 +15,7 @@ from dynarl.agents.dqn.exploration import StepNoise, epsilon_at, exploration_noi
 from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.q_distribution import MeanQ, make_q_distribution
 from dynarl.agents.encoders.images import features_for
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.agents.policies import FeaturesFactory
@@ -25,7 +25,7 @@ from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad, philox
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 from dynarl.rollout import ActResult, NoiseStream
 from dynarl.seeding import derive_seed
 

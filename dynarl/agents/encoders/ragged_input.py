@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from dynarl.autograd.device import to_device
 from dynarl.autograd.tape import wrap
 from dynarl.batching import Ragged, RaggedGraph
-from dynarl.envs.ragged import example_rows
-from dynarl.envs.spaces import encode, observation_layout, parts_of
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import example_rows
+from dynarl.envs.spaces import encode, parts_of
 
 __all__ = ["example_input", "ragged_input"]
 

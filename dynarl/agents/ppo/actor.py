@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynarl import nn
 from dynarl.agents.actor import Actor
 from dynarl.agents.encoders.images import features_for
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.policies.recurrent import RecurrentActorCritic
 from dynarl.agents.ppo.config import PPOConfig
@@ -23,7 +23,7 @@ from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 from dynarl.rollout import ActResult
 from dynarl.seeding import derive_seed
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.stored_actions import StoredActions
 from dynarl.rollout import Fragment
 

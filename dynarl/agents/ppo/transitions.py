@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.ppo.actor import value_of
 from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.auxiliary import Extra

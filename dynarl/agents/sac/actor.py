@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.agents.encoders.observations import ObservationEncoder
+from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.agents.policies import FeaturesFactory
@@ -23,7 +23,7 @@ from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
-from dynarl.envs.spaces import observation_layout
+from dynarl.envs.observations import observation_layout
 from dynarl.nn import Module
 from dynarl.rollout import ActResult, NoiseStream
 from dynarl.seeding import derive_seed

@@ -14,7 +14,8 @@ from dynarl.agents.policies import FeaturesFactory, features_size
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
 from dynarl.agents.sac.squashed import CategoricalActor, SquashedActor
-from dynarl.envs.spaces import flat_size, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.spaces import flat_size
 
 __all__ = ["make_networks"]
 

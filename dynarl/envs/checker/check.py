@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from dynarl.envs.checker import episodes, spaces
+from dynarl.envs.checker import declarations, episodes
 
 __all__ = ["Finding", "check"]
 
@@ -53,10 +53,10 @@ def check(env: Any, *, steps: int = 500, seed: int = 0, show: bool = True) -> li
     try:
         if isinstance(subject, VectorEnv):
             _check_vector(subject, report)
-        elif spaces.declared(subject, report):
-            spaces.observations(subject.observation_space, report)
-            spaces.actions(subject.action_space, report)
-            spaces.rendering(subject, report)
+        elif declarations.declared(subject, report):
+            declarations.observations(subject.observation_space, report)
+            declarations.actions(subject.action_space, report)
+            declarations.rendering(subject, report)
             episodes.play(subject, report, steps=steps, seed=seed)
     finally:
         if made:
@@ -87,6 +87,6 @@ def _check_vector(env: VectorEnv[Any, Any, Any], report: Report) -> None:
             "set it to AutoresetMode.DISABLED, SAME_STEP or NEXT_STEP of gymnasium.vector, as the environment does",
         )  # fmt: skip
         return
-    spaces.observations(env.single_observation_space, report)
-    spaces.actions(env.single_action_space, report)
+    declarations.observations(env.single_observation_space, report)
+    declarations.actions(env.single_action_space, report)
     episodes.play_vector(env, mode, report)

@@ -16,9 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.tasks.registration import register_once
-
-__all__ = ["Corridors", "register_corridors"]
+__all__ = ["Corridors"]
 
 
 class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
@@ -87,8 +85,3 @@ class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
 
     def _info(self) -> dict[str, Any]:
         return {"at_junction": float(self._sign)}
-
-
-def register_corridors() -> None:
-    """Register the environment of this module with gymnasium; a second call does nothing."""
-    register_once("Corridors", "dynarl.envs.tasks.corridors:Corridors")

@@ -23,9 +23,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dynarl.envs.tasks.registration import register_once
-
-__all__ = ["Chain", "Identity", "MaskedBandit", "ObservationValue", "register_known"]
+__all__ = ["Chain", "IdentityEnv", "MaskedBandit", "ObservationValue", "identity_env"]
 
 
 class Chain(gymnasium.Env[np.ndarray, Any]):
@@ -72,7 +70,7 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
         return obs
 
 
-class Identity(gymnasium.Env[Any, Any]):
+class IdentityEnv(gymnasium.Env[Any, Any]):
     """Observe a sample of ``action_space`` and be paid for acting as observed.
 
     Truncated after ``length`` steps. The reward is 1 or 0, in a Box minus the squared distance, in a Dict or
@@ -232,7 +230,8 @@ class MaskedBandit(gymnasium.Env[np.ndarray, Any]):
         return {"action_mask": self._flat()} if self._in_info else {}
 
 
-def _identity(kind: str, length: int = 32) -> Identity:
+def identity_env(kind: str, length: int = 32) -> IdentityEnv:
+    """Make an `IdentityEnv` over the space called `kind`: a kind of space, "Mixed" (Dict) or "MixedTuple"."""
     offered: dict[str, spaces.Space[Any]] = {
         "Discrete": spaces.Discrete(3),
         "Box": spaces.Box(-1.0, 1.0, (2,), np.float32),
@@ -243,21 +242,4 @@ def _identity(kind: str, length: int = 32) -> Identity:
             (spaces.Box(-1.0, 1.0, (1,), np.float32), spaces.MultiDiscrete([2, 3]), spaces.Discrete(2, start=1))
         ),
     }
-    return Identity(offered[kind], length)
-
-
-def register_known() -> None:
-    """Register the environments of this module with gymnasium; a second call does nothing."""
-    alike = {"show_state": False}
-    known: dict[str, tuple[Any, dict[str, Any]]] = {
-        "ConstantReward": (Chain, {"rewards": (1.0,), "end": "stay"}),
-        "Truncated": (Chain, {"rewards": (1.0,) * 5, "end": "truncated", **alike}),
-        "Terminated": (Chain, {"rewards": (1.0,), "end": "terminated"}),
-        "TwoStateChain": (Chain, {"rewards": (1.0, 2.0), "end": "terminated"}),
-        "ObservationValue": (ObservationValue, {}),
-        "MaskedBandit": (MaskedBandit, {}),
-    }
-    for kind in ("Discrete", "Box", "MultiDiscrete", "MultiBinary", "Mixed", "MixedTuple"):
-        known[f"Identity{kind}"] = (_identity, {"kind": kind})
-    for name, (entry, kwargs) in known.items():
-        register_once(name, entry, kwargs=kwargs)
+    return IdentityEnv(offered[kind], length)

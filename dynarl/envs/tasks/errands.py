@@ -17,9 +17,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.tasks.registration import register_once
-
-__all__ = ["Errands", "register_errands", "town"]
+__all__ = ["Errands", "town"]
 
 
 def town(places: int, ways: int, farthest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -105,8 +103,3 @@ def _expected_goals(farthest: int, count: int) -> float:
         if away <= left:
             goals[left] += (1.0 + goals[left - away]) / farthest
     return float(goals[count])
-
-
-def register_errands() -> None:
-    """Register the environment of this module with gymnasium; a second call does nothing."""
-    register_once("Errands", "dynarl.envs.tasks.errands:Errands")

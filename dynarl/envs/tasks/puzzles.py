@@ -23,8 +23,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.tasks.registration import register_once
-
 __all__ = [
     "Dispatch",
     "Expression",
@@ -32,7 +30,7 @@ __all__ = [
     "PointerChase",
     "Questions",
     "SometimesHard",
-    "register_questions",
+    "puzzle_env",
 ]
 
 Drawn = tuple[NDArray[np.float32], int]
@@ -264,19 +262,10 @@ class Expression:
 
 
 _PUZZLES: dict[str, type] = {
-    "PointerChase": PointerChase,
-    "SometimesHard": SometimesHard,
-    "Dispatch": Dispatch,
-    "HeaviestKind": HeaviestKind,
-    "Expression": Expression,
+    puzzle.__name__: puzzle for puzzle in (PointerChase, SometimesHard, Dispatch, HeaviestKind, Expression)
 }
 
 
-def _ask(puzzle: str, count: int = 16, **options: Any) -> Questions:
+def puzzle_env(puzzle: str, count: int = 16, **options: Any) -> Questions:
+    """Make `Questions` of the puzzle with the given class name, built with `options`."""
     return Questions(_PUZZLES[puzzle](**options), count)
-
-
-def register_questions() -> None:
-    """Register the environments of this module with gymnasium; a second call does nothing."""
-    for name in _PUZZLES:
-        register_once(name, "dynarl.envs.tasks.puzzles:_ask", kwargs={"puzzle": name})

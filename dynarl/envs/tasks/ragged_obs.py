@@ -17,9 +17,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dynarl.envs.tasks.registration import register_once
-
-__all__ = ["FollowLinks", "FollowTrail", "PickLargest", "register_varying"]
+__all__ = ["FollowLinks", "FollowTrail", "PickLargest"]
 
 
 class _Rounds(gymnasium.Env[Any, Any]):
@@ -180,10 +178,3 @@ class FollowTrail(_Rounds):
 
     def _answer(self) -> int:
         return self._colour
-
-
-def register_varying() -> None:
-    """Register the environments of this module with gymnasium; a second call does nothing."""
-    register_once("PickLargest", PickLargest)
-    register_once("FollowLinks", FollowLinks)
-    register_once("FollowTrail", FollowTrail)

@@ -1,8 +1,8 @@
-"""Observations of varying size: gymnasium's Sequence and Graph, alone or in a Dict or Tuple, as rows.
+"""Observations of varying size as rows: gymnasium's Sequence and Graph, alone or in a Dict or Tuple.
 
-The parts of a row stand in the order of the space's leaves (Dicts by sorted key): of a Sequence its elements
-[L, ...]; of a Graph its nodes [n, ...], its edge_links [e, 2] and, where edges have features, its edges [e, ...];
-of anything else the observation as it is stored alone.
+The parts of a row are in the order of the space's leaves (Dicts by sorted key): for a Sequence its elements [L, ...];
+for a Graph its nodes [n, ...], its edge_links [e, 2] and, if edges have features, its edges [e, ...]; for any other
+space the stored observation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
 
-from dynarl.envs.spaces import ObservationLayout, integer_range, is_ragged, observation_layout, parts_of
+from dynarl.envs.spaces import ObservationLayout, fixed_layout, integer_range, is_ragged, parts_of
 from dynarl.ragged_rows import RaggedRow, row_array
 
 __all__ = ["check_ragged", "example_rows", "row_of", "split_batch"]
@@ -23,7 +23,7 @@ _GRAPH = ("nodes", "edges", "edge_links")
 
 
 def check_ragged(space: Space[Any]) -> None:
-    """Refuse a Sequence or Graph whose elements are themselves of varying size, or no numbers."""
+    """Raise ValueError for a Sequence or Graph whose elements vary in size or are not numbers."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         for _, part in parts_of(space):
             check_ragged(part)
@@ -31,10 +31,10 @@ def check_ragged(space: Space[Any]) -> None:
     for name, features in _feature_spaces(space):
         if is_ragged(features):
             raise ValueError(
-                f"observation space: the {name} of {space} vary in size themselves, which is not supported; "
-                "make one flat Sequence, and say in its features what belongs together"
+                f"observation space: the {name} of a Sequence or Graph must have a fixed size, got {space}; "
+                "make one flat Sequence, with a feature that groups its elements"
             )
-        observation_layout(features)
+        fixed_layout(features)
 
 
 def _feature_spaces(space: Any) -> list[tuple[str, Space[Any]]]:
@@ -47,10 +47,10 @@ def _feature_spaces(space: Any) -> list[tuple[str, Space[Any]]]:
 
 
 def row_of(space: Space[Any], obs: Any) -> RaggedRow:
-    """Return one observation, as the environment gave it, as a row.
+    """Return one observation of the environment as a row.
 
-    Raises ValueError naming the field for what does not fit the space: another shape or dtype, numbers that
-    are not finite or outside a discrete space, edges and links that differ in number, links to no node.
+    Raises ValueError naming the field that does not fit the space: another shape or dtype, numbers that are not finite
+    or outside a discrete space, different numbers of edges and links, links to nodes that do not exist.
     """
     return RaggedRow(_parts(space, obs, "obs"))
 
@@ -69,7 +69,7 @@ def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
         case spaces.Graph():
             yield from _graph(space, obs, path)
         case _:
-            layout = observation_layout(space)
+            layout = fixed_layout(space)
             try:
                 array = np.asarray(obs) if layout.pack is None else layout.pack(obs, ())
             except (TypeError, ValueError) as error:
@@ -78,8 +78,8 @@ def _parts(space: Any, obs: Any, path: str) -> Iterator[NDArray[Any]]:
 
 
 def _elements(features: Space[Any], given: Any, path: str, *, stacked: bool) -> NDArray[Any]:
-    """Return elements as they are stored, [L, ...]: a copy."""
-    layout = observation_layout(features)
+    """Return elements as stored, [L, ...]: a copy."""
+    layout = fixed_layout(features)
     length = _stacked_length(features, given, path) if stacked else _length(given, path)
     if length == 0:
         return np.zeros((0, *layout.shape), layout.dtype)
@@ -112,7 +112,7 @@ def _stacked_length(features: Any, given: Any, path: str) -> int:
 
 
 def _fitting(layout: ObservationLayout, array: NDArray[Any], lead: int, path: str) -> NDArray[Any]:
-    """Return a copy in the stored dtype of what has ``lead`` dimensions before those of the space."""
+    """Return a copy in the stored dtype of an array with ``lead`` dimensions before those of the space."""
     name = f"elements of {path}" if lead else path
     if array.shape[lead:] != layout.shape:
         raise ValueError(f"{name} must have shape {layout.shape}, got {array.shape[lead:]}")
@@ -176,7 +176,7 @@ def _graph(space: spaces.Graph, obs: Any, path: str) -> Iterator[NDArray[Any]]:
 
 
 def split_batch(space: Any, obs: Any, rows: int) -> Iterator[Any]:
-    """Yield the single observations of a batch of ``rows``, as gymnasium's vector environments make it."""
+    """Yield the single observations of a batch of ``rows``, as made by gymnasium's vector environments."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         keys = [key for key, _ in parts_of(space)]
         for found in zip(*(split_batch(part, obs[key], rows) for key, part in parts_of(space)), strict=True):
@@ -188,7 +188,7 @@ def split_batch(space: Any, obs: Any, rows: int) -> Iterator[Any]:
 
 
 def example_rows(space: Any, rows: int) -> NDArray[Any]:
-    """Return valid rows [N] to try a network on: row i has i + 1 elements, nodes and links."""
+    """Return valid rows [N] as an example input of a network: row i has i + 1 elements, nodes and links."""
     return row_array(RaggedRow(_example(space, i + 1)) for i in range(rows))
 
 
@@ -208,7 +208,7 @@ def _example(space: Any, size: int) -> Iterator[NDArray[Any]]:
 
 
 def _zeros(space: Space[Any], lead: tuple[int, ...]) -> NDArray[Any]:
-    layout = observation_layout(space)
+    layout = fixed_layout(space)
     start = np.asarray(getattr(layout.space, "start", 0), layout.dtype)
     zeros: NDArray[Any] = np.asarray(np.zeros((*lead, *layout.shape), layout.dtype) + start)
     return zeros

@@ -1,10 +1,10 @@
-"""Taking and restoring the state of single environments, exactly or not at all.
+"""Saves and restores the state of environments, exactly or not at all.
 
-An environment's state is exact if every wrapper around it is one whose state is known, and the
-environment itself is a classic-control one or offers ``get_state() -> dict`` and ``set_state(dict)``
-(nested dicts of arrays and JSON scalars). Its ``np_random`` is saved here and need not be in that dict.
-Box2D and MuJoCo are left out: their solvers keep contacts and derived quantities that gymnasium's
-environments read and that no setter restores to the bit.
+The state of a single environment is exact if the state of every wrapper is known, and the environment itself is a
+classic-control one or has ``get_state() -> dict`` and ``set_state(dict)`` (nested dicts of arrays and JSON scalars).
+Its ``np_random`` is saved here and need not be in that dict. Box2D and MuJoCo are excluded: their solvers keep
+contacts and derived quantities that gymnasium's environments read and that no setter restores to the bit.
+Of vector environments, both forms of CartPole and a plain `SyncVectorEnv` are supported.
 """
 
 from __future__ import annotations
@@ -20,8 +20,22 @@ from gymnasium.envs.classic_control import (
     MountainCarEnv,
     PendulumEnv,
 )
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
 
-__all__ = ["env_state", "has_exact_state", "load_env_state", "load_rng_state", "rng_state"]
+from dynarl.envs.cartpole import ResettableCartPole
+
+__all__ = [
+    "env_state",
+    "has_exact_state",
+    "has_exact_vector_state",
+    "load_env_state",
+    "load_rng_state",
+    "load_vector_state",
+    "rng_state",
+    "vector_state",
+]
 
 _CLASSIC: dict[type, tuple[str, ...]] = {
     CartPoleEnv: ("state", "steps_beyond_terminated"),
@@ -30,13 +44,13 @@ _CLASSIC: dict[type, tuple[str, ...]] = {
     Continuous_MountainCarEnv: ("state",),
     PendulumEnv: ("state", "last_u"),
 }
-# What changes in each wrapper; a wrapper not listed here may hide state.
+# The attributes of each wrapper that change; a wrapper that is not listed may have hidden state.
 _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
     "PositionsOnly": (),
-    "PassiveEnvChecker": (),  # what it has checked changes no result
+    "PassiveEnvChecker": (),  # its state changes no result
     "RecordEpisodeStatistics": ("episode_count", "episode_returns", "episode_lengths"),
     "RescaleAction": (),
     "TimeLimit": ("_elapsed_steps",),
@@ -44,7 +58,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 
 
 def has_exact_state(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether `load_env_state` brings ``env`` back to the bit."""
+    """Return whether `load_env_state` restores ``env`` to the bit."""
     layer: Any = env
     while isinstance(layer, gymnasium.Wrapper):
         if _wrapper_fields(layer) is None:
@@ -71,7 +85,7 @@ def env_state(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
 
 
 def load_env_state(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Bring ``env`` to the state that `env_state` returned."""
+    """Restore the state that `env_state` returned."""
     layer: Any = env
     depth = 0
     while isinstance(layer, gymnasium.Wrapper):
@@ -87,8 +101,43 @@ def load_env_state(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
     load_rng_state(layer, state["rng"])
 
 
+def has_exact_vector_state(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Return whether `load_vector_state` restores ``env`` to the bit; never for wrapped ones."""
+    if type(env) is SyncVectorEnv:
+        # Observations are restored as rows of a batch, which Dict and Tuple spaces do not have.
+        return all(has_exact_state(one) and one.observation_space.shape is not None for one in env.envs)
+    return type(env) in (CartPoleVectorEnv, ResettableCartPole)
+
+
+def vector_state(env: Any) -> dict[str, Any]:
+    """Return the state of a vector environment for which `has_exact_vector_state` holds."""
+    if type(env) is SyncVectorEnv:
+        return {
+            "autoreset": env._autoreset_envs.copy(),
+            "envs": {str(i): env_state(one) for i, one in enumerate(env.envs)},
+        }
+    state = {"state": env.state.copy(), "steps": env.steps.copy(), "prev_done": env.prev_done.copy()}
+    # ResettableCartPole draws from the seeds of its resets and has no generator of its own.
+    return state if type(env) is ResettableCartPole else {**state, "rng": rng_state(env)}
+
+
+def load_vector_state(env: Any, state: dict[str, Any], obs: NDArray[Any]) -> None:
+    """Restore `vector_state`; ``obs`` [N, ...] are the observations the environment last returned."""
+    if type(env) is SyncVectorEnv:
+        env._autoreset_envs = np.array(state["autoreset"])
+        env._env_obs = list(np.array(obs))
+        for i, one in enumerate(env.envs):
+            load_env_state(one, state["envs"][str(i)])
+        return
+    env.state = np.array(state["state"])
+    env.steps = np.array(state["steps"])
+    env.prev_done = np.array(state["prev_done"])
+    if "rng" in state:
+        load_rng_state(env, state["rng"])
+
+
 def rng_state(env: Any) -> dict[str, Any]:
-    """The state of ``env.np_random``'s bit generator (JSON, integers of 128 bits as text)."""
+    """Return the state of ``env.np_random``'s bit generator (JSON, 128-bit integers as text)."""
     return {"seed": str(env.np_random_seed), "state": _texts(env.np_random.bit_generator.state)}
 
 
@@ -113,7 +162,7 @@ def _wrapper_fields(wrapper: Any) -> tuple[str, ...] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as copies, tuples of numbers as arrays, NumPy scalars as 0-d arrays."""
+    """Return arrays as copies, tuples of numbers as arrays, NumPy scalars as 0-d arrays."""
     if value is None or type(value) in (bool, int, float):
         return value
     return np.array(value)

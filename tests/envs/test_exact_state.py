@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynarl.envs import action_layout, make
-from dynarl.envs.state import has_exact_state
+from dynarl.envs.exact_state import has_exact_state
 from dynarl.ragged_rows import from_arrays, to_arrays
 
 KNOWN = [env_id for env_id in gymnasium.registry if env_id.startswith("dynarl/")]

@@ -1,4 +1,4 @@
-"""Some of a run's environments: those of one worker, or all of them as the process that only learns sees them."""
+"""A group of a run's environments, and the stand-in for environments that run in other processes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.envs.info import InfoFields
+from dynarl.envs.observations import observation_layout
 from dynarl.envs.protocol import Environments
-from dynarl.envs.spaces import observation_layout
 
 __all__ = ["EnvGroup", "RemoteEnvironments"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnvGroup:
-    """The environments `env_ids` of a run, made of `env` as `dynarl.envs.make` does.
+    """The environments `env_ids` of a run, made from `env` as by `dynarl.envs.make`.
 
-    Wherever an environment can be given, a Part can be too. Episodes are seeded by `purpose` and the ids, so that
-    parts in several processes see what all of them would in one. With ``here=False`` other processes step them.
+    A group can be given wherever an environment can. Episodes are seeded by `purpose` and the ids, so groups in several
+    processes have the same episodes as one process with all environments. With ``here=False`` other processes step
+    them.
     """
 
     env: Any
@@ -30,10 +31,10 @@ class EnvGroup:
 
 
 class RemoteEnvironments:
-    """Stands for environments that other processes step: their number, ids and spaces, and nothing that acts."""
+    """Number, ids and spaces of environments that other processes step."""
 
     def __init__(self, one: Environments, env_ids: tuple[int, ...]) -> None:
-        """Describe environments like `one`."""
+        """Take the spaces of `one`."""
         layout = observation_layout(one.observation_space)
         self.num_envs, self.env_ids = len(env_ids), np.array(env_ids, np.int64)
         self.observation_space, self.action_space = one.observation_space, one.action_space
@@ -45,21 +46,21 @@ class RemoteEnvironments:
         self.info: InfoFields | None = None
 
     def ask_info(self, names: Any) -> None:
-        """Leave it to the workers."""
+        """Do nothing: the workers read the fields."""
 
     def reset(self) -> Any:
-        """Leave it to the workers, which look at the first observations as well."""
+        """Return placeholder observations: the workers reset their environments."""
         return self.obs
 
     def step(self, action: Any) -> Any:
         """Raise RuntimeError."""
-        raise RuntimeError("environments: the workers of this run step them, step() is not for this process")
+        raise RuntimeError("step: this run's environments are in its workers and cannot be stepped here")
 
     def close(self) -> None:
         """Do nothing: the workers close their environments."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the workers have the states."""
+        """Return an empty dict: the workers have the states."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -6,10 +6,10 @@ import pytest
 import dynarl
 from dynarl.agents import DQN, SAC
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import LocalTransport, Plan, WorkerLost, plan
+from dynarl.distributed import LocalTransport, WorkerLost, WorkerPlan, plan_workers
 from dynarl.train import run
 from tests.distributed.comparing import differences
-from tests.distributed.in_process import Shuffled, attached_here
+from tests.distributed.in_process import Shuffled, attach_workers_here
 
 COMMON = {"num_envs": 4, "learning_starts": 40, "buffer_size": 2000, "batch_size": 16, "fragment_steps": 8}
 AGENTS = {
@@ -23,9 +23,9 @@ AGENTS = {
 def learned(name, num_workers, steps=256, *, transport=LocalTransport, each=1, load=None, see=None, **more):
     """Train over the groups, all in this process, and return the agent's state."""
     agent_cls, env, own = AGENTS[name]
-    how = Plan(groups=COMMON["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
-    agent = agent_cls(how.part(env), seed=3, **{**COMMON, **own, **more})
-    with attached_here(agent, how, RunConfig(envs_per_group=each), transport):
+    how = WorkerPlan(groups=COMMON["num_envs"] // each, envs_per_group=each, num_workers=num_workers)
+    agent = agent_cls(how.env_group(env), seed=3, **{**COMMON, **own, **more})
+    with attach_workers_here(agent, how, RunConfig(envs_per_group=each), transport):
         if load is not None:
             agent.load_state_dict(load)
         agent.learn(steps, on_iteration=None if see is None else lambda metrics: see(agent, metrics))
@@ -66,9 +66,9 @@ def test_the_replay_holds_each_environments_steps_in_order():
 
 
 def test_every_environment_explores_by_its_own_epsilon():
-    how = Plan(groups=2, envs_per_group=2, num_workers=1)
+    how = WorkerPlan(groups=2, envs_per_group=2, num_workers=1)
     options = {**COMMON, "epsilon_alpha": 7.0, "epsilon_initial": 0.4, "epsilon_final": 0.4}
-    learner = DQN(how.part("CartPole-v1"), seed=0, **options)
+    learner = DQN(how.env_group("CartPole-v1"), seed=0, **options)
     learner.env_steps = 100
     config, ids = learner.acting_config(2), np.array([2, 3])
     worker = DQN.make_actor(learner.observation_space, learner.action_space, config)
@@ -101,12 +101,12 @@ def test_programs_with_a_state_learn_from_workers(agent_cls):
 
     agents = []
     for workers in (1, 2):
-        how = Plan(groups=2, envs_per_group=1, num_workers=workers)
+        how = WorkerPlan(groups=2, envs_per_group=1, num_workers=workers)
         agent = agent_cls(
-            how.part("CartPole-v1"), policy=Memory, seed=1, num_envs=2, learning_starts=32, batch_size=8,
+            how.env_group("CartPole-v1"), policy=Memory, seed=1, num_envs=2, learning_starts=32, batch_size=8,
             sequence_length=4, buffer_size=500, fragment_steps=8,
         )  # fmt: skip
-        with attached_here(agent, how, RunConfig(envs_per_group=1), Shuffled):
+        with attach_workers_here(agent, how, RunConfig(envs_per_group=1), Shuffled):
             agent.learn(128)
             agents.append(agent.state_dict())
     assert agents[0]["grad_steps"] > 0 and not differences(*agents)
@@ -173,9 +173,9 @@ def test_every_worker_gets_an_environment(monkeypatch, tmp_path, capsys):
 
 def test_schedules_of_ppo_are_refused():
     with pytest.raises(ConfigError, match="pipeline: the workers of dqn always collect while it learns"):
-        plan(RunConfig(num_workers=2, pipeline=True), DQN, 2)
+        plan_workers(RunConfig(num_workers=2, pipeline=True), DQN, 2)
     with pytest.raises(ConfigError, match="asynchronous: the workers of sac always collect"):
-        plan(RunConfig(num_workers=2, asynchronous=True), SAC, 2)
+        plan_workers(RunConfig(num_workers=2, asynchronous=True), SAC, 2)
 
 
 def test_no_negative_spread():

@@ -6,7 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from dynarl.envs.checker import check
-from dynarl.envs.tasks.switching import FeedbackSwitch
+from dynarl.envs.tasks.nonstationary import FeedbackSwitch
 from tests.envs.exactness import assert_exact_state
 
 NAME = "dynarl/FeedbackSwitch-v0"

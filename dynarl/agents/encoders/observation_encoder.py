@@ -12,8 +12,9 @@ from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.autograd.device import to_device
 from dynarl.autograd.tape import wrap
 from dynarl.envs import ObservationNormalizer
-from dynarl.envs.ragged import example_rows
-from dynarl.envs.spaces import encode, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import example_rows
+from dynarl.envs.spaces import encode
 
 __all__ = ["ObservationEncoder"]
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from dynarl.envs import make
-from dynarl.envs.tasks.diagnostic import Chain, register_known
+from dynarl.envs.tasks import register_tasks
+from dynarl.envs.tasks.diagnostic import Chain
 
 GAMMA = 0.9
 
@@ -63,7 +64,7 @@ def test_observation_value():
 
 def test_registering_twice_and_bad_end():
     before = gymnasium.registry["dynarl/Truncated-v0"]
-    register_known()
+    register_tasks()
     assert gymnasium.registry["dynarl/Truncated-v0"] is before
     with pytest.raises(ValueError, match="Chain: end must be 'terminated', 'truncated' or 'stay', got 'x'"):
         Chain(end="x")

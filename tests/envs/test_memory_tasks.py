@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from dynarl.envs.tasks.memory import RepeatPrevious, TMaze
+from dynarl.envs.tasks.memory_tasks import RepeatPrevious, TMaze
 from tests.envs.exactness import assert_exact_state
 
 

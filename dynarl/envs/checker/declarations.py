@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from dynarl.envs.spaces import action_layout, named_leaves, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.spaces import action_layout, named_leaves
 
 __all__ = ["actions", "declared", "observations", "rendering"]
 

@@ -1,4 +1,4 @@
-"""What a fragment must be before anything learns from it."""
+"""Checks fragments from workers before the learner uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynarl.distributed.worker import Delivery
 
-__all__ = ["Validator"]
+__all__ = ["FragmentValidator"]
 
 _NUMBERS = ("reward", "log_prob", "value", "next_value")
 _FLAGS = ("terminated", "truncated", "valid", "episode_start")
@@ -29,10 +29,10 @@ class Layouts(Protocol):
         ...
 
 
-class Validator:
-    """Looks at what workers deliver: shapes, dtypes, finite numbers, actions that exist.
+class FragmentValidator:
+    """Checks deliveries from workers: shapes, dtypes, finite numbers, actions within their space.
 
-    Calling it returns what is wrong with a delivery, with the place of the first number that is, or None.
+    A call returns the first error of a delivery with its location, or None.
     """
 
     def __init__(self, actor: Layouts, envs_per_group: int) -> None:
@@ -46,7 +46,7 @@ class Validator:
         self._steps: int | None = None
 
     def __call__(self, delivery: Delivery) -> str | None:
-        """Return what is wrong, None for nothing."""
+        """Return the first error, None if there is none."""
         fragment = delivery.fragment
         self._steps = self._steps or fragment["valid"].shape[0]
         lead = (self._steps, self._num_envs)
@@ -74,7 +74,7 @@ class Validator:
 
 
 def _counts(space: Any) -> Any:
-    """Return how many actions there are, for spaces that count them."""
+    """Return the number of actions, for spaces that count them."""
     if isinstance(space, spaces.Discrete):
         return int(space.n)
     if isinstance(space, spaces.MultiBinary):

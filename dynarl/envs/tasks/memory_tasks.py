@@ -18,9 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from dynarl.envs.tasks.registration import register_once
-
-__all__ = ["PositionsOnly", "RepeatPrevious", "TMaze", "register_memory"]
+__all__ = ["PositionsOnly", "RepeatPrevious", "TMaze", "cartpole_without_velocity"]
 
 
 class PositionsOnly(gymnasium.ObservationWrapper[np.ndarray, Any, np.ndarray]):
@@ -133,16 +131,6 @@ class RepeatPrevious(gymnasium.Env[np.int64, Any]):
         self._deck, self._shown = np.array(state["deck"]), int(state["shown"])
 
 
-def _cartpole_no_velocity(**kwargs: Any) -> gymnasium.Env[Any, Any]:
+def cartpole_without_velocity(**kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Make a CartPole whose observation is [position of the cart, angle of the pole]."""
     return PositionsOnly(CartPoleEnv(**kwargs), (0, 2))
-
-
-def register_memory() -> None:
-    """Register the environments of this module with gymnasium; a second call does nothing."""
-    known: dict[str, tuple[Any, dict[str, Any]]] = {
-        "CartPoleNoVelocity": (_cartpole_no_velocity, {"max_episode_steps": 500}),
-        "TMaze": (TMaze, {}),
-        "RepeatPrevious": (RepeatPrevious, {}),
-    }
-    for name, (entry, options) in known.items():
-        register_once(name, entry, **options)

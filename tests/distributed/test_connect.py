@@ -54,9 +54,9 @@ def test_by_gcs_and_by_client(cluster, tmp_path):
 @pytest.mark.parametrize(
     ("env", "message"),
     [
-        ({"RAY_AUTH_TOKEN": "cd" * 32}, "does not accept the token of this process; take the cluster's own"),
-        ({"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "wants a token"),
-        ({"RAY_AUTH_MODE": "disabled"}, "wants a token and RAY_AUTH_MODE is 'disabled' here"),
+        ({"RAY_AUTH_TOKEN": "cd" * 32}, "rejects the token of this process; set RAY_AUTH_TOKEN to the cluster's"),
+        ({"RAY_AUTH_TOKEN": "", "HOME": "/nonexistent"}, "requires a token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "requires a token, but RAY_AUTH_MODE is 'disabled' here"),
     ],
 )
 def test_tokens(cluster, tmp_path, env, message):
@@ -64,17 +64,17 @@ def test_tokens(cluster, tmp_path, env, message):
 
 
 def test_a_wrong_token_by_client(cluster, tmp_path):
-    assert "does not accept the token" in refused(cluster, tmp_path, cluster.client, {"RAY_AUTH_TOKEN": "cd" * 32})
+    assert "rejects the token" in refused(cluster, tmp_path, cluster.client, {"RAY_AUTH_TOKEN": "cd" * 32})
 
 
 def test_a_port_that_is_not_rays(monkeypatch):
     monkeypatch.setattr(connect, "_ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         where = f"127.0.0.1:{mute.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"what answers at {where} is not the head of a Ray cluster"):
-            connect.join(f"ray://{where}")
+        with pytest.raises(ConfigError, match=f"the service at {where} is not the head of a Ray cluster"):
+            connect.connect(f"ray://{where}")
     with pytest.raises(ConfigError, match=f"nothing answers at {where}.*start Ray there with `ray start --head`"):
-        connect.join(f"ray://{where}")
+        connect.connect(f"ray://{where}")
 
 
 def test_a_port_where_nothing_listens(cluster, tmp_path):
@@ -87,12 +87,12 @@ def test_a_port_where_nothing_listens(cluster, tmp_path):
         ("ray.__version__ = '2.0.1'", r"runs Ray \S+ on Python \S+, this process Ray 2\.0\.1 on.*; install ray=="),
         (
             "ray._private.utils.compute_version_info = lambda: (ray.__version__, '3.99.0')",
-            r"on Python 3\.99\.0, and both must agree",
+            r"on Python 3\.99\.0; both versions must match",
         ),
     ],
 )
 def test_other_versions(cluster, patch, message):
-    source = f"import ray; {patch}\nfrom dynarl.distributed import joining\njoining.join({cluster.address!r})"
+    source = f"import ray; {patch}\nfrom dynarl.distributed.connect import connect\nconnect({cluster.address!r})"
     found = subprocess.run(
         [sys.executable, "-c", source], env=cluster.environ, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
     )
@@ -106,7 +106,7 @@ def test_python_versions_that_differ_in_the_patch_say_how_to_accept_that():
     assert "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL=minor" in str(
         connect._version_error("h:1", both.format(7) + both.format(9))
     )
-    assert "cannot join Ray at h:1: Version mismatch: x y" in str(
+    assert "cannot connect to Ray at h:1: Version mismatch: x y" in str(
         connect._version_error("h:1", "Version mismatch: x\ny")
     )
 
@@ -115,19 +115,19 @@ def test_python_versions_that_differ_in_the_patch_say_how_to_accept_that():
     ("address", "message"),
     [
         ("nowhere", "must be auto, HOST:PORT or ray://HOST:PORT, got 'nowhere'"),
-        ("http://127.0.0.1:8265", "got 'http://127.0.0.1:8265'; http:// is where `ray job submit` goes"),
+        ("http://127.0.0.1:8265", "got 'http://127.0.0.1:8265'; http:// addresses are for `ray job submit`"),
         ("127.0.0.1:99999", "nothing answers at"),
     ],
 )
 def test_addresses_that_are_none(address, message):
     with pytest.raises(ConfigError, match=message):
-        connect.join(address)
+        connect.connect(address)
 
 
 def test_open_clusters(capsys):
     for dashboard in ("", "127.0.0.1:8265", "http://localhost:8265", "[::1]:8265"):
         connect._judge_open("h:1", dashboard, False)
-        assert "warning: Ray at h:1 wants no token" in capsys.readouterr().err
+        assert "warning: Ray at h:1 requires no token" in capsys.readouterr().err
     for dashboard in ("192.0.2.2:8265", "http://head:8265", "0.0.0.0:8265"):
         with pytest.raises(ConfigError, match=r"open to other machines.*RAY_AUTH_MODE=token.*--ray-allow-open"):
             connect._judge_open("h:1", dashboard, False)

@@ -10,8 +10,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from dynarl.checkpoint import encoding
 from dynarl.envs import SyncEnvironments, VectorEnvironments, make
 from dynarl.envs.checker import check
-from dynarl.envs.ragged import example_rows, row_of
-from dynarl.envs.spaces import flat_size, observation_layout
+from dynarl.envs.observations import observation_layout
+from dynarl.envs.ragged_spaces import example_rows, row_of
+from dynarl.envs.spaces import flat_size
 from dynarl.ragged_rows import RaggedRow, row_array
 
 BOX, PAIR = spaces.Box(-1, 1, (2,), np.float32), spaces.Tuple((spaces.Discrete(3), spaces.Box(0, 1, (1,), np.float32)))
@@ -128,9 +129,9 @@ def test_what_does_not_fit_is_named(name, obs, message):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Sequence(spaces.Sequence(BOX)), "the elements of Sequence.* vary in size themselves"),
-        (spaces.Graph(spaces.Sequence(BOX), None), "the nodes of Graph.* vary in size themselves"),
-        (spaces.Dict(x=spaces.Graph(BOX, spaces.Dict(y=GRAPH))), "the edges of Graph.* vary in size themselves"),
+        (spaces.Sequence(spaces.Sequence(BOX)), "the elements.* must have a fixed size, got Sequence"),
+        (spaces.Graph(spaces.Sequence(BOX), None), "the nodes.* must have a fixed size, got Graph"),
+        (spaces.Dict(x=spaces.Graph(BOX, spaces.Dict(y=GRAPH))), "the edges.* must have a fixed size, got Graph"),
         (spaces.Tuple((spaces.Sequence(spaces.OneOf([BOX])),)), "supported are Box.*got OneOf"),
         (spaces.Dict(x=spaces.Sequence(BOX), y=spaces.OneOf([BOX])), "supported are Box.*got OneOf"),
     ],
@@ -141,7 +142,7 @@ def test_refused_spaces(space, message):
 
 
 def test_they_have_no_fixed_number_of_features():
-    with pytest.raises(ValueError, match="has no fixed number of features; put a network in front"):
+    with pytest.raises(ValueError, match="has no fixed number of features; pass a network as features"):
         flat_size(SPACES["box"])
 
 
