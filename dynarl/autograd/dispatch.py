@@ -4,14 +4,14 @@ A per-sample tensor (`dynarl.batching`'s SampleTensor) stands for one sample of 
 distributions do not import batching, which is built on them; batching sets the variables below instead. They are the
 only wiring of this kind in the lower packages. All of them are read as `dispatch.NAME`, because they change.
 
-    variable          set by                                           when
-    ----------------  -----------------------------------------------  --------------------------------------
-    sample_type       register_sample_type, from the module that       once, when dynarl.batching is imported
-    apply_per_sample      defines SampleTensor                             (before: a class without instances)
-    in_batched_call
-    batching_rules    the rules of functions on raw arrays             once, when dynarl.batching is imported
-    call_module       set_batched_call, from the context manager       while batched calls run; None otherwise
-    random_functions      around batched calls
+    variable          set by (all calls are in batching/wiring.py)   when
+    ----------------  ---------------------------------------------  --------------------------------------------
+    sample_type       register_sample_type                           once, when dynarl.batching is imported;
+    apply_per_sample  register_sample_type                           before that no object has the sample type
+    in_batched_call   register_sample_type
+    batching_rules    update of this dict                            once, when dynarl.batching is imported
+    call_module       set_batched_call                               while batched calls run, None otherwise
+    random_functions  set_batched_call
 """
 
 from __future__ import annotations

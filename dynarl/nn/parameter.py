@@ -1,4 +1,4 @@
-"""`torch.nn.parameter`'s path; the class is the engine's."""
+"""The import path of `torch.nn.parameter`; the class is defined in `dynarl.autograd.tensor`."""
 
 from dynarl.autograd import Parameter
 

@@ -286,3 +286,10 @@ def test_sequential_from_ordered_dict_and_indexing():
 def test_registries_cannot_be_written_to():
     with pytest.raises(TypeError, match="does not support item assignment"):
         Net()._modules["x"] = nn.Tanh()
+
+
+def test_import_paths_of_torch():
+    from dynarl.nn.parameter import Parameter
+    from dynarl.nn.utils import clip_grad_norm_
+
+    assert Parameter is nn.Parameter and clip_grad_norm_ is dynarl.optim.clip_grad_norm_

@@ -16,7 +16,7 @@ from dynarl.agents.policies import ACTIVATIONS, FeaturesFactory, made_features
 from dynarl.autograd import Parameter, Tensor, empty
 from dynarl.autograd.device import to_device
 from dynarl.autograd.ops.affine import linear
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["NoisyLinear", "QNetwork"]
 

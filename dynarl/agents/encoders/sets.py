@@ -22,7 +22,7 @@ from dynarl.autograd.ops.segment import (
     sum_rows,
 )
 from dynarl.autograd.ops.shape import cat
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching import Ragged, RaggedGraph
 from dynarl.envs.spaces import flat_size, parts_of
 

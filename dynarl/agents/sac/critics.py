@@ -11,7 +11,7 @@ from typing import Any
 from dynarl import nn
 from dynarl.autograd import Parameter, Tensor, empty, no_grad
 from dynarl.autograd.ops.ensemble import batched_mlp
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["Critics"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dynarl.autograd import primitive, xp
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 
 __all__ = ["critic_loss", "discrete_policy_loss", "policy_loss", "soft_td_target"]
 

@@ -1,4 +1,4 @@
-"""`torch.nn.utils`' path to gradient clipping and parameter vectors, which live with the optimisers."""
+"""The import path of `torch.nn.utils`: gradient clipping and parameter vectors, defined in `dynarl.optim.clip`."""
 
 from dynarl.optim.clip import (
     clip_grad_norm_,
