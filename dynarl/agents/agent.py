@@ -16,6 +16,7 @@ from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
+from dynarl.config.migration import unknown_field
 from dynarl.envs import Environments, make
 from dynarl.envs.env_group import EnvGroup
 from dynarl.envs.make import evaluation_source, id_of, number_of
@@ -81,9 +82,10 @@ class Agent:
     iteration = 0
 
     def __init__(self, env: Any, *, seed: int, device: str, config: Any, overrides: Mapping[str, Any]) -> None:
-        unknown = sorted(set(overrides) - {f.name for f in dataclasses.fields(self.config_class)})
-        if unknown:
-            raise TypeError(f"{type(self).__name__}: {unknown} are no fields of {self.config_class.__name__}")
+        known = {field.name for field in dataclasses.fields(self.config_class)}
+        for name, value in overrides.items():
+            if name not in known:
+                raise TypeError(f"{type(self).__name__}: {unknown_field(self.config_class, name, known, value)}")
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
         self.seconds = {"collect": 0.0, "learn": 0.0}
         self.source = env.env if isinstance(env, EnvGroup) else env

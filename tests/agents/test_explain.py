@@ -83,4 +83,4 @@ def test_field_docs_of_inherited_fields():
         on two lines."""
 
     docs = field_docs(Child)
-    assert docs["more"] == "Mine, on two lines." and docs["gamma"] == "Discount factor."
+    assert docs["more"] == "Mine, on two lines." and docs["gamma"].startswith("Discount factor. Source: arXiv:1707.06347")

@@ -150,10 +150,10 @@ def test_first_epoch_has_ratio_one():
 def test_kl_stops():
     strict = {**QUICK, "num_epochs": 10}
     free = PPO("CartPole-v1", seed=0, **strict).learn(256)
-    by_minibatch = PPO("CartPole-v1", seed=0, kl_stop_minibatch=1e-4, **strict).learn(256)
-    by_epoch = PPO("CartPole-v1", seed=0, kl_stop_epoch=1e-4, **strict).learn(256)
+    by_minibatch = PPO("CartPole-v1", seed=0, kl_target=1e-4, **strict).learn(256)
+    by_epoch = PPO("CartPole-v1", seed=0, kl_target=1e-4, kl_action="stop_epoch", **strict).learn(256)
     assert by_minibatch.grad_steps < by_epoch.grad_steps < free.grad_steps
-    steered = PPO("CartPole-v1", seed=0, kl_adaptive_lr=1e-5, **strict).learn(256)
+    steered = PPO("CartPole-v1", seed=0, kl_target=1e-5, kl_action="adapt_lr", **strict).learn(256)
     assert steered.optimizer.param_groups[0]["lr"] < QUICK["learning_rate"]
 
 
@@ -273,12 +273,15 @@ def test_config_errors():
         ({"clip_range_vf": -1.0}, "clip_range_vf: must be above 0, got -1.0"),
         ({"activation": "step"}, "activation: must be one of 'tanh', 'relu', 'silu', 'elu', got 'step'"),
         ({"hidden_sizes": (0,)}, r"hidden_sizes: must be at least 1 each, got \(0,\)"),
-        ({"kl_adaptive_lr": 0.01, "learning_rate_schedule": "linear"}, "kl_adaptive_lr: 0.01 steers the learning rate"),
+        (
+            {"kl_target": 0.01, "kl_action": "adapt_lr", "learning_rate_schedule": "linear"},
+            "kl_action: 'adapt_lr' sets the",
+        ),
     ]
     for options, message in cases:
         with pytest.raises(ValueError, match=message):
             PPO("CartPole-v1", **{**QUICK, **options})
-    with pytest.raises(TypeError, match=r"PPO: \['gama'\] are no fields of PPOConfig"):
+    with pytest.raises(TypeError, match="PPO: unknown field 'gama'; did you mean 'gamma'"):
         PPO("CartPole-v1", gama=0.9)
     with pytest.raises(ValueError, match="learn: total_steps must be at least 1, got 0"):
         PPO("CartPole-v1", **QUICK).learn(0)

@@ -307,7 +307,7 @@ def test_a_program_for_one_sample_walks_its_graph(mode):
 
 QUICK = {"num_envs": 16, "num_steps": 32, "batch_size": 64, "num_epochs": 4, "learning_rate": 1e-3, "gamma": 0.0}
 # Once solved, all rewards are equal and normalised advantages are noise: the limit on KL keeps what was learned.
-STEADY = {"learning_rate_schedule": "linear", "kl_stop_minibatch": 0.02}
+STEADY = {"learning_rate_schedule": "linear", "kl_target": 0.02}
 STATIC = {SET: 0.46, GRAPH: 0.61}  # dynarl/envs/varying.py
 SOLVED = [
     learns(

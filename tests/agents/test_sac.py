@@ -382,7 +382,7 @@ def test_unsupported_actions_are_refused_with_what_is_supported():
         PPO("CartPole-v1", seed=0, use_sde=True)
     with pytest.raises(ValueError, match="sde_sample_freq: must be at least 1 with use_sde, else -1, got 4"):
         PPO("Pendulum-v1", seed=0, sde_sample_freq=4)
-    with pytest.raises(TypeError, match=r"SAC: \['lr'\] are no fields of SACConfig"):
+    with pytest.raises(TypeError, match="SAC: unknown field 'lr'"):
         SAC("Pendulum-v1", seed=0, lr=1e-3)
 
 

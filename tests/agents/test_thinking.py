@@ -236,7 +236,14 @@ def test_forgetful_gru_is_static_on_demand(heed, differs):
 )
 def test_agents_learn_what_was_done(name, policy, logged, options):
     """Learning decides as acting did, random branches included: the first minibatch has ratio 1."""
-    settings = {"num_envs": 4, "num_steps": 16, "batch_size": 64, "num_epochs": 1, "kl_stop_epoch": 1e9}
+    settings = {
+        "num_envs": 4,
+        "num_steps": 16,
+        "batch_size": 64,
+        "num_epochs": 1,
+        "kl_target": 1e9,
+        "kl_action": "stop_epoch",
+    }
     seen = []
     agent = PPO(f"dynarl/{name}-v0", policy=policy, policy_kwargs=options, seed=0, **settings)
     agent.learn(128, on_iteration=seen.append)

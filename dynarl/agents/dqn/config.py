@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
+from dynarl.config.migration import configuration
 from dynarl.config.validate import fraction, least_one, one_of, positive
 
 __all__ = ["DQNConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class DQNConfig:
     """Hyperparameters of DQN. Intervals and schedules count environment steps, summed over all environments.
 

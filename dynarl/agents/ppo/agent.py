@@ -10,9 +10,9 @@ from gymnasium import spaces
 from dynarl import nn, optim
 from dynarl.agents.agent import Agent
 from dynarl.agents.policies import FeaturesFactory
-from dynarl.agents.ppo import details
 from dynarl.agents.ppo.actor import PPOActor, make_actor
 from dynarl.agents.ppo.config import PPOConfig
+from dynarl.agents.ppo.implementation_details import IMPLEMENTATION_DETAILS
 from dynarl.agents.ppo.ppo import PPOLearner
 from dynarl.agents.ppo.sequences import Sequences
 from dynarl.agents.ppo.transitions import TransitionRows
@@ -39,8 +39,7 @@ class PPO(Agent):
     config: PPOConfig
     actor: PPOActor
     learner: PPOLearner
-    sources = details.SOURCES
-    facts = details.FACTS
+    facts = IMPLEMENTATION_DETAILS
     saved = (
         "policy", "optimizer", "envs.num_envs", "collector", "env_steps", "learner.grad_steps", "learner.iteration",
         "actor.predictions", "actor.merging?", "obs_normalizer", "learner.reward_normalizer",

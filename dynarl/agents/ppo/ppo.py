@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dynarl import nn, optim
 from dynarl.agents.ppo.batches import as_fragment
 from dynarl.agents.ppo.config import PPOConfig
+from dynarl.agents.ppo.kl_target import KLTarget
 from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
 from dynarl.agents.ppo.off_policy import lagged_advantages, once_each
 from dynarl.agents.ppo.returns import explained_variance, gae
@@ -28,7 +29,7 @@ from dynarl.agents.ppo.transitions import TransitionRows
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.agents.update_metrics import means, ratio_measures
 from dynarl.agents.user_policy.auxiliary import Extra
-from dynarl.autograd import backward, tensor
+from dynarl.autograd import Tensor, backward, tensor
 from dynarl.autograd.device import to_host
 from dynarl.envs import RewardNormalizer
 from dynarl.rollout import Batch, Fragment
@@ -63,12 +64,13 @@ class PPOLearner:
         self.reward_normalizer: RewardNormalizer | None = None
         if cfg.normalize_reward:
             self.reward_normalizer = RewardNormalizer(num_envs or cfg.num_envs, gamma=cfg.gamma)
+        self.kl = KLTarget(cfg.kl_target, cfg.kl_action)
         self.clip_range = cfg.clip_range
         self.grad_steps = 0
         self.iteration = 0  # calls of `update`, which key the order of the minibatches
         self._parameters = list(policy.parameters())
         weights = {"policy_loss": 1.0, "value_loss": cfg.vf_coef, "extra_loss": 1.0, "entropy": -cfg.ent_coef}
-        self._loss_weights = {name: tensor(weight, device=self.rows.device) for name, weight in weights.items()}
+        self._weights = {name: tensor(weight, device=self.rows.device) for name, weight in weights.items()}
 
     def anneal(self, progress: float) -> None:
         """Set clip range and learning rate by their schedules; `progress` in [0, 1) is the part of the run done."""
@@ -106,10 +108,10 @@ class PPOLearner:
                 found.append(self.step(minibatch, measured=measured))
                 if found[-1].get("stopped"):
                     break
-            if self._kl_reached(found):
+            if found[-1].get("stopped") or self.kl.stops_after_epoch(found[-1].get("train/approx_kl")):
                 break
         metrics = means(found)
-        self._steer_learning_rate(metrics)
+        self.kl.adapt(self.optimizer.param_groups[0], metrics["train/approx_kl"])
         self.iteration += 1
         metrics["train/explained_variance"] = explained_variance(
             fragment.value[fragment.valid], fragment.returns[fragment.valid]
@@ -121,44 +123,48 @@ class PPOLearner:
 
     def step(self, minibatch: Batch, *, measured: bool = True) -> dict[str, float]:
         """Make one gradient step on a minibatch [B] and return its metrics."""
-        cfg = self.config
-        losses, log_prob, extra = self.losses(minibatch, with_entropy=measured or cfg.ent_coef != 0)
-        metrics: dict[str, float] = {}
-        if measured or cfg.kl_stop_minibatch or cfg.kl_stop_epoch or cfg.kl_adaptive_lr:
+        cfg, metrics = self.config, dict[str, float]()
+        terms, log_prob, aux = self.loss_terms(minibatch, with_entropy=measured or cfg.ent_coef != 0)
+        if measured or cfg.kl_target is not None:
             metrics = ratio_measures(log_prob.array, minibatch.log_prob, self.clip_range)
-            if cfg.kl_stop_minibatch is not None and metrics["train/approx_kl"] > 1.5 * cfg.kl_stop_minibatch:
+            if self.kl.stops_before_minibatch(metrics["train/approx_kl"]):
                 return {**metrics, "stopped": True}
+        # loss = policy_loss + vf_coef * value_loss - ent_coef * entropy   (eq. 9), as in `loss`. The terms enter the
+        # backward pass with their weights: their sum as a Tensor would make a step of 64 rows 12 % slower.
         self.optimizer.zero_grad()
-        backward(list(losses.values()), [self._loss_weights[name] for name in losses])
+        backward(list(terms.values()), [self._weights[name] for name in terms])
         grad_norm = optim.clip_grad_norm_(self._parameters, cfg.max_grad_norm)
         self.optimizer.step()
         self.grad_steps += 1
         if measured:
-            metrics |= {f"train/{name}": value.item() for name, value in losses.items()}
-            metrics |= {f"policy/{name}": float(to_host(column.array).mean()) for name, column in extra.items()}
+            metrics |= {f"train/{name}": value.item() for name, value in terms.items()}
+            metrics |= {f"policy/{name}": float(to_host(column.array).mean()) for name, column in aux.items()}
             metrics["train/grad_norm"] = grad_norm.item()
         return metrics
 
-    def losses(self, minibatch: Batch, *, with_entropy: bool = True) -> tuple[dict[str, Any], Any, Extra]:
-        """Return the losses of a minibatch [B], its new log-probabilities [B], and the policy's extra."""
+    def loss(self, minibatch: Batch) -> Tensor:
+        """Return the complete loss of a minibatch [B], whose gradient `step` follows (eq. 9)."""
+        terms, _, _ = self.loss_terms(minibatch)
+        policy_loss, value_loss, entropy = terms["policy_loss"], terms["value_loss"], terms["entropy"]
+        loss: Tensor = policy_loss + self.config.vf_coef * value_loss - self.config.ent_coef * entropy
+        return loss + terms["extra_loss"] if "extra_loss" in terms else loss
+
+    def loss_terms(self, minibatch: Batch, *, with_entropy: bool = True) -> tuple[dict[str, Any], Any, Extra]:
+        """Return the terms of the loss of a minibatch [B], its new log-probabilities [B], and the policy's extra."""
         cfg = self.config
-        log_prob, value, entropy, extra = self.rows.evaluate(minibatch, with_entropy=with_entropy)
+        log_prob, value, entropy, aux = self.rows.evaluate(minibatch, with_entropy=with_entropy)
+        # Clipped surrogate, advantages scaled per minibatch   (eq. 7)
         advantages = normalized(minibatch.advantages) if cfg.normalize_advantage else minibatch.advantages
         policy_loss = clipped_surrogate(
             log_prob, old_log_prob=minibatch.log_prob, advantages=advantages, clip_range=self.clip_range
         )
-        if cfg.clip_range_vf is None:
-            critic_loss = value_loss(value, returns=minibatch.returns)
-        else:
-            critic_loss = clipped_value_loss(
-                value, returns=minibatch.returns, old_value=minibatch.value, clip_range=cfg.clip_range_vf
-            )
-        losses = {"policy_loss": policy_loss, "value_loss": critic_loss}
-        if "loss" in extra and extra["loss"].requires_grad:  # on the paths that were taken it may be a constant
-            losses["extra_loss"] = extra["loss"].mean()
+        # (V - R)^2; with clip_range_vf the larger one of clipped and unclipped error
+        terms = {"policy_loss": policy_loss, "value_loss": self._value_loss(value, minibatch)}
+        if "loss" in aux and aux["loss"].requires_grad:  # on the paths that were taken it may be a constant
+            terms["extra_loss"] = aux["loss"].mean()
         if with_entropy:
-            losses["entropy"] = entropy
-        return losses, log_prob, extra
+            terms["entropy"] = entropy
+        return terms, log_prob, aux
 
     def _scaled_reward(self, fragment: Fragment) -> NDArray[Any]:
         if self.reward_normalizer is None:
@@ -171,22 +177,11 @@ class PPOLearner:
             self.reward_normalizer.update(**named, first_start=first[columns], envs=envs)
         return self.reward_normalizer(fragment.reward)
 
-    def _kl_reached(self, found: list[dict[str, float]]) -> bool:
-        if found[-1].get("stopped"):
-            return True
-        limit = self.config.kl_stop_epoch
-        return limit is not None and found[-1]["train/approx_kl"] > limit
-
-    def _steer_learning_rate(self, metrics: dict[str, float]) -> None:
-        """Keep the KL near its target: beyond a factor of 2, the learning rate moves by 1.5."""
-        target = self.config.kl_adaptive_lr
-        if target is None:
-            return
-        group = self.optimizer.param_groups[0]
-        if metrics["train/approx_kl"] > 2.0 * target:
-            group["lr"] = max(group["lr"] / 1.5, 1e-6)
-        elif metrics["train/approx_kl"] < 0.5 * target:
-            group["lr"] = min(group["lr"] * 1.5, 1e-2)
+    def _value_loss(self, value: Any, minibatch: Batch) -> Any:
+        if self.config.clip_range_vf is None:
+            return value_loss(value, returns=minibatch.returns)
+        old_value, clip_range = minibatch.value, self.config.clip_range_vf
+        return clipped_value_loss(value, returns=minibatch.returns, old_value=old_value, clip_range=clip_range)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that updates change."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from dynarl.agents.encoders.images import ENCODERS
 from dynarl.agents.sac.critics import FUSED
 from dynarl.config import validate
+from dynarl.config.migration import configuration
 
 __all__ = ["SACConfig"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class SACConfig:
     """Hyperparameters of SAC; the defaults are those of arXiv:1812.05905 as Stable-Baselines3 has them.
 
