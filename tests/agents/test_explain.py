@@ -83,4 +83,5 @@ def test_field_docs_of_inherited_fields():
         on two lines."""
 
     docs = field_docs(Child)
-    assert docs["more"] == "Mine, on two lines." and docs["gamma"].startswith("Discount factor. Source: arXiv:1707.06347")
+    assert docs["more"] == "Mine, on two lines."
+    assert docs["gamma"].startswith("Discount factor. Source: arXiv:1707.06347")
