@@ -1,4 +1,4 @@
-"""Every implementation detail of an agent: what it is, its value here, and where it comes from."""
+"""Every implementation detail of an agent with its value, its meaning and its source."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from dynarl.nn import Module
 
 __all__ = ["Detail", "Fact", "explain", "field_docs", "split_source", "table"]
 
@@ -30,8 +32,16 @@ class Fact(NamedTuple):
     source: str
 
 
-def explain(agent: Any) -> list[Detail]:
-    """Return the agent's options with their values, then what is the same in every agent of its kind."""
+class Explained(Protocol):
+    """What `explain` reads of an agent; the values of facts may read more."""
+
+    config: Any
+    facts: tuple[Fact, ...]
+    sources: Mapping[str, str]
+
+
+def explain(agent: Explained) -> list[Detail]:
+    """Return the agent's options with their values, then the details that are no options."""
     docs = field_docs(type(agent.config))
     found = []
     for field in dataclasses.fields(agent.config):
@@ -45,7 +55,7 @@ def explain(agent: Any) -> list[Detail]:
 
 
 def table(details: list[Detail], title: str) -> str:
-    """Return details as text, one under the other."""
+    """Return details as text, one after another."""
     lines = [title]
     for detail in details:
         lines += ["", f"{detail.name} = {detail.value}"]
@@ -77,18 +87,18 @@ def split_source(doc: str) -> tuple[str, str]:
     return meaning, source.removesuffix(".")
 
 
-def _networks(agent: Any) -> str:
+def _networks(networks: Mapping[str, Module]) -> str:
     counts = {}
-    for name, network in agent.networks().items():
+    for name, network in networks.items():
         counts[name] = sum(parameter.numel() for parameter in network.parameters())
     return ", ".join(f"{name}: {count:,} parameters" for name, count in counts.items())
 
 
 _SHARED = (
     Fact("algorithm", lambda agent: agent.algorithm, "Name in checkpoints and summaries.", ""),
-    Fact("networks", _networks, "Networks and how many parameters they have.", ""),
-    Fact("observation_space", lambda agent: agent.observation_space, "What the environment shows.", "Gymnasium"),
-    Fact("action_space", lambda agent: agent.action_space, "What the environment takes.", "Gymnasium"),
+    Fact("networks", lambda agent: _networks(agent.networks()), "Networks and their numbers of parameters.", ""),
+    Fact("observation_space", lambda agent: agent.observation_space, "Space of the observations.", "Gymnasium"),
+    Fact("action_space", lambda agent: agent.action_space, "Space of the actions.", "Gymnasium"),
     Fact("seed", lambda agent: agent.seed, "Key of all random streams; there is no global random state.", ""),
     Fact(
         "random numbers",

@@ -37,7 +37,8 @@ def dynarl_update() -> Callable[[], Any]:
 
     agent = DQN(Frames(), seed=0, batch_size=BATCH, buffer_size=STORED, learning_starts=STORED, hidden_sizes=())
     agent.learn(STORED + 4)
-    return lambda: agent.learner.update(agent.sample(), measured=False)
+    agent.learner.measures = False
+    return lambda: agent.learner.update(agent.sample())
 
 
 def torch_update(torch: Any) -> Callable[[], Any]:

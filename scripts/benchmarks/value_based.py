@@ -125,9 +125,10 @@ def dqn_section(report: Report, libs: dict[str, Any]) -> None:
     if "torch" in libs:
         agents["sb3"] = sb3_agent
     ours = dynarl_agent(0).learn(2000)
+    ours.learner.measures = False
     contestants: Contestants = {
         "floor": FloorUpdate(),
-        "dynarl": lambda: ours.learner.update(ours.sample(), measured=False),
+        "dynarl": lambda: ours.learner.update(ours.sample()),
     }
     if "sb3" in agents:
         theirs = sb3_agent(0).learn(2000)

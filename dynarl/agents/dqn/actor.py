@@ -95,7 +95,8 @@ class DQNActor(OffPolicyActor):
         noise = ("uniform", 2) if self._noisy is None else ("normal", self._noisy.noise_size)
         super().__init__(encoder, actions, {"policy": q_network}, seed=seed, noise=noise, runner=runner)
         self.config, self.epsilon_greedy = config, epsilon_greedy
-        self._learner_epsilon: tuple[float, int] | None = None  # epsilon and number of environments, in a worker
+        self._learner_epsilon: float | None = None  # in a worker
+        self._learner_envs: int | None = None  # number of environments of the learner, in a worker
 
     def act(
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, *, explore: bool, action_mask: Mask = None
@@ -118,11 +119,17 @@ class DQNActor(OffPolicyActor):
         """The probability of a random action now: 1 before learning starts, then 0 for noisy networks."""
         return epsilon_at(self.config, self.env_steps)
 
+    @property
+    def training_epsilon(self) -> float:
+        """Epsilon of exploration in training: in a worker, that of the learner when it sent its weights."""
+        return self.epsilon if self._learner_epsilon is None else self._learner_epsilon
+
     def epsilons(self, env_ids: NDArray[np.int64]) -> float | NDArray[np.float64]:
         """Return epsilon of each environment [N], or one number for all."""
-        epsilon, number = self._learner_epsilon or (self.epsilon, len(env_ids))
         alpha = self.config.epsilon_alpha
-        return spread(epsilon, alpha, env_ids, number) if alpha else epsilon
+        if not alpha:
+            return self.training_epsilon
+        return spread(self.training_epsilon, alpha, env_ids, self._learner_envs or len(env_ids))
 
     def exploration(self, env_ids: NDArray[np.int64]) -> QExploration:
         """Return how to explore in the environments [N] with these ids."""
@@ -147,7 +154,7 @@ class DQNActor(OffPolicyActor):
         """Copy in the `acting_state` of a learner's actor, whose epsilon stays until the next call."""
         super().load_acting_state(arrays)
         env_steps, epsilon, num_envs = arrays["numbers"].tolist()
-        self.env_steps, self._learner_epsilon = int(env_steps), (epsilon, int(num_envs))
+        self.env_steps, self._learner_epsilon, self._learner_envs = int(env_steps), epsilon, int(num_envs)
 
 
 class QExploration:
@@ -161,7 +168,7 @@ class QExploration:
 
     def random_actions(self, step: int, mask: Mask) -> NDArray[np.int64] | None:
         """Return random actions [N] where every environment explores with epsilon 1, else None."""
-        if np.min(self._actor.epsilons(self._env_ids)) < 1.0:
+        if self._actor.training_epsilon < 1.0:  # then that of every environment is
             return None
         return random_actions(self._uniform.at(step)[:, 1], self._actor.epsilon_greedy.num_actions, mask)
 

@@ -124,9 +124,9 @@ class DQN(OffPolicyAgent):
             before = self.env_steps
             if info := self.step_environments():
                 ended.append(info)
-            if self.env_steps > cfg.learning_starts:
-                rounds = self.env_steps // cfg.train_freq - before // cfg.train_freq
-                yield from self.samples(rounds * cfg.gradient_steps)
+            rounds = self.env_steps // cfg.train_freq - before // cfg.train_freq
+            if rounds and self.env_steps > cfg.learning_starts:
+                yield from self.samples(rounds * cfg.gradient_steps, measured=self.env_steps >= stop)
         self._metrics["episode/return"] = [r for info in ended for r in info["episode_return"]]
         self._metrics["episode/length"] = [n for info in ended for n in info["episode_length"]]
 
@@ -137,8 +137,10 @@ class DQN(OffPolicyAgent):
         if times and self.learner.grad_steps:
             self.learner.update_target(times)
 
-    def samples(self, count: int) -> Iterator[Batch]:
+    def samples(self, count: int, *, measured: bool = True) -> Iterator[Batch]:
         """Yield the batches of `count` gradient steps, several in one batch where that changes nothing.
+
+        The learner measures the last of them if `measured`.
 
         Where priorities, noise and the online network do not take part, what is drawn and its targets do not depend
         on the steps in between: the target network stands still. Then one pass of it serves many gradient steps.
@@ -147,6 +149,7 @@ class DQN(OffPolicyAgent):
         alone = cfg.prioritized or cfg.noisy or cfg.double or self.sequences is not None
         together = 1 if alone else max(1, _TOGETHER // cfg.batch_size)
         for first in range(0, count, together):
+            self.learner.measures = measured and first + together >= count
             batch = self.sample(min(together, count - first))
             yield batch
             if isinstance(self.replay, PrioritizedReplay):

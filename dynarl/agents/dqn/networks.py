@@ -24,7 +24,7 @@ __all__ = ["NoisyLinear", "QNetwork"]
 class NoisyLinear(nn.Module):
     """y = (mu + sigma * noise) x + b, with factorised Gaussian noise on weights and bias (arXiv:1706.10295).
 
-    noise_ij = f(e_i) f(e_j), f(e) = sign(e) sqrt|e| (eq. 10 and 11), for all rows of a batch alike; without
+    noise_ij = f(e_i) f(e_j), f(e) = sign(e) sqrt|e| (eq. 10 and 11), the same for all rows of a batch; without
     noise (`set_noise(None)`) the layer is linear with weights mu. `sigma` starts at std_init / sqrt(inputs).
     """
 
@@ -46,7 +46,7 @@ class NoisyLinear(nn.Module):
         if self.noise is None:
             return linear(x, self.weight_mu, self.bias_mu)
         inputs, outputs = self.noise
-        # (sigma * f(e_out) f(e_in)^T) x = f(e_out) * (sigma (f(e_in) * x)): no noisy matrix is ever built
+        # (sigma * f(e_out) f(e_in)^T) x = f(e_out) * (sigma (f(e_in) * x)): the noisy matrix is never built
         mean = linear(x, self.weight_mu, self.bias_mu)
         return mean + linear(x * inputs, self.weight_sigma, self.bias_sigma) * outputs
 
@@ -91,7 +91,7 @@ class QNetwork(nn.Module):
         self.noise_size = sum(m.in_features + m.out_features for m in self._noisy)
 
     def forward(self, obs: Any) -> Any:
-        """Return Q [B, A], or what describes its distribution [B, A, num_atoms]."""
+        """Return Q [B, A], or the numbers of its distribution [B, A, num_atoms]."""
         x = obs if self.features is None else self.features(obs)
         atoms = (self.num_atoms,) if self.num_atoms else ()
         if not self.dueling:
@@ -103,7 +103,7 @@ class QNetwork(nn.Module):
         return value + advantage - advantage.mean(dim=1, keepdim=True)
 
     def set_noise(self, normal: NDArray[np.float32] | None, device: str = "cpu") -> None:
-        """Give the noisy layers their noise, `noise_size` standard normal numbers; None: means only."""
+        """Set the noise of the noisy layers, `noise_size` standard normal numbers; None: mean weights."""
         if normal is None:
             for layer in self._noisy:
                 layer.noise = None

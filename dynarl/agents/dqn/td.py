@@ -1,4 +1,4 @@
-"""Temporal-difference targets (functions of arrays) and losses (operations on the tape, gradient beside)."""
+"""Temporal-difference targets (functions of arrays) and losses (operations with their gradients)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def categorical_projection(
     """Project r + discount Z onto the support of Z, arXiv:1707.06887 eq. 7: [B, atoms] to [B, atoms].
 
     The support is `num_atoms` equally spaced values from v_min to v_max. Each shifted atom's probability
-    is shared between its two neighbours; the lower one is at most the last but one, so there always are two.
+    is shared between its two neighbours; the lower one is at most the last but one, so that two always exist.
     """
     np_ = xp(probabilities)
     rows, dtype = len(reward), probabilities.dtype

@@ -19,12 +19,12 @@ FUSED = ("relu", "tanh")
 
 
 class Critics(nn.Module):
-    """`num_critics` Q networks (C) side by side: layer l has weight [C, out, in] and bias [C, out].
+    """`num_critics` Q-networks (C) in one: layer l has weight [C, out, in] and bias [C, out].
 
-    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs]: one
-    operation, and one flat vector of parameters for Adam and Polyak, however many critics there are.
-    Weights and biases start as those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in). With `features`,
-    one network for all of them makes the [B, F] of observations [B, ...].
+    Called with observations [B, F] and actions [B, A], F + A = `inputs`, it returns [C, B, outputs] by one
+    operation, with one flat vector of parameters for Adam and Polyak for any number of critics.
+    Initial weights and biases are those of C separate `nn.Linear` layers, uniform in ±1/sqrt(in). `features` is an
+    encoder of all critics together, from observations [B, ...] to [B, F].
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Critics(nn.Module):
     def forward(self, obs: Tensor, action: Any = None, *, frozen: bool = False) -> Tensor:
         """Return Q [C, B, outputs] of obs [B, F] and, where they are inputs, actions [B, A].
 
-        Parameters that are `frozen` get no gradient, and none is computed for them.
+        With `frozen` parameters get no gradient, and none is computed for them.
         """
         parameters: list[Any] = [getattr(self, name) for name in self._names]
         if frozen:
@@ -68,7 +68,7 @@ class Critics(nn.Module):
         return q
 
     def encoded(self, obs: Tensor, *, frozen: bool = False) -> Tensor:
-        """Return the features [B, F] of observations, with no way back into them if `frozen`."""
+        """Return the features [B, F] of observations, without gradient if `frozen`."""
         if self.features is None:
             return obs
         with no_grad() if frozen else contextlib.nullcontext():

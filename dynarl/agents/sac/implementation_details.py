@@ -12,6 +12,8 @@ from gymnasium import spaces
 
 from dynarl.agents.explain import Fact
 from dynarl.agents.off_policy.agent import REPLAY_DETAIL
+from dynarl.agents.sac.config import SACConfig
+from dynarl.agents.sac.critics import Critics
 
 __all__ = ["IMPLEMENTATION_DETAILS"]
 
@@ -21,11 +23,11 @@ def _only(space: type[spaces.Space[Any]], text: str) -> Callable[[Any], str]:
     return lambda agent: text if isinstance(agent.action_space, space) else f"only of {space.__name__} actions"
 
 
-def _encoders(agent: Any) -> str:
-    if agent.critics.features is None:
+def _encoders(critics: Critics, config: SACConfig) -> str:
+    if critics.features is None:
         return "none: observations are numbers"
     shared, own = "one, trained by the critics' loss", "one of the actor, one of the critics"
-    return shared if agent.config.share_encoder else own
+    return shared if config.share_encoder else own
 
 
 IMPLEMENTATION_DETAILS = (
@@ -85,7 +87,12 @@ IMPLEMENTATION_DETAILS = (
         "Gradient steps per environment step, for any number of environments.",
         "SAC, Algorithm 1",
     ),
-    Fact("encoders", _encoders, "Networks in front of actor and critics; the critics share one.", "Stable-Baselines3"),
+    Fact(
+        "encoders",
+        lambda agent: _encoders(agent.critics, agent.config),
+        "Networks in front of actor and critics; the critics share one.",
+        "Stable-Baselines3",
+    ),
     REPLAY_DETAIL,
     Fact(
         "action masks",

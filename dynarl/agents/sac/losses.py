@@ -1,4 +1,4 @@
-"""The losses and targets of SAC (arXiv:1812.05905): pure functions of arrays and tensors that know no agent."""
+"""The losses and targets of SAC (arXiv:1812.05905): pure functions of arrays and tensors."""
 
 from __future__ import annotations
 

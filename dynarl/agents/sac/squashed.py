@@ -1,4 +1,4 @@
-"""The policies of SAC: a Gaussian squashed into [-1, 1], and a categorical one for Discrete actions."""
+"""Policies of SAC: a Gaussian squashed into [-1, 1], and a categorical one for Discrete actions."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def squashed_log_prob(u: Any, log_std: Any, *, noise: Any) -> Any:
 
     sum_a [-noise^2 / 2 - log_std - log(2 pi) / 2 - 2 (log 2 - u - softplus(-2 u))]: the density of the
     Gaussian at u is known from the noise, and log(1 - tanh(u)^2) is computed from u, exact also where
-    tanh(u) rounds to 1. d/du of that is 2 tanh(u); what the Gaussian's density gains through u it
-    loses through the mean.
+    tanh(u) rounds to 1. Its derivative by u is 2 tanh(u). The Gaussian's density has none: u and the mean shift
+    together.
     """
     np_ = xp(u)
     # log 2 - u - softplus(-2u) = log 2 - |u| - log(1 + exp(-2 |u|))
@@ -62,7 +62,7 @@ class Gaussian(NamedTuple):
 
 
 class SquashedActor(nn.Module):
-    """Network from observations [B, F] to a `Gaussian` over [B, A]; `features` makes the [B, F] of [B, ...].
+    """Network from observations [B, F] to a `Gaussian` over [B, A]; `features` maps [B, ...] to [B, F].
 
     With `use_sde`, exploration noise depends on the state (gSDE, arXiv:2005.05719): u = mean + h theta with
     the last layer's features h [B, H] and theta [H, A] ~ N(0, exp(log_std)^2), redrawn only every few steps.
@@ -120,7 +120,7 @@ class SquashedActor(nn.Module):
 
 
 class CategoricalActor(nn.Module):
-    """Network from observations [B, F] to log-probabilities [B, K]; `features` makes the [B, F] of [B, ...]."""
+    """Network from observations [B, F] to log-probabilities [B, K]; `features` maps [B, ...] to [B, F]."""
 
     noise_size = 1
 
