@@ -69,7 +69,7 @@ def test_what_is_printed(capsys):
     assert findings[0].what.startswith(
         "step() must return (obs, reward, terminated, truncated, info), got a tuple of 6"
     )
-    assert "in place of done" in findings[0].mend
+    assert "instead of done" in findings[0].fix
 
 
 def flat(change):
