@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.rollout import ActResult, Collector
-from tests.envs.scripted import MODES, brute_force, scripted_environments
+from tests.helpers.scripted import MODES, brute_force, scripted_environments
 
 ENDS = [(True, False), (False, True), (True, True)]
 episodes = st.tuples(st.integers(1, 6), st.sampled_from(ENDS)).map(lambda e: (e[0], *e[1]))

@@ -15,7 +15,7 @@ from dynarl.checkpoint import encoding
 from dynarl.envs import SyncEnvironments, VectorEnvironments
 from dynarl.ragged_rows import RaggedRow, row_array
 from dynarl.rollout import Collector, PrioritizedReplay, ReplayBuffer
-from tests.envs.scripted import MODES, Scripted
+from tests.helpers.scripted import MODES, Scripted
 from tests.rollout.test_boundaries import Linear, scripts
 from tests.rollout.test_replay import play
 
