@@ -91,8 +91,7 @@ class PooledCollector:
         return found
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds of each phase: env and act are means over the workers, transfer is the collector's overhead.
-        """
+        """Return the seconds of each phase: env and act as means over the workers, transfer as the overhead."""
         each = len(self.pool.slots)
         return {name: value / each if name in ("env", "act") else value for name, value in self._seconds.items()}
 

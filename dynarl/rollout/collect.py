@@ -17,8 +17,8 @@ __all__ = ["ActResult", "ActingPolicy", "Collector", "Reporting"]
 
 
 class ActResult(NamedTuple):
-    """The result of acting: action [N, ...], log_prob [N] and value [N] (None if not computed), the next state of a policy
-    that has one, and the paths [N] if they are recorded.
+    """The result of acting: action [N, ...], log_prob [N] and value [N] (None if not computed), the policy's next
+    state, and the paths [N] (None if not recorded).
     """
 
     action: NDArray[Any]
@@ -154,8 +154,7 @@ class Collector(Reporting):
         return {"step": self.step, "started": self._started, "envs": envs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`. The state of environments in groups has no episodes to continue: new ones start.
-        """
+        """Continue from `state_dict`. Of environments in groups, new episodes start."""
         self.step, self._started = int(state["step"]), bool(state.get("started"))
         if self._started:
             self.envs.load_state_dict(state["envs"])

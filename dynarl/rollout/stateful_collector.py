@@ -150,7 +150,7 @@ class StatefulCollector(Collector):
         start = self.envs.episode_start
         info = None if self.envs.info is None else self.envs.info.now
         cut = self._feedback(start, info, self.envs.action_mask)
-        # An episode that ended at the cut has its V in the rows of `self._ends`; its row here is overwritten by `_close`.
+        # Where an episode ended at the cut, `_close` uses the V of its row in `self._ends` instead.
         state = reset_rows(self._state, start, self.policy.initial_state())
         rows = self._rows(self.num_steps)
         if self._ends:
