@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.autograd import strict_device
+from tests.helpers import strict_device
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,4 +1,4 @@
-"""What an agent collects with when workers do it: the same verbs as `dynarl.rollout.Collector`."""
+"""The collector of an agent whose environments run in workers: the interface of `dynarl.rollout.Collector`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class WeightSource(Protocol):
     """The learner's Actor, as collectors see it."""
 
     def acting_state(self) -> dict[str, NDArray[Any]]:
-        """Return what acting depends on and learning changes, by name."""
+        """Return the arrays that acting depends on and learning changes, by name."""
         ...
 
     def initial_state(self) -> Any:
-        """Return the state of a policy before its first step, None for policies without."""
+        """Return the state of a policy before its first step, None for policies without a state."""
         ...
 
 
 class PooledCollector:
-    """Synchronous collecting: one fragment of every group, all acted by the same weights, side by side.
+    """Synchronous collection: one fragment of every group, all acted by the same weights, joined.
 
-    The result depends on how the environments are split into groups, and on nothing else: not on the number of
-    workers, nor on the order in which they deliver.
+    The result depends on the split of the environments into groups alone: not on the number of workers, nor on the
+    order in which they deliver.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PooledCollector:
         num_steps: int,
         on_failure: Callable[[EnvironmentFailure], None] = lambda failure: None,
     ) -> None:
-        """`on_failure` is told of every environment that failed and was replaced."""
+        """`on_failure` is called for every environment that failed and was replaced."""
         self.actor, self.pool, self.groups, self._on_failure = actor, pool, groups, on_failure
         self.num_steps = num_steps
         self.step = 0
@@ -59,7 +59,7 @@ class PooledCollector:
         pool.on_failure = self._failed
 
     def collect(self, policy_version: int = 0) -> Fragment:
-        """Let every group make its steps and return them as one `Fragment`, whose memory the next call reuses."""
+        """Collect a fragment of every group and return them joined; the next call reuses the memory."""
         started = time.perf_counter()
         self.pool.at_step(self.step)
         self.pool.publish(policy_version, self._layout.pack(self.actor.acting_state()))
@@ -81,7 +81,7 @@ class PooledCollector:
         return fragment
 
     def metrics(self) -> dict[str, Any]:
-        """Return what acting itself reports, over all groups, and how many updates old its weights were: none."""
+        """Return the actors' metrics over all groups, and the age of their weights in updates: 0."""
         found: dict[str, Any] = {"lag/mean": 0.0, "lag/max": 0.0}
         for name in dict.fromkeys(key for one in self._metrics for key in one):
             values = [one[name] for one in self._metrics if name in one]
@@ -91,17 +91,17 @@ class PooledCollector:
         return found
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds of each phase: env and act a mean over the workers, transfer what collecting adds."""
+        """Return the seconds of each phase: env and act as means over the workers, transfer as the overhead."""
         each = len(self.pool.slots)
         return {name: value / each if name in ("env", "act") else value for name, value in self._seconds.items()}
 
     def note(self) -> str:
-        """Return how many workers are alive."""
+        """Return the number of workers alive, for the progress line."""
         restarts = self.pool.ledger.restarts
         return f"  {self.pool.alive}/{len(self.pool.slots)} workers" + (f", {restarts} replaced" if restarts else "")
 
     def counters(self) -> dict[str, float]:
-        """Return the ledger, and how workers and environments are."""
+        """Return the ledger, and counts of workers and environment failures."""
         workers = {"workers/alive": float(self.pool.alive), "workers/environment_failures": float(self.failures)}
         return self.pool.ledger.metrics() | workers
 
@@ -120,7 +120,7 @@ class PooledCollector:
         if len(states) != self.groups:
             self.pool.report(
                 f"the checkpoint has {len(states)} groups of environments, this run {self.groups}: "
-                "all environments begin a new episode"
+                "all environments start a new episode"
             )
             states = {}
         if "accounts" in state:

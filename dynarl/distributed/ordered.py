@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from dynarl.batching.decisions import Paths
 from dynarl.distributed.pool import WorkerPool
 from dynarl.distributed.worker import Delivery
 from dynarl.rollout.fragment import Fragment
@@ -69,8 +70,6 @@ class OrderedFragments:
 
     def load_state_dict(self, state: Mapping[str, Any], *, like: Any = None) -> None:
         """Continue from `state_dict`; `like` is an example of the policy's state, for policies that have one."""
-        from dynarl.batching.decisions import Paths
-
         self.asked, self.taken = int(state["asked"]), int(state["taken"])
         self._waiting = {group: deque() for group in range(self.groups)}
         for found in state["waiting"]:

@@ -98,8 +98,7 @@ def attach_workers(
     `report` receives a message for every worker and every environment that was replaced. The records for replaying
     failed episodes are written to `directory`.
     """
-    both: Any = agent  # agents that are actor and learner in one object
-    actor, learner = (agent.actor, agent.learner) if hasattr(agent, "learner") else (both, both)
+    actor: Any = agent.actor
     with contextlib.ExitStack() as stack:
         transport: Transport = LocalTransport()
         if plan.num_workers:
@@ -123,7 +122,7 @@ def attach_workers(
         own = agent.collector
         common: dict[str, Any] = {"groups": plan.groups, "num_steps": int(own.num_steps), "on_failure": failures}
         if agent.learns_from_replay:
-            agent.collector = RoundRobinCollector(actor, pool, learner, ahead=AHEAD, **common)
+            agent.collector = RoundRobinCollector(actor, pool, agent.learner, ahead=AHEAD, **common)
         else:
             agent.collector = _collector(actor, pool, config, **common)
         try:

@@ -23,7 +23,7 @@ __all__ = ["Assignment", "Delivery", "Failure", "Host", "Recipe", "Worker"]
 
 
 class Reproducible(Protocol):
-    """What a `Recipe` reads of an agent."""
+    """The attributes of an agent that a `Recipe` reads."""
 
     source: Any
     seed: int
@@ -37,7 +37,7 @@ class Reproducible(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What it takes to make an agent's Actor, and a collector for it, in another process."""
+    """The data to make an agent's Actor, and a collector for it, in another process."""
 
     agent_cls: Any
     source: Any
@@ -49,7 +49,7 @@ class Recipe:
     env_spec: Any = None
     """Gymnasium's registration of `source`, which the other process may not have."""
     policy: Any = None
-    """(name, class or factory) of a registered policy, likewise."""
+    """(name, class or factory) of a registered policy, which the other process may not have either."""
 
     @classmethod
     def of(cls, agent: Reproducible, envs_per_group: int) -> Recipe:
@@ -77,7 +77,7 @@ class Recipe:
 
 
 def _registration(source: Any) -> Any:
-    """Return Gymnasium's registration of an id, or of the id that a function made with `partial` makes."""
+    """Return Gymnasium's registration of an id, also of one that a `partial` of `gymnasium.make` makes."""
     if isinstance(source, functools.partial) and source.func is gymnasium.make and source.args:
         source = source.args[0]
     return gymnasium.registry.get(source) if isinstance(source, str) else None
@@ -85,10 +85,10 @@ def _registration(source: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """A group that a worker process is to run, from the given environment step on.
+    """A group that a worker process runs, starting at the given environment step.
 
-    `incarnation` counts how often the group began anew because a worker was lost: each has episodes of its own.
-    `state` is that of a `Worker`, to go on exactly.
+    `incarnation` counts the replacements of the group's worker: each has its own episodes. `state` is the state of a
+    collector, to continue exactly.
     """
 
     group: int
@@ -99,9 +99,9 @@ class Assignment:
 
 @dataclass(kw_only=True)
 class Delivery:
-    """A fragment and where it comes from: fragment `seq` of the group's `incarnation`, acted by `version`.
+    """A fragment and its origin: fragment `seq` of the group's `incarnation`, acted by the weights of `version`.
 
-    `seconds` has the time spent in the environments ("env") and in all of it ("collect").
+    `seconds` has the time spent in the environments ("env") and in total ("collect").
     """
 
     group: int
@@ -112,12 +112,12 @@ class Delivery:
     seconds: dict[str, float]
     metrics: dict[str, Any] = field(default_factory=dict)
     failures: list[EnvironmentFailure] = field(default_factory=list)
-    """Of environments that were replaced alone; the rows they did not make are not `valid`."""
+    """Of environments that were replaced alone; rows without a step are not `valid`."""
 
 
 @dataclass(kw_only=True)
 class Failure:
-    """An exception in a worker, in words: it need not be one that can be sent."""
+    """An exception in a worker as text, since the exception itself may not be picklable."""
 
     message: str
     traceback: str
@@ -126,7 +126,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Put an exception into words."""
+        """Describe an exception."""
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         return cls(message=f"{type(error).__name__}: {error}{notes}", traceback="".join(traceback.format_exc()))
 
@@ -156,7 +156,7 @@ class Worker:
         self._time_environments()
 
     def collect(self, seq: int, version: int, weights: Any) -> Delivery:
-        """Collect a fragment with the weights of `version`; its memory is used again by the next call."""
+        """Collect a fragment with the weights of `version`; the next call reuses its memory."""
         started, env_before = time.perf_counter(), self._env_seconds
         if version != self._version:
             self.actor.load_acting_state(self._layout.unpack(weights))
@@ -175,12 +175,12 @@ class Worker:
         )
 
     def take_failures(self) -> list[EnvironmentFailure]:
-        """Return the failures since the last call of environments that were replaced."""
+        """Return the failures of replaced environments since the last call."""
         envs = self.envs
         return list(envs.take_failures()) if hasattr(envs, "take_failures") else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it takes to go on exactly: the collector's state with that of the environments."""
+        """Return the state to continue exactly: that of the collector, with the environments."""
         return {"incarnation": self.incarnation, "collector": self.collector.state_dict()}
 
     def close(self) -> None:
@@ -201,23 +201,23 @@ class Worker:
 
 
 def purpose_of(incarnation: int) -> str:
-    """Return what episodes of an incarnation are seeded by, beside seed, environment and number of the episode."""
+    """Return the key of an incarnation's episode seeds, in addition to seed, environment and episode number."""
     return "reset" if not incarnation else f"reset, incarnation {incarnation}"
 
 
 class Host:
-    """The workers of one process. Exceptions come back as a `Failure`."""
+    """The workers of one process. Exceptions are returned as a `Failure`."""
 
     def __init__(self, recipe: Recipe, assignments: Sequence[Assignment]) -> None:
         self._recipe, self._assignments = recipe, assignments
         self._workers: dict[int, Worker] = {}
 
     def ready(self) -> Any:
-        """Make the workers and say where they run."""
+        """Make the workers and return process id and host name."""
         return self._reported(self._make)
 
     def collect(self, group: int, seq: int, version: int, weights: Any) -> Delivery | Failure:
-        """Let the worker of a group collect."""
+        """Collect a fragment with the worker of a group."""
         return self._reported(lambda: self._workers[group].collect(seq, version, weights))
 
     def states(self) -> Any:
@@ -236,7 +236,7 @@ class Host:
     def _reported(self, function: Callable[[], Any]) -> Any:
         try:
             return function()
-        except Exception as error:  # of the user's environment or policy: any
+        except Exception as error:  # user environments and policies may raise anything
             failure = Failure.of(error)
             failure.failures = [one for worker in self._workers.values() for one in worker.take_failures()]
             return failure

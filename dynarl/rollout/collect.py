@@ -1,4 +1,4 @@
-"""The worker: act in environments with a policy and write down what happened."""
+"""Collects fragments: acts in environments with a policy and stores the transitions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["ActResult", "ActingPolicy", "Collector", "Reporting"]
 
 
 class ActResult(NamedTuple):
-    """The result of acting: action [N, ...], log_prob [N] and value [N] (None where they are not computed), the next
-    state of a policy that has one, and the paths [N] where they are kept.
+    """The result of acting: action [N, ...], log_prob [N] and value [N] (None if not computed), the policy's next
+    state, and the paths [N] (None if not recorded).
     """
 
     action: NDArray[Any]
@@ -29,11 +29,11 @@ class ActResult(NamedTuple):
 
 
 class ActingPolicy(Protocol):
-    """What `Collector` asks of a policy; arrays are NumPy's, in and out.
+    """The interface of a policy to `Collector`; arrays are NumPy's.
 
-    ``noise_kind`` is "uniform" ((0, 1)), "normal" or "none"; ``noise_size`` is K, the random numbers one
-    action takes (Discrete: 1 uniform by inversion or n; a Gaussian: one normal per dimension). Where a policy
-    has ``noise_period``, they change only every so many steps (state-dependent exploration).
+    ``noise_kind`` is "uniform" ((0, 1)), "normal" or "none"; ``noise_size`` is K, the random numbers per action
+    (Discrete: 1 uniform by inversion or n; a Gaussian: one normal per dimension). With ``noise_period``, they change
+    only every so many steps (state-dependent exploration).
     """
 
     noise_kind: str
@@ -44,8 +44,8 @@ class ActingPolicy(Protocol):
     ) -> ActResult:
         """Return action [N, ...], log_prob [N] and value [N] for obs [N, ...] and noise [N, K].
 
-        The action is the policy's own: unclipped, Discrete counted from 0. `action_mask` is [N, M] where the
-        environments have masks. Collectors ask to `explore`; without it the action is the greedy one.
+        The action is the policy's: unclipped, Discrete counted from 0. `action_mask` is [N, M] if the environments have
+        masks. Collectors set `explore`; without it the action is the greedy one.
         """
         ...
 
@@ -55,30 +55,30 @@ class ActingPolicy(Protocol):
 
 
 class Reporting:
-    """What collectors tell the log of a run: nothing, unless they have something to tell."""
+    """Reports of collectors to the log of a run; empty by default."""
 
     def metrics(self) -> dict[str, Any]:
-        """Return what collecting itself has to report since the last call."""
+        """Return metrics of collection since the last call."""
         return {}
 
     def counters(self) -> dict[str, float]:
-        """Return counts for the log, as they stand."""
+        """Return cumulative counts for the log."""
         return {}
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds spent in each phase of collecting, as far as they are known apart."""
+        """Return the seconds spent in each phase of collection, as far as they are measured separately."""
         return {}
 
     def note(self) -> str:
-        """Return what to show beside the progress of a run."""
+        """Return a text for the progress line of a run."""
         return ""
 
 
 class Collector(Reporting):
-    """Fill fragments of ``num_steps`` steps, going on where the last one stopped.
+    """Fills fragments of ``num_steps`` steps, each continuing where the last one ended.
 
-    The randomness of actions is keyed by (seed, "action", environment id, environment step): the same
-    whether one worker has all environments or many have some.
+    The randomness of actions is keyed by (seed, "action", environment id, environment step), so it does not depend on
+    how environments are split over workers.
     """
 
     def __init__(self, envs: Environments, policy: ActingPolicy, *, num_steps: int, seed: int = 0) -> None:
@@ -98,12 +98,12 @@ class Collector(Reporting):
         self._fragment = self._allocate()
 
     def refuse_masks(self) -> None:
-        """Where actions cannot be masked reset the environments, so that a mask in their info is refused now."""
+        """Reset environments whose actions cannot be masked, so that a mask in their info raises an error now."""
         if not is_maskable(self.envs.action_space):
             self.begin()
 
     def begin(self) -> None:
-        """Reset the environments unless that was done."""
+        """Reset the environments unless they were reset before."""
         if not self._started:
             self.envs.reset()
             self._started = True
@@ -111,9 +111,8 @@ class Collector(Reporting):
     def collect(self, policy_version: int = 0) -> Fragment:
         """Make ``num_steps`` steps and return them as a `Fragment`, whose memory the next call reuses.
 
-        ``next_value[t]`` is V of the state that step t reached, before any reset: ``value[t + 1]`` where
-        the episode went on, one further forward for all truncated states and the cut at the end;
-        0 where the episode terminated.
+        ``next_value[t]`` is V of the state that step t reached, before any reset: ``value[t + 1]`` where the episode
+        continued, 0 where it terminated; truncated states and the cut at the end share one further forward pass.
         """
         envs, act, step = self.envs, self.policy.act, self.envs.step
         self.begin()
@@ -138,7 +137,7 @@ class Collector(Reporting):
             action_[t] = action
             next_obs, reward_[t], terminated_[t], truncated_[t], valid, info = step(action)
             obs = envs.obs
-            if shared is not valid:  # the array of all True that most steps share was seen before
+            if shared is not valid:  # most steps share one array of all True, which needs no copy
                 valid_[t] = valid
                 shared = valid if valid.all() else None
             if info:
@@ -150,23 +149,23 @@ class Collector(Reporting):
         return fragment
 
     def state_dict(self) -> dict[str, Any]:
-        """The step the noise is keyed by and the environments' state."""
+        """The step by which the noise is keyed, and the environments' state."""
         envs = self.envs.state_dict() if self._started else {}
         return {"step": self.step, "started": self._started, "envs": envs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`; of environments that were split into groups, with new episodes."""
+        """Continue from `state_dict`. Of environments in groups, new episodes start."""
         self.step, self._started = int(state["step"]), bool(state.get("started"))
         if self._started:
             self.envs.load_state_dict(state["envs"])
 
     def _close(self, fragment: Fragment, finals: Any, infos: Any, policy_version: int) -> None:
-        """Values of the states reached, and what stands beside the rows."""
+        """Compute next_value, and set the fragment's attributes."""
         fragment.cut_before_dummies()
         last_obs, num_envs = self.envs.obs, self.envs.num_envs
         fragment.close(last_obs, finals, infos)
         rows, columns = fragment.final_index.T
-        # Terminated wins where an episode was also truncated: nothing follows it.
+        # Termination takes precedence over truncation: a terminal state has value 0.
         bootstrap = ~fragment["terminated"][rows, columns]
         extra = np.concatenate((fragment.final_obs[bootstrap], last_obs))
         values = np.asarray(self._values(extra, bootstrap))
@@ -179,7 +178,7 @@ class Collector(Reporting):
         fragment.first_step, fragment.policy_version = self.step, policy_version
 
     def _values(self, obs: NDArray[Any], bootstrap: NDArray[np.bool_]) -> NDArray[Any]:
-        """Return V of ends of episodes (those of `bootstrap`) and of the cut."""
+        """Return V of the last observations of episodes (those in `bootstrap`) and of the cut."""
         return self.policy.value(obs)
 
     def _allocate(self) -> Fragment:
@@ -196,7 +195,7 @@ class Collector(Reporting):
         return fragment
 
     def _mask_memory(self) -> NDArray[np.bool_] | None:
-        """Return where the masks of this fragment's steps go, [T, N, M]; known once environments were reset."""
+        """Return the memory of this fragment's masks, [T, N, M]; the first reset decides whether there are any."""
         mask = self.envs.action_mask
         if mask is None:
             return None
@@ -206,5 +205,5 @@ class Collector(Reporting):
         return masks
 
     def _noise_block(self) -> list[NDArray[np.float32]] | None:
-        """The noise of this fragment's steps, [N, K] each."""
+        """Return the noise of this fragment's steps, [N, K] each."""
         return None if self._noise is None else self._noise.block(self.step, self.num_steps)

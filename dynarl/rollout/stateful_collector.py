@@ -1,4 +1,4 @@
-"""The worker for policies with a state: carries it, and what the environment said, from step to step."""
+"""The collector of policies with a state: carries the state and the feedback from step to step."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Rows", "StatefulActingPolicy", "StatefulCollector", "reset_rows", "s
 
 
 class Rows(NamedTuple):
-    """Whose rows and which steps of theirs a policy is called for, [B] each: what its random numbers are keyed by."""
+    """Environment ids and steps of a policy's batch, [B] each: the keys of its random numbers."""
 
     env: NDArray[np.int64]
     step: NDArray[np.int64]
 
 
 class StatefulActingPolicy(Protocol):
-    """What `StatefulCollector` asks of a policy; arrays are NumPy's, states trees of arrays [N, ...].
+    """The interface of a policy to `StatefulCollector`; arrays are NumPy's, states are trees of arrays [N, ...].
 
-    ``noise_kind`` and ``noise_size`` are those of `ActingPolicy`, ``info_fields`` names of numeric info fields.
-    ``sequence_length`` L, if it has one, says at which steps the fragment keeps states; it divides T.
+    ``noise_kind`` and ``noise_size`` are those of `ActingPolicy`, ``info_fields`` names of numeric info fields. An
+    optional ``sequence_length`` L, a divisor of T, sets the steps at which the fragment keeps states.
     """
 
     noise_kind: str
@@ -35,13 +35,13 @@ class StatefulActingPolicy(Protocol):
     info_fields: tuple[str, ...]
 
     def initial_state(self) -> Any:
-        """Return the state of one environment before its first step, without batch axis."""
+        """Return the state of one environment before its first step, without a batch axis."""
         ...
 
     def act(
         self, obs: NDArray[Any], noise: NDArray[np.float32] | None, state: Any, feedback: Feedback, rows: Rows
     ) -> ActResult:
-        """Return what it does for obs [N, ...]."""
+        """Return the actions for obs [N, ...]."""
         ...
 
     def value(self, obs: NDArray[Any], state: Any, feedback: Feedback, rows: Rows) -> NDArray[Any]:
@@ -50,12 +50,12 @@ class StatefulActingPolicy(Protocol):
 
 
 class StatefulCollector(Collector):
-    """A `Collector` whose fragments also hold what it takes to compute their states again.
+    """A `Collector` whose fragments have the data to recompute their states.
 
-    ``states`` (the policy's states [T / L, N, ...] before the steps 0, L, 2 L, ...), ``first_action`` and
-    ``first_reward`` [N, ...] (what came before t = 0) and ``paths`` [T, N] (None if the policy keeps none) are
-    attributes of the fragment, ``info/NAME`` [T, N] its fields. The state of an environment is set to the initial
-    one where an episode starts, so V of a truncated episode's last observation sees the state before the reset.
+    Attributes of the fragment: ``states`` (the policy's states [T / L, N, ...] before the steps 0, L, 2 L, ...),
+    ``first_action`` and ``first_reward`` [N, ...] (those before t = 0) and ``paths`` [T, N] (None if the policy records
+    none). Info fields are ``info/NAME`` [T, N]. The state of an environment is set to the initial one where an episode
+    starts, so V of a truncated episode's last observation is computed with the state before the reset.
     """
 
     policy: Any
@@ -117,7 +117,7 @@ class StatefulCollector(Collector):
         return fragment
 
     def state_dict(self) -> dict[str, Any]:
-        """That of `Collector`, and the policy's state and what came before the next step."""
+        """The state of `Collector`, the policy's state, and the last action and reward."""
         leaves = {str(i): np.array(leaf) for i, leaf in enumerate(state_leaves(self._state))}
         before = {"action": self._action.copy(), "reward": self._reward.copy()}
         return {**super().state_dict(), "policy_state": leaves, "before": before}
@@ -140,7 +140,7 @@ class StatefulCollector(Collector):
         return Feedback(action, np.where(start, np.float32(0), self._reward), start, info or {}, mask)
 
     def _end(self, env: NDArray[np.int64]) -> tuple[Any, Feedback]:
-        """Return state and feedback of episodes that just ended, before anything was reset."""
+        """Return state and feedback of episodes that just ended, before any reset."""
         no_start = np.zeros(self.envs.num_envs, np.bool_)
         info = None if self.envs.info is None else self.envs.info.reached
         feedback = self._feedback(no_start, info, self.envs.next_action_mask)
@@ -150,7 +150,7 @@ class StatefulCollector(Collector):
         start = self.envs.episode_start
         info = None if self.envs.info is None else self.envs.info.now
         cut = self._feedback(start, info, self.envs.action_mask)
-        # At the cut an episode that just ended has its V from the rows before, whatever comes out here.
+        # Where an episode ended at the cut, `_close` uses the V of its row in `self._ends` instead.
         state = reset_rows(self._state, start, self.policy.initial_state())
         rows = self._rows(self.num_steps)
         if self._ends:
@@ -171,7 +171,7 @@ class StatefulCollector(Collector):
 
 
 def reset_rows(state: Any, start: NDArray[np.bool_], initial: Any) -> Any:
-    """Return states [N, ...] with the initial one in the rows where an episode starts."""
+    """Return states [N, ...] with the initial state in rows where an episode starts."""
     if not start.any():
         return state
 
@@ -182,7 +182,7 @@ def reset_rows(state: Any, start: NDArray[np.bool_], initial: Any) -> Any:
 
 
 def sequence_feedback(fragment: Fragment, action_space: Any) -> Feedback:
-    """Return the feedback [T, N, ...] that the policy saw at each row of a fragment."""
+    """Return the feedback [T, N, ...] that the policy received at each row of a fragment."""
     start = fragment["episode_start"]
     before = np.concatenate((fragment.first_action[None], fragment["action"][:-1]))
     reward = np.concatenate((fragment.first_reward[None], fragment["reward"][:-1]))

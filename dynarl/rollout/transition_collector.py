@@ -68,7 +68,7 @@ class Transitions:
 
 
 class TransitionSink(Protocol):
-    """What transitions are stored in: a replay, or `Transitions`."""
+    """The store of transitions: a replay, or `Transitions`."""
 
     def add(
         self,
@@ -88,7 +88,7 @@ class TransitionSink(Protocol):
 
 
 class Stepper(Protocol):
-    """What `TransitionCollector` asks of the object that acts in environments.
+    """The interface of an object that acts in environments to `TransitionCollector`.
 
     `steps` counts the steps of each environment, `env_steps` the valid ones of all workers of the run together.
     """
@@ -149,7 +149,7 @@ class TransitionCollector(Reporting):
         return fragment
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the step, the environments' state, and the state that acting carries."""
+        """Return the step, the environments' state, and the state carried by the stepper."""
         stepper = self.stepper
         state: dict[str, Any] = {"step": stepper.steps, "started": stepper.started}
         state["envs"] = stepper.envs.state_dict() if stepper.started else {}

@@ -12,7 +12,7 @@ from dynarl import nn
 from dynarl.agents import DQN
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.rollout import Feedback, ReplayBuffer, map_state
-from tests.agents.test_programs import Everything, Rule
+from tests.helpers.user_policies import Everything, Rule
 from tests.learning import learns, mean_return
 
 QUICK = {"num_envs": 4, "batch_size": 16, "learning_starts": 32, "train_freq": 4, "learning_rate": 1e-3,

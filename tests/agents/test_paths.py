@@ -8,7 +8,7 @@ from dynarl import nn
 from dynarl.agents import PPO
 from dynarl.batching import DecisionRecorder, Draws, Paths, PerSampleError
 from dynarl.distributions import Bernoulli, Branched, Categorical
-from tests.agents.test_programs import QUICK, Rule, ratios
+from tests.helpers.user_policies import QUICK, Rule, ratios
 from tests.learning import Score, learns
 
 

@@ -6,17 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.agents.ppo.returns import discounted_returns, explained_variance, gae
-
-
-def fragment(rng, steps, envs):
-    terminated, truncated = rng.random((2, steps, envs)) < 0.3
-    return {
-        "reward": rng.normal(size=(steps, envs)).astype(np.float32),
-        "value": rng.normal(size=(steps, envs)).astype(np.float32),
-        "next_value": rng.normal(size=(steps, envs)).astype(np.float32),
-        "terminated": terminated,
-        "truncated": truncated,
-    }
+from tests.helpers.fragments import fragment
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import SAC
 from dynarl.distributions import Categorical, Independent, Normal
-from tests.agents.test_programs import Rule
+from tests.helpers.user_policies import Rule
 from tests.learning import learns, mean_return
 
 QUICK = {"num_envs": 4, "batch_size": 16, "learning_starts": 32, "train_freq": 4, "learning_rate": 1e-3,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dynarl.agents.ppo.returns import discounted_returns, gae
 from dynarl.agents.ppo.vtrace import vtrace
-from tests.agents.test_returns import fragment
+from tests.helpers.fragments import fragment
 
 SEEDS = st.integers(0, 2**32 - 1)
 GAMMA = st.floats(0, 1)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import dynarl
-from tests.autograd import strict_device
-from tests.autograd.case import outputs
-from tests.autograd.cases import CASES
-from tests.autograd.engine import ENGINE, host, is_tensor
+from tests.helpers import strict_device
+from tests.helpers.case import outputs
+from tests.helpers.cases import CASES
+from tests.helpers.engine import ENGINE, host, is_tensor
 
 
 def run(case, device):

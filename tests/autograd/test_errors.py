@@ -5,7 +5,7 @@ import re
 import pytest
 
 import dynarl
-from tests.autograd.engine import ENGINE
+from tests.helpers.engine import ENGINE
 
 F32 = r".*\(3, 4\).*\(8, 64\).*"
 # Source, kind of error, pattern

@@ -3,9 +3,9 @@
 import pytest
 
 from dynarl.autograd import gradcheck, gradgradcheck
-from tests.autograd.case import outputs
-from tests.autograd.cases import CASES
-from tests.autograd.engine import ENGINE, is_tensor
+from tests.helpers.case import outputs
+from tests.helpers.cases import CASES
+from tests.helpers.engine import ENGINE, is_tensor
 
 
 def function_of_floats(case):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dynarl
-from tests.autograd.engine import ENGINE
+from tests.helpers.engine import ENGINE
 
 # Not offered by torch with the same promotion: uint16, uint32, uint64
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
@@ -139,7 +139,7 @@ def unary(library, op, x):
 
 
 def torch_library(torch):
-    from tests.autograd.case import Library
+    from tests.helpers.case import Library
 
     return Library(torch, torch.nn.functional)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.autograd.case import Case, outputs
-from tests.autograd.cases import CASES
-from tests.autograd.engine import ENGINE, host, is_tensor
+from tests.helpers.case import Case, outputs
+from tests.helpers.cases import CASES
+from tests.helpers.engine import ENGINE, host, is_tensor
 
 REFERENCED = [c for c in CASES if c.ref is not None]
 named = {"ids": lambda c: c.name if isinstance(c, Case) else None}
@@ -68,7 +68,7 @@ class run:
 
 
 def torch_library(torch):
-    from tests.autograd.case import Library
+    from tests.helpers.case import Library
 
     return Library(torch, torch.nn.functional)
 

@@ -1,8 +1,8 @@
-"""A bounded number of random programs; `python -m tests.batching.fuzz --programs 2000` runs more."""
+"""A bounded number of random programs; `python -m tests.helpers.fuzz --programs 2000` runs more."""
 
 import pytest
 
-from tests.batching.fuzz import check
+from tests.helpers.fuzz import check
 
 
 @pytest.mark.parametrize("seed", range(60))

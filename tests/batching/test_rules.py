@@ -9,8 +9,8 @@ import pytest
 
 import dynarl
 from dynarl.batching import PerSampleError, batched
-from tests.autograd.cases import CASES, inplace
-from tests.autograd.engine import ENGINE, is_tensor
+from tests.helpers.cases import CASES, inplace
+from tests.helpers.engine import ENGINE, is_tensor
 
 N = 3
 REFUSED = (

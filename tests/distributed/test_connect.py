@@ -8,7 +8,7 @@ import pytest
 
 from dynarl.config import ConfigError
 from dynarl.distributed import connect
-from tests.distributed.real_ray import ROOT, Cluster
+from tests.helpers.real_ray import ROOT, Cluster
 
 pytest.importorskip("ray")
 SMALL = ["--num-workers", 1, "--cpus-per-worker", 0, "--num-envs", 4, "--num-steps", 32, "--batch-size", 32]

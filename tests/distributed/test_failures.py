@@ -22,8 +22,8 @@ from dynarl.distributed.replay_failure import main as replay
 from dynarl.envs import make
 from dynarl.rollout import ActResult, Collector
 from dynarl.train.cli import main
-from tests.distributed.comparing import differences
-from tests.distributed.failing import Failing
+from tests.helpers.differences import differences
+from tests.helpers.failing import Failing
 
 
 class Policy:

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from dynarl.checkpoint.series import latest
-from tests.distributed.real_ray import ROOT, Cluster, until
+from tests.helpers.real_ray import ROOT, Cluster, until
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

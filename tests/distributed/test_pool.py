@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from dynarl.distributed import PoolDegraded, Supervision, WorkerPool
-from tests.distributed.simulator import Faults, Simulator
+from tests.helpers.simulator import Faults, Simulator
 
 RECIPE = SimpleNamespace(envs_per_group=1)
 PATIENT = Supervision(start_deadline=20.0, fragment_deadline=5.0, max_failures=10**6, backoff=0.5, backoff_limit=4.0)

@@ -8,8 +8,8 @@ from dynarl.agents import DQN, SAC
 from dynarl.config import ConfigError, RunConfig
 from dynarl.distributed import LocalTransport, WorkerLost, WorkerPlan, plan_workers
 from dynarl.train import run
-from tests.distributed.comparing import differences
-from tests.distributed.in_process import Shuffled, attach_workers_here
+from tests.helpers.differences import differences
+from tests.helpers.in_process import Shuffled, attach_workers_here
 
 COMMON = {"num_envs": 4, "learning_starts": 40, "buffer_size": 2000, "batch_size": 16, "fragment_steps": 8}
 AGENTS = {

@@ -7,8 +7,8 @@ from dynarl.agents import PPO
 from dynarl.config import RunConfig
 from dynarl.distributed import AsyncCollector, LocalTransport, WorkerPlan
 from dynarl.train import run
-from tests.distributed.comparing import differences
-from tests.distributed.in_process import Shuffled, attach_workers_here
+from tests.helpers.differences import differences
+from tests.helpers.in_process import Shuffled, attach_workers_here
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 POLICIES = {

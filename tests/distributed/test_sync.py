@@ -12,8 +12,8 @@ from dynarl.distributed import FlatLayout, LocalTransport, WorkerPlan, cluster, 
 from dynarl.envs import make
 from dynarl.envs.env_group import EnvGroup
 from dynarl.train import run
-from tests.distributed.comparing import differences
-from tests.distributed.in_process import Shuffled, attach_workers_here
+from tests.helpers.differences import differences
+from tests.helpers.in_process import Shuffled, attach_workers_here
 
 SMALL = {"num_envs": 4, "num_steps": 16, "batch_size": 32, "num_epochs": 2}
 

@@ -69,7 +69,7 @@ def test_what_is_printed(capsys):
     assert findings[0].what.startswith(
         "step() must return (obs, reward, terminated, truncated, info), got a tuple of 6"
     )
-    assert "in place of done" in findings[0].mend
+    assert "instead of done" in findings[0].fix
 
 
 def flat(change):
@@ -226,7 +226,7 @@ def test_parts_of_an_observation_are_named():
     )
     found = check(env, show=False)
     assert [one.name for one in found] == ["obs keys", "obs bounds"]
-    assert "obs has no 'b'" in found[0].what and "obs['a'][0] = " in found[1].what
+    assert "obs must have 'b'" in found[0].what and "obs['a'][0] = " in found[1].what
 
 
 def test_vector_environments():

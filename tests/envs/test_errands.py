@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from dynarl.envs.checker import check
 from dynarl.envs.tasks.errands import Errands, town
-from tests.envs.exactness import assert_exact_state
+from tests.helpers.exact_state import assert_exact_state
 
 NAME = "dynarl/Errands-v0"
 
@@ -65,9 +65,7 @@ def test_exact_state():
 
 
 def test_refusals():
-    with pytest.raises(
-        ValueError, match=r"Errands: there must be at least 2 places and 2 ways.* got 32 places, 1 ways"
-    ):
+    with pytest.raises(ValueError, match=r"Errands: places and ways must be at least 2.* got places 32, ways 1"):
         Errands(ways=1)
-    with pytest.raises(ValueError, match=r"Errands: found no town of 16 places and 4 ways .* 15 steps away"):
+    with pytest.raises(ValueError, match=r"Errands: no town of 16 places and 4 ways has other places 15 steps"):
         Errands(places=16, ways=4, farthest=15)

@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from dynarl.envs.checker import check
 from dynarl.envs.tasks.nonstationary import FeedbackSwitch
-from tests.envs.exactness import assert_exact_state
+from tests.helpers.exact_state import assert_exact_state
 
 NAME = "dynarl/FeedbackSwitch-v0"
 

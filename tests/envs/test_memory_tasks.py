@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dynarl.envs.tasks.memory_tasks import RepeatPrevious, TMaze
-from tests.envs.exactness import assert_exact_state
+from tests.helpers.exact_state import assert_exact_state
 
 
 def play(env, policy, seed):

@@ -230,8 +230,8 @@ def known_answer(row):
     [
         ("PickLargest", {"slots": 1}, "PickLargest: slots must be at least 2, got 1"),
         ("PickLargest", {"rounds": 0}, "PickLargest: rounds must be at least 1, got 0"),
-        ("FollowTrail", {"hops": 0}, "FollowTrail: there must be at least 2 colours and 1 hop, got colours 4, hops 0"),
-        ("FollowLinks", {"nodes": 2}, "FollowLinks: there must be at least 3 nodes, .* got nodes 2"),
+        ("FollowTrail", {"hops": 0}, "FollowTrail: colours must be at least 2 and hops 1, got colours 4, hops 0"),
+        ("FollowLinks", {"nodes": 2}, "FollowLinks: nodes must be at least 3, .* got nodes 2"),
     ],
 )
 def test_impossible_arguments(env_id, kwargs, message):

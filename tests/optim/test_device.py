@@ -10,7 +10,7 @@ import pytest
 
 import dynarl
 from dynarl import optim
-from tests.autograd import strict_device
+from tests.helpers import strict_device
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynarl import optim
-from tests.optim.torch_pair import Pair, to_torch
+from tests.helpers.torch_pair import Pair, to_torch
 
 torch = pytest.importorskip("torch")
 

@@ -5,7 +5,7 @@ import pytest
 
 from dynarl.envs import make
 from dynarl.rollout import play
-from tests.envs.scripted import MODES, scripted_environments
+from tests.helpers.scripted import MODES, scripted_environments
 
 
 @pytest.mark.parametrize("mode", MODES)

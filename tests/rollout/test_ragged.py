@@ -15,9 +15,9 @@ from dynarl.checkpoint import encoding
 from dynarl.envs import SyncEnvironments, VectorEnvironments
 from dynarl.ragged_rows import RaggedRow, row_array
 from dynarl.rollout import Collector, PrioritizedReplay, ReplayBuffer
-from tests.envs.scripted import MODES, Scripted
-from tests.rollout.test_boundaries import Linear, scripts
-from tests.rollout.test_replay import play
+from tests.helpers.replays import play
+from tests.helpers.scripted import MODES, Scripted
+from tests.helpers.scripted_fragments import Linear, scripts
 
 SPACE = spaces.Sequence(spaces.Box(-1e6, 1e6, (3,), np.float32))
 ROWS, NUMBERS, ACTION = ((), np.dtype(object)), ((2,), np.float32), ((), np.int64)

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynarl.rollout import PrioritizedReplay, ReplayBuffer
-
-OBS, ACTION = ((2,), np.float32), ((), np.int64)
+from tests.helpers.replays import ACTION, OBS, chi_square, play
 
 
 class Plain:
@@ -35,20 +34,6 @@ class Plain:
                         break
                 found[row[0].tobytes()] = (row[1], total, later[5], 0.0 if later[3] else self.gamma**steps)
         return found
-
-
-def play(replays, rng, steps, num_envs, *, end=0.2, dummies=False):
-    """Write the same random steps into several replays; no two observations are equal."""
-    draw = lambda: rng.normal(size=(num_envs, 2)).astype(np.float32)  # noqa: E731
-    obs = draw()
-    for _ in range(steps):
-        terminated, truncated = rng.random((2, num_envs)) < end
-        valid = rng.random(num_envs) > (0.3 if dummies else 0.0)
-        next_obs, reward, action = draw(), rng.normal(size=num_envs), rng.integers(0, 5, num_envs)
-        for replay in replays:
-            replay.add(obs, action, reward, terminated, truncated, next_obs, valid)
-        going = np.where((terminated | truncated)[:, None], draw(), next_obs)
-        obs = np.where(valid[:, None], going, obs)
 
 
 def mask_of(obs):
@@ -221,10 +206,3 @@ def test_state_of_another_replay_is_refused():
 def test_empty_replay_cannot_be_sampled(cls):
     with pytest.raises(RuntimeError, match="sample: the replay must hold a transition, got 0"):
         cls(8, 2, OBS, ACTION).sample(4, np.random.default_rng(0))
-
-
-def chi_square(counts, expected):
-    """Standardised: about normal(0, 1) for many cells if the counts are as expected."""
-    statistic = (np.square(counts - expected) / expected).sum()
-    freedom = len(counts) - 1
-    return (statistic - freedom) / np.sqrt(2 * freedom)

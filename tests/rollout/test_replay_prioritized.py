@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dynarl.rollout import PrioritizedReplay
 from dynarl.rollout.sum_tree import SumTree
-from tests.rollout.test_replay import ACTION, OBS, chi_square, play
+from tests.helpers.replays import ACTION, OBS, chi_square, play
 
 
 @given(

@@ -12,8 +12,8 @@ from dynarl.envs.info import InfoFields
 from dynarl.rollout import ActResult, Feedback, StatefulCollector, map_state
 from dynarl.rollout.feedback import encode_action
 from dynarl.rollout.stateful_collector import sequence_feedback
-from tests.envs.scripted import MODES, brute_force, scripted_environments
-from tests.rollout.test_boundaries import rows_of, scripts
+from tests.helpers.scripted import MODES, brute_force, scripted_environments
+from tests.helpers.scripted_fragments import rows_of, scripts
 
 
 class Sums:

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_agent import TinyConfig
 
 from dynarl import checkpoint
 from dynarl.checkpoint import CheckpointError, compatibility, files
 from dynarl.checkpoint.series import latest, numbered
 from dynarl.train.run_directory import RunDirectory
+from tests.helpers.tiny_agent import TinyConfig
 
 STATE = {
     "policy": {"net.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a/b~c": np.array(7.5)},

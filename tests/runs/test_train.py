@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_agent import TinyAgent, TinyConfig
 
 from dynarl import checkpoint, config, threads, train
 from dynarl.checkpoint import CheckpointError, files
@@ -21,8 +20,9 @@ from dynarl.config import ConfigError, RunConfig
 from dynarl.train import metrics
 from dynarl.train.cli import main
 from dynarl.train.run_directory import RunDirectory, RunDirectoryError, default_run_dir, refuse_under_ray
+from tests.helpers.tiny_agent import TinyAgent, TinyConfig
 
-SCRIPT = Path(__file__).parent / "train_tiny.py"
+SCRIPT = Path(__file__).parents[1] / "helpers" / "train_tiny.py"
 FAST = {"total_steps": 2048, "log_every": 300, "eval_every": 700, "checkpoint_every": 512, "eval_episodes": 5}
 FAST_FLAGS = [f"--{key.replace('_', '-')}={value}" for key, value in FAST.items()]
 SUMMARY_FIELDS = {

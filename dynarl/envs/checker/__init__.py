@@ -1,4 +1,4 @@
-"""The checker of environments: it finds mistakes that make agents fail quietly."""
+"""Checks environments for mistakes that make agents fail silently."""
 
 from dynarl.envs.checker.check import Finding, check
 

@@ -1,9 +1,9 @@
-"""Find the mistakes of an environment that make agents fail quietly, and say how to mend each.
+"""Finds mistakes of an environment that make agents fail silently, with a fix for each.
 
     for finding in check("MyEnv-v0"): ...
 
-It plays with random actions, so it finds what those reach. Errors break learning or are refused by dynarl,
-warnings mislead it, hints are about what usually learns better.
+The environment is played with random actions, so only the states they reach are checked. Errors break learning or
+are rejected by dynarl, warnings bias it, hints name settings that usually learn better.
 """
 
 from __future__ import annotations
@@ -14,37 +14,38 @@ from typing import Any, Literal, NamedTuple
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from dynarl.envs.checker import declarations, episodes
+from dynarl.envs.checker.declarations import actions, declared, observations, rendering
+from dynarl.envs.checker.episodes import play, play_vector
 
 __all__ = ["Finding", "check"]
 
 
 class Finding(NamedTuple):
-    """What is wrong, how badly ("error", "warning", "hint"), where, and how to mend it."""
+    """A problem: its level ("error", "warning", "hint"), its name, its description, and how to fix it."""
 
     level: Literal["error", "warning", "hint"]
     name: str
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.what}\n    {self.mend}"
+        return f"{self.level}: {self.what}\n    {self.fix}"
 
 
 Report = Callable[[str, str, str, str], None]
 
 
 def check(env: Any, *, steps: int = 500, seed: int = 0, show: bool = True) -> list[Finding]:
-    """Return what is wrong with an environment, errors first; with `show`, print it.
+    """Return the problems of an environment, errors first; with `show`, print them.
 
-    ``env`` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment.
-    About ``steps`` steps are made, after resets with ``seed``, others, and none. An environment that was passed
-    in is left in whatever state that leads to; one made here is closed.
+    ``env`` is a Gymnasium id, a function that makes an environment, an environment, or a vector environment. About
+    ``steps`` steps are made, after resets with ``seed``, other seeds, and none. An environment that was passed in is
+    left in its last state; one made here is closed.
     """
     found: dict[tuple[str, str], Finding] = {}
 
-    def report(level: Any, name: str, what: str, mend: str) -> None:
-        found.setdefault((level, name), Finding(level, name, what, mend))
+    def report(level: Any, name: str, what: str, fix: str) -> None:
+        found.setdefault((level, name), Finding(level, name, what, fix))
 
     made = not isinstance(env, gymnasium.Env | VectorEnv)
     subject = _make(env)
@@ -53,11 +54,11 @@ def check(env: Any, *, steps: int = 500, seed: int = 0, show: bool = True) -> li
     try:
         if isinstance(subject, VectorEnv):
             _check_vector(subject, report)
-        elif declarations.declared(subject, report):
-            declarations.observations(subject.observation_space, report)
-            declarations.actions(subject.action_space, report)
-            declarations.rendering(subject, report)
-            episodes.play(subject, report, steps=steps, seed=seed)
+        elif declared(subject, report):
+            observations(subject.observation_space, report)
+            actions(subject.action_space, report)
+            rendering(subject, report)
+            play(subject, report, steps=steps, seed=seed)
     finally:
         if made:
             subject.close()
@@ -83,10 +84,10 @@ def _check_vector(env: VectorEnv[Any, Any, Any], report: Report) -> None:
         mode = AutoresetMode(mode)
     except ValueError:
         report(
-            "error", "autoreset", f"metadata['autoreset_mode'] is {mode!r}: nobody can tell when environments reset",
+            "error", "autoreset", f"metadata['autoreset_mode'] is {mode!r}: it is unknown when environments reset",
             "set it to AutoresetMode.DISABLED, SAME_STEP or NEXT_STEP of gymnasium.vector, as the environment does",
         )  # fmt: skip
         return
-    declarations.observations(env.single_observation_space, report)
-    declarations.actions(env.single_action_space, report)
-    episodes.play_vector(env, mode, report)
+    observations(env.single_observation_space, report)
+    actions(env.single_action_space, report)
+    play_vector(env, mode, report)

@@ -1,9 +1,9 @@
-"""Corridors whose way on was said at their beginning, so that what was decided there has to last until their end.
+"""A corridor task: the colour shown at the start of a corridor decides every choice until its end.
 
 ================  =======  ====================================================
 ``dynarl/...``    optimum  without memory
 ================  =======  ====================================================
-``Corridors-v0``  1        -0.15: halls, and in a room one door of four
+``Corridors-v0``  1        -0.15: halls are free, in a room one door of four
 ================  =======  ====================================================
 """
 
@@ -20,14 +20,14 @@ __all__ = ["Corridors"]
 
 
 class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
-    """Follow the doors of one colour from room to room; a sign says of which, in the hall at the corridor's beginning.
+    """Follow the doors of one colour from room to room; a sign in the hall at the start of a corridor shows the colour.
 
-    Each of the four walls of a room has a door, all of different colours, arranged anew in every room. The observation
-    is [the colour of each wall's door, one-hot: 4 x 4; the colour on the sign, one-hot]; there is no sign in a room,
-    and in a hall there is nothing else to see. A hall and 1 to ``longest`` - 1 rooms follow one another. The action is
-    a wall: in a room the door of the corridor's colour leads on and pays 1 / ``count``, and the others are detours to
-    the next room and cost that; out of a hall any wall does. Truncated after ``count`` rooms and halls; the optimum is
-    1. ``info["at_junction"]`` is 1 in a hall, else 0.
+    Each of the four walls of a room has a door, all of different colours, arranged at random in every room. The
+    observation is [the colour of each wall's door, one-hot: 4 x 4; the colour on the sign, one-hot]; a room has no
+    sign, and a hall has nothing else. A hall is followed by 1 to ``longest`` - 1 rooms. The action is a wall: in a room
+    the door of the corridor's colour pays 1 / ``count``, the others cost that; every door leads to the next room. In a
+    hall any wall pays. Truncated after ``count`` rooms and halls; the optimum is 1. ``info["at_junction"]`` is 1 in a
+    hall, else 0.
     """
 
     colours = 4
@@ -44,7 +44,7 @@ class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Stand at a junction."""
+        """Start in a hall."""
         super().reset(seed=seed)
         self._left, self._step = 0, 0
         self._enter()
@@ -58,7 +58,7 @@ class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
         return self._obs(), (1.0 if right else -1.0) / self.count, False, self._step >= self.count, self._info()
 
     def get_state(self) -> dict[str, Any]:
-        """The room, the corridor's colour, the rooms to its end, and the steps made."""
+        """The room, the corridor's colour, the rooms until its end, and the steps made."""
         return {
             "doors": self._doors.copy(), "colour": self._colour, "left": self._left, "sign": self._sign,
             "step": self._step,
@@ -70,7 +70,7 @@ class Corridors(gymnasium.Env[NDArray[np.float32], Any]):
         self._colour, self._left, self._step = (int(state[name]) for name in ("colour", "left", "step"))
 
     def _enter(self) -> None:
-        """Enter the next room, a junction where the corridor is at its end."""
+        """Enter the next room, or a hall if the corridor is at its end."""
         self._sign = self._left == 0
         if self._sign:
             self._colour = int(self.np_random.integers(self.colours))

@@ -1,15 +1,15 @@
-"""Environments whose values and best actions are known, for tests and for finding a bug in an agent.
+"""Diagnostic tasks with known values and optimal actions, for tests and for debugging agents.
 
-Registered as ``dynarl/NAME-v0`` when `dynarl.envs` is imported. V below is the value of the first state.
+Registered as ``dynarl/NAME-v0`` when `dynarl.envs` is imported. V is the value of the first state.
 
 | id | episode | answer |
 |---|---|---|
-| dynarl/ConstantReward-v0 | reward 1 for ever | V = 1 / (1 - gamma) |
+| dynarl/ConstantReward-v0 | reward 1 forever | V = 1 / (1 - gamma) |
 | dynarl/Truncated-v0 | reward 1, truncated every 5 steps | V = 1 / (1 - gamma): truncation bootstraps |
 | dynarl/Terminated-v0 | reward 1, terminated after 1 step | V = 1 |
 | dynarl/TwoStateChain-v0 | state 0 (reward 1) to state 1 (reward 2), terminated | V = 1 + 2 gamma, then 2 |
 | dynarl/ObservationValue-v0 | one step, obs is -1 or 1, reward is obs | V(obs) = obs |
-| dynarl/IdentityDiscrete-v0 (MultiDiscrete, MultiBinary) | 32 steps, truncated; act as observed | reward 1 |
+| dynarl/IdentityDiscrete-v0 (MultiDiscrete, MultiBinary) | 32 steps, truncated; repeat the observation | reward 1 |
 | dynarl/IdentityBox-v0 | the same with reward -(action - obs)^2 | reward 0 |
 | dynarl/IdentityMixed-v0, IdentityMixedTuple-v0 | Dict or Tuple, rewards summed | reward 1, 2 |
 | dynarl/MaskedBandit-v0 | one step, arm i pays i / n; the mask is the obs | V(obs) = (largest arm allowed) / n |
@@ -27,10 +27,10 @@ __all__ = ["Chain", "IdentityEnv", "MaskedBandit", "ObservationValue", "identity
 
 
 class Chain(gymnasium.Env[np.ndarray, Any]):
-    """States in a row with a reward each, whatever is done; the end terminates, truncates or stays.
+    """A row of states with one reward each, whatever the action; the last one terminates, truncates or stays.
 
-    ``rewards[s]`` is what leaving state s pays. ``show_state=False`` makes all states look alike, so that
-    they share one value. ``end`` is "terminated", "truncated" or "stay" (in the last state, for ever).
+    ``rewards[s]`` is paid for leaving state s. ``show_state=False`` gives all states the same observation, so that they
+    share one value. ``end`` is "terminated", "truncated" or "stay" (remain in the last state forever).
     """
 
     def __init__(self, rewards: tuple[float, ...] = (1.0,), end: str = "terminated", show_state: bool = True) -> None:
@@ -50,7 +50,7 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
         return self._obs(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Leave the state; actions do nothing."""
+        """Leave the state; the action has no effect."""
         reward = self.rewards[self._position]
         over = self._position == len(self.rewards) - 1
         self._position += not over
@@ -71,10 +71,10 @@ class Chain(gymnasium.Env[np.ndarray, Any]):
 
 
 class IdentityEnv(gymnasium.Env[Any, Any]):
-    """Observe a sample of ``action_space`` and be paid for acting as observed.
+    """Observe a sample of ``action_space``; the reward is for repeating it as the action.
 
-    Truncated after ``length`` steps. The reward is 1 or 0, in a Box minus the squared distance, in a Dict or
-    Tuple the sum over its parts.
+    Truncated after ``length`` steps. The reward is 1 or 0, for a Box the negative squared distance, for a Dict or Tuple
+    the sum over its parts.
     """
 
     def __init__(self, action_space: spaces.Space[Any], length: int = 32) -> None:
@@ -90,7 +90,7 @@ class IdentityEnv(gymnasium.Env[Any, Any]):
         return self._draw(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Compare with the target and draw the next."""
+        """Compare the action with the target and draw the next target."""
         reward = self._reward(self.action_space, action, self._target)
         self._count += 1
         return self._draw(), reward, False, self._count >= self.length, {}
@@ -135,14 +135,14 @@ class IdentityEnv(gymnasium.Env[Any, Any]):
 
 
 def _arrays(value: Any) -> Any:
-    """Return nested dicts and sequences of numbers as dicts and tuples of arrays of their own."""
+    """Return nested dicts and sequences of numbers as dicts and tuples of new arrays."""
     if isinstance(value, dict):
         return {key: _arrays(item) for key, item in value.items()}
     return tuple(map(_arrays, value)) if isinstance(value, tuple | list) else np.array(value)
 
 
 class ObservationValue(gymnasium.Env[np.ndarray, Any]):
-    """One step: the observation is -1 or 1, the reward is the observation, then it terminates."""
+    """One step: the observation is -1 or 1, the reward equals the observation, then it terminates."""
 
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -152,13 +152,13 @@ class ObservationValue(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Toss the coin."""
+        """Draw the sign."""
         super().reset(seed=seed)
         self._sign = float(self.np_random.choice((-1.0, 1.0)))
         return np.array([self._sign], np.float32), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Pay the observation."""
+        """Pay the observation and terminate."""
         return np.array([self._sign], np.float32), self._sign, True, False, {}
 
     def get_state(self) -> dict[str, Any]:
@@ -171,11 +171,11 @@ class ObservationValue(gymnasium.Env[np.ndarray, Any]):
 
 
 class MaskedBandit(gymnasium.Env[np.ndarray, Any]):
-    """One step: arm i of n pays i / n, but some arms are forbidden; playing one of those is an error.
+    """One step: arm i of n pays i / n, but some arms are forbidden; playing one of those raises an error.
 
-    The observation is the mask as numbers. It is also given as ``info["action_mask"]``, or with
-    ``source="method"`` by ``action_masks()``. With ``components`` > 1 the action is MultiDiscrete, that many
-    bandits whose pay is averaged.
+    The observation is the mask as numbers. The mask is also given as ``info["action_mask"]``, or with
+    ``source="method"`` by ``action_masks()``. With ``components`` > 1 the action is MultiDiscrete: that many bandits,
+    whose pay is averaged.
     """
 
     def __init__(self, arms: int = 4, components: int = 1, source: str = "info") -> None:
@@ -194,7 +194,7 @@ class MaskedBandit(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Forbid arms at random, but not all."""
+        """Forbid random arms, but not all."""
         super().reset(seed=seed)
         self._mask = self.np_random.random((self.components, self.arms)) < 0.5
         allowed = self.np_random.integers(self.arms, size=self.components)
@@ -209,7 +209,7 @@ class MaskedBandit(gymnasium.Env[np.ndarray, Any]):
         return self._obs(), float(arms.mean()) / self.arms, True, False, self._info()
 
     def best(self) -> float:
-        """What the best allowed arms pay."""
+        """Return the pay of the best allowed arms."""
         return float((self.arms - 1 - self._mask[:, ::-1].argmax(axis=1)).mean()) / self.arms
 
     def get_state(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A town whose map is nowhere to be seen: some goals are next door, and for others one must think ahead.
+"""A planning task: reach goals in a town whose map is not observed; goals differ in their distance.
 
 ==============  =======  =================================================================================
-``dynarl/...``  optimum  thinking no further than one, two, three or four steps, else tossing a coin
+``dynarl/...``  optimum  planning at most one, two, three or four steps ahead, else random
 ==============  =======  =================================================================================
 ``Errands-v0``  1        0.24, 0.50, 0.75, 0.93
 ==============  =======  =================================================================================
@@ -21,10 +21,10 @@ __all__ = ["Errands", "town"]
 
 
 def town(places: int, ways: int, farthest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each way leads [ways, places], and the steps from place to place [places, places].
+    """Return the place to which each way leads [ways, places], and the steps between places [places, places].
 
-    Always the same for the same numbers: the first of random towns where every way is a permutation of the places
-    and every place has others at each distance of 1 to `farthest`. Raises ValueError where a thousand have none.
+    The result depends on the arguments alone: the first random town in which every way is a permutation of the places
+    and every place has others at each distance from 1 to `farthest`. Raises ValueError if a thousand seeds have none.
     """
     for seed in range(1000):
         rng = np.random.default_rng(seed)
@@ -35,24 +35,24 @@ def town(places: int, ways: int, farthest: int) -> tuple[NDArray[np.int64], NDAr
         if all((steps == d).any(axis=1).all() for d in range(1, farthest + 1)):
             return leads, steps
     raise ValueError(
-        f"Errands: found no town of {places} places and {ways} ways where everything has others {farthest} steps away"
+        f"Errands: no town of {places} places and {ways} ways has other places {farthest} steps from every place"
     )
 
 
 class Errands(gymnasium.Env[NDArray[np.float32], Any]):
-    """Walk through a town from goal to goal; which way leads where is for the walker to learn, and never changes.
+    """Walk through a town from goal to goal; the map is fixed and must be learned.
 
-    The observation is [the place, one-hot; the goal, one-hot]. The action is one of ``ways`` that leave every place.
-    A goal is 1 to ``farthest`` steps away, each equally likely, and when it is reached there is another one, with
-    ``info["new_goal"]`` 1 then, else 0. Truncated after ``count`` steps. Who always walks the shortest way reaches
-    `goals` of them on average; each pays 1 / goals, so the optimum is 1.
+    The observation is [the place, one-hot; the goal, one-hot]. The action is one of the ``ways`` that leave every
+    place. A goal is 1 to ``farthest`` steps away, each distance equally likely; when it is reached, a new one is drawn
+    and ``info["new_goal"]`` is 1, else 0. Truncated after ``count`` steps. Shortest paths reach `goals` goals on
+    average; each pays 1 / goals, so the optimum is 1.
     """
 
     def __init__(self, places: int = 32, ways: int = 2, farthest: int = 5, count: int = 40) -> None:
         if places < 2 or ways < 2 or not 1 <= farthest < places or count < farthest:
             raise ValueError(
-                "Errands: there must be at least 2 places and 2 ways, the farthest goal at least 1 step and at most "
-                f"count steps away, got {places} places, {ways} ways, farthest {farthest} and count {count}"
+                "Errands: places and ways must be at least 2, farthest at least 1, less than places and at most "
+                f"count, got places {places}, ways {ways}, farthest {farthest} and count {count}"
             )
         self.places, self.farthest, self.count = places, farthest, count
         self.leads, self.steps = town(places, ways, farthest)
@@ -64,14 +64,14 @@ class Errands(gymnasium.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Stand anywhere and be given a goal."""
+        """Start in a random place with a goal."""
         super().reset(seed=seed)
         self._place, self._step = int(self.np_random.integers(self.places)), 0
         self._draw_goal()
         return self._obs(), {"new_goal": 1.0}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Walk one step."""
+        """Take one of the ways."""
         self._step += 1
         self._place = int(self.leads[int(action), self._place])
         reached = self._place == self._goal
@@ -97,7 +97,7 @@ class Errands(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 def _expected_goals(farthest: int, count: int) -> float:
-    """Return how many goals are reached in count steps, where each takes 1 to farthest, equally likely."""
+    """Return the expected number of goals reached in count steps, each 1 to farthest steps away, equally likely."""
     goals = np.zeros(count + 1)
     for left, away in itertools.product(range(1, count + 1), range(1, farthest + 1)):
         if away <= left:

@@ -1,9 +1,9 @@
-"""Environments that ask for memory, with known optima and with what the best policy without memory gets.
+"""Memory tasks, with their optima and the best returns without memory.
 
 =========================  =======  ==========================================================
 ``dynarl/...``             optimum  without memory
 =========================  =======  ==========================================================
-``CartPoleNoVelocity-v0``  500      about 50: positions alone do not say where the pole is going
+``CartPoleNoVelocity-v0``  500      about 50: the direction of motion is not observed
 ``TMaze-v0``               1        0.5: the turn at the end is a guess
 ``RepeatPrevious-v0``      1        about -0.5: one of four suits is right by chance
 =========================  =======  ==========================================================
@@ -22,7 +22,7 @@ __all__ = ["PositionsOnly", "RepeatPrevious", "TMaze", "cartpole_without_velocit
 
 
 class PositionsOnly(gymnasium.ObservationWrapper[np.ndarray, Any, np.ndarray]):
-    """Show the elements at ``index`` of a Box observation [D] and hide the rest."""
+    """Show the elements at ``index`` of a Box observation [D] and hide the others."""
 
     def __init__(self, env: gymnasium.Env[np.ndarray, Any], index: tuple[int, ...]) -> None:
         super().__init__(env)
@@ -36,12 +36,11 @@ class PositionsOnly(gymnasium.ObservationWrapper[np.ndarray, Any, np.ndarray]):
 
 
 class TMaze(gymnasium.Env[np.ndarray, Any]):
-    """Walk a corridor of ``length`` cells; which way to turn at its end is said at its start only (Bakker 2002).
+    """Walk a corridor of ``length`` cells; the first cell alone shows which way to turn at the end (Bakker 2002).
 
-    The observation is [the sign on the wall (-1, 1; 0 beyond the first cell), whether this is the end].
-    Actions: 0 forward, 1 and 2 the turns for the signs -1 and 1. At the end the right turn pays 1, the wrong
-    one 0, and both terminate; every step that moves nowhere costs 1 / ``length``. Truncated after
-    3 ``length`` steps. The optimum is 1.
+    The observation is [the sign on the wall (-1, 1; 0 after the first cell), whether this is the end]. Actions: 0 moves
+    forward, 1 and 2 are the turns for the signs -1 and 1. At the end the right turn pays 1, the wrong one 0, and both
+    terminate; every step without a move costs 1 / ``length``. Truncated after 3 ``length`` steps. The optimum is 1.
     """
 
     def __init__(self, length: int = 10) -> None:
@@ -55,7 +54,7 @@ class TMaze(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Go to the first cell and paint the sign."""
+        """Go to the first cell and draw the sign."""
         super().reset(seed=seed)
         self._sign, self._cell, self._count = int(self.np_random.choice((-1, 1))), 0, 0
         return self._obs(), {}
@@ -86,10 +85,10 @@ class TMaze(gymnasium.Env[np.ndarray, Any]):
 
 
 class RepeatPrevious(gymnasium.Env[np.int64, Any]):
-    """Cards of a shuffled deck are shown one by one; name the suit of the one ``k`` before (POPGym, arXiv:2303.01859).
+    """Cards of a shuffled deck are shown one by one; name the suit of the card ``k`` before (POPGym, arXiv:2303.01859).
 
-    52 cards, 4 suits; from the card k on, every answer pays 1 / (52 - k) if it is right, else minus that.
-    Terminates with the deck. The optimum is 1; a policy without memory gets about -0.5.
+    52 cards, 4 suits; from card k on, a right answer pays 1 / (52 - k), a wrong one costs that. Terminates at the end
+    of the deck. The optimum is 1; a policy without memory gets about -0.5.
     """
 
     cards = 52
@@ -123,7 +122,7 @@ class RepeatPrevious(gymnasium.Env[np.int64, Any]):
         return self._deck[self._shown], reward, over, False, {}
 
     def get_state(self) -> dict[str, Any]:
-        """The deck and how much of it was shown."""
+        """The deck and the position in it."""
         return {"deck": self._deck.copy(), "shown": self._shown}
 
     def set_state(self, state: dict[str, Any]) -> None:

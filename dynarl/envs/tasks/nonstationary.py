@@ -1,11 +1,12 @@
-"""Environments where what was known is suddenly worth nothing, and only the reward or the info tells.
+"""Non-stationary tasks: the rule changes without notice; only the reward or the info reveals it.
 
-====================  =============================================  ==============================================
-``dynarl/...``        optimum                                        otherwise
-====================  =============================================  ==============================================
-``Runaway-v0``        1 - 2 switch (count - 1) / count = 0.81        never going on: 0.0; by the reward's sign: 0.13
-``CommonestSuit-v0``  1                                              the card shown: 0.72; never forgetting: 0.66
-====================  =============================================  ==============================================
+=====================  =============================================  =============================================
+``dynarl/...``         optimum                                        otherwise
+=====================  =============================================  =============================================
+``FeedbackSwitch-v0``  1 - 2 switch (count - 1) / count = 0.902       without feedback: -1/3, a guess of three
+``Runaway-v0``         1 - 2 switch (count - 1) / count = 0.81        never moving on: 0.0; by the reward's sign: 0.13
+``CommonestSuit-v0``   1                                              the card shown: 0.72; never forgetting: 0.66
+=====================  =============================================  =============================================
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ __all__ = ["CommonestSuit", "FeedbackSwitch", "Runaway"]
 
 
 class FeedbackSwitch(gymnasium.Env[NDArray[np.float32], Any]):
-    """Answer (symbol + rule) mod ``rules``; nothing but the reward tells that the rule has moved on by one.
+    """Answer (symbol + rule) mod ``rules``; only the reward reveals that the rule has increased by one.
 
     The observation is the symbol, one-hot. A right answer pays 1 / ``count``, a wrong one costs that. The rule is 0 at
-    first, and after each answer it moves on with probability ``switch``; truncated after ``count`` answers. Who moves
-    on after each wrong answer is right with probability 1 - ``switch``, the first time surely, and nobody can know
-    more: the optimum is 1 - 2 switch (count - 1) / count.
+    first, and increases after each answer with probability ``switch``; truncated after ``count`` answers. The best
+    policy increases its rule after each wrong answer: it is right with probability 1 - ``switch`` (the first time
+    always), and no policy can know more. The optimum is 1 - 2 switch (count - 1) / count.
     """
 
     def __init__(self, rules: int = 3, switch: float = 0.05, count: int = 50) -> None:
@@ -48,13 +49,13 @@ class FeedbackSwitch(gymnasium.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Go back to rule 0 and show a symbol."""
+        """Return to rule 0 and show a symbol."""
         super().reset(seed=seed)
         self._rule, self._answered = 0, 0
         return self._show(), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Judge the answer, maybe move the rule on, and show the next symbol."""
+        """Judge the answer, change the rule at random, and show the next symbol."""
         right = action == (self._symbol + self._rule) % self.rules
         self._answered += 1
         if self.np_random.random() < self.switch:
@@ -75,17 +76,18 @@ class FeedbackSwitch(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 class Runaway(gymnasium.Env[NDArray[np.float32], Any]):
-    """Say at which node somebody hides; nothing but a reward lower than it should be tells that he has run away.
+    """Name the node at which a person hides; only a reward below its expected value reveals that the person has moved.
 
-    ``nodes`` nodes on a circle, in an order of their own each episode; ``hideouts`` of them, which are marked, are
-    places to hide, and he is seen in the first of them. After each answer he runs with probability ``switch``, along
-    the circle to the next hideout. A right answer pays 1 / ``count``, a wrong one costs that, and a wind that is shown
-    adds up to ``wind`` / ``count`` to either; every second wind undoes the one before. Truncated after ``count``
-    answers, which must be even. Who goes on to the next hideout after each wrong answer is right with probability
-    1 - ``switch``, the first time surely, and nobody can know more: the optimum is 1 - 2 switch (count - 1) / count.
+    ``nodes`` nodes lie on a circle, in a new order each episode; ``hideouts`` of them are marked as hiding places, and
+    the person is first shown at one of them. After each answer the person moves with probability ``switch``, along the
+    circle to the next hideout. A right answer pays 1 / ``count``, a wrong one costs that, and an observed wind adds up
+    to ``wind`` / ``count`` to either; every second wind is the negative of the one before. Truncated after ``count``
+    answers, an even number. The best policy moves on to the next hideout after each wrong answer: it is right with
+    probability 1 - ``switch`` (the first time always), and no policy can know more. The optimum is
+    1 - 2 switch (count - 1) / count.
 
-    The observation is [nodes + 1, nodes + 1], flat: [where he is seen, one-hot, 0 but at first; the wind / ``wind``],
-    then for each node [the next one, one-hot; whether that is a hideout].
+    The observation is [nodes + 1, nodes + 1], flat: [where the person is shown, one-hot, 0 after the first step; the
+    wind / ``wind``], then for each node [the next node, one-hot; whether that is a hideout].
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Runaway(gymnasium.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Lay out the circle, mark the hideouts and hide."""
+        """Draw the circle, the hideouts and the first hiding place."""
         super().reset(seed=seed)
         self._circle = self.np_random.permutation(self.nodes)
         self._marked = self.np_random.permutation(self.nodes) < self.hideouts
@@ -119,7 +121,7 @@ class Runaway(gymnasium.Env[NDArray[np.float32], Any]):
         return self._obs(), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Judge the answer; maybe he runs."""
+        """Judge the answer; the person moves at random."""
         right = action == self._circle[self._at]
         reward = ((1.0 if right else -1.0) + self.wind * self._wind) / self.count
         self._answered += 1
@@ -162,9 +164,9 @@ class Runaway(gymnasium.Env[NDArray[np.float32], Any]):
 class CommonestSuit(gymnasium.Env[NDArray[np.float32], Any]):
     """Cards are shown one by one; name the suit shown most often since the deck was last shuffled.
 
-    The observation is the suit of the card, one-hot, drawn with replacement. Before each card but the first the deck is
-    shuffled with probability ``shuffle``, and ``info["shuffled"]`` is 1 where that was so. The new card counts; where
-    several suits are the commonest, each is right. A right answer pays 1 / ``count``; truncated after ``count`` cards.
+    The observation is the suit of the card, one-hot, drawn with replacement. Before each card except the first the deck
+    is shuffled with probability ``shuffle``; then ``info["shuffled"]`` is 1, else 0. The new card counts; if several
+    suits are the most common, each is right. A right answer pays 1 / ``count``; truncated after ``count`` cards.
     """
 
     def __init__(self, suits: int = 4, shuffle: float = 0.15, count: int = 40) -> None:
@@ -187,7 +189,7 @@ class CommonestSuit(gymnasium.Env[NDArray[np.float32], Any]):
         return self._show(True), {"shuffled": 1.0}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Judge the answer, maybe shuffle, and show the next card."""
+        """Judge the answer, shuffle at random, and show the next card."""
         reward = float(self._seen[action] == self._seen.max()) / self.count
         shuffled = bool(self.np_random.random() < self.shuffle)
         return self._show(shuffled), reward, False, self._shown > self.count, {"shuffled": float(shuffled)}

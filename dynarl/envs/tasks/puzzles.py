@@ -1,16 +1,16 @@
-"""Questions that need different amounts or kinds of computation, so that branching pays. The optimum is always 1.
+"""Puzzles that need different amounts or kinds of computation per question. The optimum is always 1.
 
 ==========================  ==================================================  ==============================
-``dynarl/...``              what differs from question to question              guessing
+``dynarl/...``              differences between questions                       guessing
 ==========================  ==================================================  ==============================
 ``PointerChase-v0``         hops to follow: 1 to 6, equally likely              1 / 8
 ``SometimesHard-v0``        a bit to read (3 of 4), or a parity of 2 (1 of 4)   1 / 2; the bit alone: 7 / 8
-``Dispatch-v0``             which of 8 rules holds                              1 / 6; one rule for all: at most 1 / 3
+``Dispatch-v0``             which of 8 rules applies                            1 / 6; one rule for all: at most 1 / 3
 ``HeaviestKind-v0``         1 to 12 things to weigh                             1 / 4
 ``Expression-v0``           an expression tree of up to 15 nodes                1 / 2
 ==========================  ==================================================  ==============================
 
-An episode is 16 independent questions; a right answer pays 1 / 16, and answers do not change what comes.
+An episode is 16 independent questions; a right answer pays 1 / 16, and answers do not affect later questions.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Puzzle(Protocol):
 
     @property
     def answers(self) -> int:
-        """How many answers there are."""
+        """Number of possible answers."""
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Return a question and the right answer."""
+        """Return a question and its right answer."""
 
 
 class Questions(gymnasium.Env[NDArray[np.float32], Any]):
-    """Ask ``count`` questions of a kind; each right answer pays 1 / ``count``; truncated after the last."""
+    """Ask ``count`` questions of one puzzle; each right answer pays 1 / ``count``; truncated after the last."""
 
     def __init__(self, puzzle: Puzzle, count: int = 16) -> None:
         if count < 1:
@@ -77,7 +77,7 @@ class Questions(gymnasium.Env[NDArray[np.float32], Any]):
         return self._obs if over else self._ask(), reward, False, over, {}
 
     def get_state(self) -> dict[str, Any]:
-        """The question, its answer, and how many were asked."""
+        """The question, its answer, and the number asked."""
         return {"obs": self._obs.copy(), "answer": self._answer, "asked": self._asked}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -93,17 +93,17 @@ class Questions(gymnasium.Env[NDArray[np.float32], Any]):
 
 @dataclass(frozen=True)
 class PointerChase:
-    """Every node points to one; follow the pointers from the start to the node that points to itself, and name it.
+    """Every node points to one other; follow the pointers from the start to the node that points to itself; name it.
 
-    The observation is [the start, one-hot; where each node points to, one-hot each]: nodes x (nodes + 1) numbers.
-    The number of hops is uniform in 1 ... hops; the nodes off the way lie on another one, with an end of its own.
+    The observation is [the start, one-hot; the target of each node's pointer, one-hot each]: nodes x (nodes + 1)
+    numbers. The number of hops is uniform in 1 ... hops; the other nodes form a second chain with its own end.
     """
 
     nodes: int = 8
     hops: int = 6
 
     def __post_init__(self) -> None:
-        """Refuse ways longer than there are nodes."""
+        """Check the number of hops."""
         if not 1 <= self.hops < self.nodes:
             raise ValueError(f"PointerChase: hops must lie in [1, nodes), got {self.hops} hops and {self.nodes} nodes")
 
@@ -118,7 +118,7 @@ class PointerChase:
         return self.nodes
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Lay out the two ways."""
+        """Draw the two chains."""
         order, end = rng.permutation(self.nodes), int(rng.integers(1, self.hops + 1))
         to = np.empty(self.nodes, np.int64)
         for way in (order[: end + 1], order[end + 1 :]):
@@ -131,9 +131,9 @@ class PointerChase:
 
 @dataclass(frozen=True)
 class SometimesHard:
-    """Mostly the answer is a bit that is shown; sometimes whether two others are equal.
+    """Usually the answer is an observed bit; sometimes it is whether two other bits are equal.
 
-    The observation is [whether this one is hard, the bit, the two bits], all -1 or 1.
+    The observation is [whether this question is hard, the bit, the two bits], all -1 or 1.
     """
 
     hard: float = 0.25
@@ -141,12 +141,12 @@ class SometimesHard:
     answers = 2
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability."""
+        """Check the probability."""
         if not 0.0 <= self.hard <= 1.0:
             raise ValueError(f"SometimesHard: hard must lie in [0, 1], got {self.hard}")
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Toss three coins and whether it is hard."""
+        """Draw three bits and whether the question is hard."""
         bits = rng.choice((-1.0, 1.0), 3)
         hard = rng.random() < self.hard
         answer = bits[1:].prod() if hard else bits[0]
@@ -155,16 +155,16 @@ class SometimesHard:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Name the symbol by the rule that holds: each of ``rules`` has names of its own for the ``symbols``.
+    """Name the symbol by the rule that applies: each of ``rules`` has its own names for the ``symbols``.
 
-    The observation is [the rule, one-hot; the symbol, one-hot]. The names belong to the environment and never change.
+    The observation is [the rule, one-hot; the symbol, one-hot]. The names are fixed.
     """
 
     rules: int = 8
     symbols: int = 6
 
     def __post_init__(self) -> None:
-        """Refuse less than one rule or two symbols."""
+        """Check the numbers of rules and symbols."""
         if self.rules < 1 or self.symbols < 2:
             raise ValueError(f"Dispatch: rules must be at least 1 and symbols 2, got {self.rules} and {self.symbols}")
 
@@ -175,11 +175,11 @@ class Dispatch:
 
     @property
     def answers(self) -> int:
-        """One for each symbol."""
+        """One per symbol."""
         return self.symbols
 
     def names(self) -> NDArray[np.int64]:
-        """Return what each rule calls each symbol, [rules, symbols]."""
+        """Return each rule's name for each symbol, [rules, symbols]."""
         rng = np.random.default_rng(0)
         return np.stack([rng.permutation(self.symbols) for _ in range(self.rules)])
 
@@ -192,16 +192,16 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class HeaviestKind:
-    """Between 1 and ``most`` things of four kinds, of weights in (0, 1): which kind weighs most together?
+    """Name the kind with the largest total weight among 1 to ``most`` things of four kinds, of weights in (0, 1).
 
-    The observation is [how many / most; for each thing its weight and its kind, one-hot; zeros behind the last].
+    The observation is [number of things / most; for each thing its weight and its kind, one-hot; zeros after the last].
     """
 
     most: int = 12
     answers = 4
 
     def __post_init__(self) -> None:
-        """Refuse an empty set."""
+        """Check the number of things."""
         if self.most < 1:
             raise ValueError(f"HeaviestKind: most must be at least 1, got {self.most}")
 
@@ -223,10 +223,10 @@ class HeaviestKind:
 
 @dataclass(frozen=True)
 class Expression:
-    """What is the value of an expression of 0, 1, and, or, xor, not? Trees of up to 2^depth - 1 nodes.
+    """Evaluate an expression of 0, 1, and, or, xor, not: a tree of up to 2^depth - 1 nodes.
 
-    The observation holds the node i of a binary tree at i, one-hot over (nothing, 0, 1, and, or, xor, not), with its
-    children at 2 i + 1 and 2 i + 2; not has a left child alone.
+    The observation has node i of a binary tree at position i, one-hot over (nothing, 0, 1, and, or, xor, not), with its
+    children at 2 i + 1 and 2 i + 2; "not" has a left child only.
     """
 
     depth: int = 4
@@ -234,7 +234,7 @@ class Expression:
     tokens = 7
 
     def __post_init__(self) -> None:
-        """Refuse an empty tree."""
+        """Check the depth."""
         if self.depth < 1:
             raise ValueError(f"Expression: depth must be at least 1, got {self.depth}")
 
@@ -244,7 +244,7 @@ class Expression:
         return (2**self.depth - 1) * self.tokens
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Grow the tree from its root: an operator with probability 3 / 4 where there is room below."""
+        """Grow the tree from its root: an operator with probability 3 / 4 where children fit."""
         token = np.zeros(2**self.depth - 1, np.int64)
         value = self._grow(token, 0, rng)
         return np.eye(self.tokens, dtype=np.float32)[token].ravel(), int(value)

@@ -1,11 +1,11 @@
-"""Environments whose observations vary in size, with known optima and with what a policy that looks away gets.
+"""Tasks whose observations vary in size, with their optima and the returns without part of the observation.
 
 ========================  =======  ============================================================================
 ``dynarl/...``            optimum  without
 ========================  =======  ============================================================================
-``PickLargest-v0``        1        the elements' numbers: 0.46, any slot there is
-``FollowLinks-v0``        1        the links: 0.61, the commonest colour of the other nodes
-``FollowTrail-v0``        1        the links: 0.43, the commonest colour; 1 to 4 hops: 0.39, 0.55, 0.70, 0.86
+``PickLargest-v0``        1        the elements' numbers: 0.46, any of the slots shown
+``FollowLinks-v0``        1        the links: 0.61, the most common colour of the other nodes
+``FollowTrail-v0``        1        the links: 0.43, the most common colour; 1 to 4 hops: 0.39, 0.55, 0.70, 0.86
 ========================  =======  ============================================================================
 """
 
@@ -21,7 +21,7 @@ __all__ = ["FollowLinks", "FollowTrail", "PickLargest"]
 
 
 class _Rounds(gymnasium.Env[Any, Any]):
-    """Questions that follow one another, ``rounds`` in an episode; each right answer pays 1 / rounds."""
+    """Independent questions, ``rounds`` in an episode; each right answer pays 1 / rounds."""
 
     def __init__(self, rounds: int) -> None:
         if rounds < 1:
@@ -50,8 +50,8 @@ class _Rounds(gymnasium.Env[Any, Any]):
 class PickLargest(_Rounds):
     """Name the largest of 1 to ``slots`` numbers; the observation is a Sequence of (slot, number).
 
-    A number is a multiple of 1 / ``slots`` up to 1, and no two are equal; they come in any order. The action is
-    the slot of the largest.
+    A number is a multiple of 1 / ``slots`` up to 1, and no two are equal; their order is random. The action is the slot
+    of the largest.
     """
 
     def __init__(self, slots: int = 5, rounds: int = 10) -> None:
@@ -85,17 +85,17 @@ class PickLargest(_Rounds):
 
 
 class FollowLinks(_Rounds):
-    """Name the colour of the node that ``hops`` links lead to; the observation is a Graph.
+    """Name the colour of the node to which ``hops`` links lead; the observation is a Graph.
 
-    A node is (whether to start there, its colour); of 3 to ``nodes`` nodes one is the start. From every node one
-    link leads to another node; its feature is 1. As many links again, with feature 0, are to be overlooked.
+    A node is (whether it is the start, its colour); one of 3 to ``nodes`` nodes is the start. One link with feature 1
+    leads from every node to another node. As many links with feature 0 must be ignored.
     """
 
     def __init__(self, nodes: int = 6, colours: int = 3, hops: int = 1, rounds: int = 10) -> None:
         super().__init__(rounds)
         if nodes < 3 or colours < 2 or hops < 1:
             raise ValueError(
-                "FollowLinks: there must be at least 3 nodes, 2 colours and 1 hop, "
+                "FollowLinks: nodes must be at least 3, colours 2 and hops 1, "
                 f"got nodes {nodes}, colours {colours}, hops {hops}"
             )
         self.nodes, self.colours, self.hops = nodes, colours, hops
@@ -105,7 +105,7 @@ class FollowLinks(_Rounds):
         self._start = 0
 
     def get_state(self) -> dict[str, Any]:
-        """What `_answer` depends on, and the round."""
+        """The variables of `_answer`, and the round."""
         return {
             "colour": self._colour.copy(), "link": self._link.copy(), "start": self._start, "round": self._round
         }  # fmt: skip
@@ -136,18 +136,16 @@ class FollowLinks(_Rounds):
 class FollowTrail(_Rounds):
     """Name the colour of the node at the end of the trail from the start; the observation is a Graph.
 
-    A node is (whether to start there, its colour). One link with feature 1 leaves each: along a trail to the next node,
-    at its end to itself. There are two trails, that of the start with 1 to ``hops`` links before its end, all equally
-    likely, and one that is as long or longer. As many links again, with feature 0, lead anywhere and are to be
-    overlooked.
+    A node is (whether it is the start, its colour). One link with feature 1 leaves each node: to the next node of its
+    trail, or from the end of a trail to itself. There are two trails: that of the start with 1 to ``hops`` links before
+    its end, all equally likely, and one that is as long or longer. As many links with feature 0 lead to random nodes
+    and must be ignored.
     """
 
     def __init__(self, colours: int = 4, hops: int = 5, rounds: int = 10) -> None:
         super().__init__(rounds)
         if colours < 2 or hops < 1:
-            raise ValueError(
-                f"FollowTrail: there must be at least 2 colours and 1 hop, got colours {colours}, hops {hops}"
-            )
+            raise ValueError(f"FollowTrail: colours must be at least 2 and hops 1, got colours {colours}, hops {hops}")
         self.colours, self.hops = colours, hops
         self.observation_space = spaces.Graph(spaces.MultiDiscrete([2, colours]), spaces.Discrete(2))
         self.action_space = spaces.Discrete(colours)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import case, normal
+from tests.helpers.case import case, normal
 
 
 def distinct(*shape):

@@ -6,7 +6,7 @@ import numpy as np
 
 import dynarl
 from dynarl.autograd.ops import activation, affine, conv, indexing
-from tests.autograd.case import Library
+from tests.helpers.case import Library
 
 # softplus, logsigmoid, linear, one_hot and conv2d of nn.functional are the engine's
 ENGINE = Library(dynarl, activation, affine, indexing, conv)

@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_agent import TinyAgent
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dynarl.train.cli import main
+from tests.helpers.tiny_agent import TinyAgent
 
 if __name__ == "__main__":
     sys.exit(main(TinyAgent))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import case, normal
+from tests.helpers.case import case, normal
 
 LENGTHS = {"full": [2, 1, 4], "one": [7], "gaps": [0, 3, 0, 0, 4, 0], "single rows": [1] * 7}
 

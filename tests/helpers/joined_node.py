@@ -1,4 +1,4 @@
-"""One more node of a cluster on loopback, until SIGTERM: python -m tests.distributed.joined_node ADDRESS CPUS.
+"""One more node of a cluster on loopback, until SIGTERM: python -m tests.helpers.joined_node ADDRESS CPUS.
 
 `ray start --address` takes 127.0.0.1 for the machine's outer address, where a head on loopback does not listen.
 """

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tests.autograd.case import case, distinct, inside, nonzero, normal, positive
+from tests.helpers.case import case, distinct, inside, nonzero, normal, positive
 
 erf = np.vectorize(math.erf, otypes=[float])
 X = normal(3, 4)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import case, integers, normal
+from tests.helpers.case import case, integers, normal
 
 X, Y = normal(3, 4), normal(2, 3, 4)
 

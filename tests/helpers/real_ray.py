@@ -112,7 +112,7 @@ class Cluster:
     def add(self, *, cpus=1, env=None, wait=True):
         """Start another node and return its name, once it belongs to the cluster."""
         name = f"node{len(self.nodes)}"
-        self._start(name, [sys.executable, "-m", "tests.distributed.joined_node", self.address, str(cpus)], env)
+        self._start(name, [sys.executable, "-m", "tests.helpers.joined_node", self.address, str(cpus)], env)
         if wait:
             until(lambda: self._has_joined(name), name)
         return name

@@ -4,7 +4,7 @@ import operator
 
 import numpy as np
 
-from tests.autograd.case import booleans, case, distinct, integers, nonzero, normal, positive
+from tests.helpers.case import booleans, case, distinct, integers, nonzero, normal, positive
 
 COMPARISONS = [
     ("eq", operator.eq),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import case, integers, normal, positive
+from tests.helpers.case import case, integers, normal, positive
 
 MATMUL = [
     ((3,), (3,)),

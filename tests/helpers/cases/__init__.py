@@ -1,7 +1,7 @@
 """The one table of cases every engine test runs over."""
 
-from tests.autograd.case import Case
-from tests.autograd.cases import (
+from tests.helpers.case import Case
+from tests.helpers.cases import (
     arithmetic,
     compare,
     conv,

@@ -18,7 +18,7 @@ for name, value in {
 import ray  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from tests.distributed.test_chaos import Pool  # noqa: E402
+from tests.helpers.worker_pool import Pool  # noqa: E402
 
 
 def main():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import booleans, case, integers, normal
+from tests.helpers.case import booleans, case, integers, normal
 
 X, Y = normal(4, 5), normal(3, 4, 5)
 BASIC = [

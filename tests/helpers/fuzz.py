@@ -1,6 +1,6 @@
 """Random per-sample programs, run in every mode and compared with each sample run alone, values and gradients.
 
-    python -m tests.batching.fuzz --programs 2000 --first 0
+    python -m tests.helpers.fuzz --programs 2000 --first 0
 
 A program is Python source, so real `if`, `while`, `for`, `break`, `return`, `try` and calls are at work. Everything is
 float64, and predicates compare with odd numbers: a batch and one sample differ by 1e-15 and must not disagree on them.

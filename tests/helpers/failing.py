@@ -49,4 +49,4 @@ class Failing(gymnasium.Env):
 
 
 if "Failing-v0" not in gymnasium.registry:
-    gymnasium.register("Failing-v0", entry_point="tests.distributed.failing:Failing")
+    gymnasium.register("Failing-v0", entry_point="tests.helpers.failing:Failing")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import booleans, case, distinct, integers, normal, positive
+from tests.helpers.case import booleans, case, distinct, integers, normal, positive
 
 X, D = normal(3, 4), distinct(3, 4)
 Y = normal(2, 3, 4)

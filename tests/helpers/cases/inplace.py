@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.autograd.case import booleans, case, distinct, integers, nonzero, normal, on_copy, positive
+from tests.helpers.case import booleans, case, distinct, integers, nonzero, normal, on_copy, positive
 
 X = normal(4, 5)
 # Statements on y (a copy of x); v: values, i: integers, m: a mask of rows, k: a mask of everything

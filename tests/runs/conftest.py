@@ -1,6 +1,0 @@
-"""Tests of runs find the tiny agent beside them."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
