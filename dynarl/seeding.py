@@ -1,7 +1,7 @@
-"""Seeds derived from a run's seed by name, so that no two streams of a run, or of two runs, meet.
+"""Seeds derived from a run's seed and a purpose, different for all random streams of all runs.
 
-``seed + i`` makes environment 1 of run 0 and environment 0 of run 1 the same; a hash of
-(seed, purpose, indices) does not, and needs no state to be saved.
+With ``seed + i``, environment 1 of run 0 and environment 0 of run 1 would be the same. A hash of (seed, purpose,
+indices) has no such collisions, and no state to save.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["derive_seed"]
 def derive_seed(seed: int, purpose: str, *indices: int, bits: int = 32) -> int:
     """Return the seed of one stream: a stable hash of (seed, purpose, indices), below ``2**bits``.
 
-    ``purpose`` names what the stream is for ("reset", "minibatch"), ``indices`` say which one of its
-    kind (environment, episode). The same arguments give the same number on every machine and in
-    every process. 32 bits by default, since many environments hand their seed to generators that
-    take no more; at most 64. Raises ValueError for a negative seed, TypeError for one that is no int.
+    ``purpose`` is the use of the stream ("reset", "minibatch"), ``indices`` number the streams of one purpose
+    (environment, episode). The same arguments give the same number on every machine and in every process. The default
+    is 32 bits, as many environments pass their seed to generators that accept no more; the maximum is 64. Raises
+    ValueError for a negative seed, TypeError for a seed that is not an int.
     """
     if not 1 <= bits <= 64:
         raise ValueError(f"derive_seed: bits must lie between 1 and 64, got {bits}")

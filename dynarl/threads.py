@@ -11,7 +11,10 @@ __all__ = ["blas_threads", "limit_threads"]
 
 @contextlib.contextmanager
 def blas_threads(number: int | None) -> Iterator[None]:
-    """Limit BLAS to `number` threads inside: two on busy cores made a product of 256 x 256 fifty times slower."""
+    """Limit BLAS to `number` threads inside (None: no limit).
+
+    Two threads on busy cores made a product of two 256 x 256 matrices fifty times slower than one thread.
+    """
     if number is None or os.environ.get("OPENBLAS_NUM_THREADS") == str(number):
         yield
         return
@@ -22,7 +25,7 @@ def blas_threads(number: int | None) -> Iterator[None]:
 
 
 def limit_threads(number: int) -> None:
-    """Give the linear algebra library `number` threads, unless the environment gave it as many already."""
+    """Set the threads of the linear algebra library, unless environment variables have set them to `number`."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     if any(os.environ.get(name) != str(number) for name in names):
         import threadpoolctl

@@ -1,4 +1,4 @@
-"""Checkpoints: directories of safetensors and JSON, written aside and renamed; nothing in them is executed."""
+"""Checkpoints: directories of safetensors and JSON, written atomically; loading executes nothing in them."""
 
 from dynarl.checkpoint.files import (
     Checkpoint,

@@ -71,7 +71,7 @@ def describe_space(space: Any) -> dict[str, Any]:
 
 
 def _bounds(values: np.ndarray[Any, Any]) -> Any:
-    """One number where all are equal, the numbers while they are few, a digest beyond."""
+    """Return one number if all are equal, all numbers if they are few, otherwise their digest."""
     flat = [_plain(value) for value in values.ravel().tolist()]
     if flat and all(value == flat[0] for value in flat):
         return flat[0]
@@ -81,7 +81,7 @@ def _bounds(values: np.ndarray[Any, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` as JSON holds it: tuples as lists, mappings with string keys, the rest by name."""
+    """Return `value` as JSON: tuples become lists, keys become strings, other objects become their name."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

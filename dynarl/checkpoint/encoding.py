@@ -1,9 +1,8 @@
-"""A state as JSON and arrays: the one form of it that needs no pickle.
+"""A state as JSON and arrays, without pickle.
 
-Arrays leave the tree for a flat mapping, named by their path ("policy/net.0.weight"), and
-`{"$array": path}` stands in their place; `{"$float": "inf"}` stands for a float that JSON lacks, and
-`{"$rows": ...}` for an array of rows (see dynarl.ragged_rows). A key that begins with `$` is written with one
-more.
+Arrays are kept in a flat mapping under their path ("policy/net.0.weight"), and `{"$array": path}` replaces them in the
+tree. `{"$float": "inf"}` represents a float that JSON lacks, `{"$rows": ...}` an array of rows of varying size (see
+dynarl.ragged_rows). Keys that begin with `$` get a second `$`.
 """
 
 import math
@@ -23,7 +22,7 @@ _DTYPES = frozenset(
 
 
 def encode(value: Any, path: str, arrays: dict[str, Any] | None) -> Any:
-    """Return `value` as JSON; arrays go to `arrays` under their path (None: arrays are refused)."""
+    """Return `value` as JSON and put its arrays into `arrays` under their paths (None: arrays are refused)."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, np.ndarray) and value.dtype == object and arrays is not None and holds_rows(value):
@@ -59,6 +58,7 @@ def _encode_array(array: np.ndarray[Any, Any], path: str, arrays: dict[str, Any]
 
 
 def decode(value: Any, arrays: Mapping[str, Any]) -> Any:
+    """Return the value that `encode` turned into `value` and `arrays`."""
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]
     if not isinstance(value, dict):

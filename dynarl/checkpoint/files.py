@@ -1,12 +1,12 @@
-"""Checkpoints: a directory of safetensors and JSON that is either whole and verified, or refused.
+"""Checkpoints: a directory of safetensors and JSON that is either complete and verified, or refused.
 
     ckpt-000000012345/
       arrays.safetensors   every array of the state, named by its path ("policy/net.0.weight")
       state.json           the rest of the state, with references to the arrays
       MANIFEST.json        size and sha256 of both, format version, library versions, meta, its own sha256
 
-A checkpoint is written aside, flushed to the disk, and renamed, so that a crash at any moment leaves the
-old one or the new one. Nothing in it is pickled and nothing in it is executed.
+A checkpoint is written to a temporary directory, flushed to the disk, and renamed, so that a crash at any moment leaves
+the old one or the new one. Nothing in it is pickled, and loading executes nothing.
 """
 
 import contextlib
@@ -47,11 +47,11 @@ _STALE_AFTER_SECONDS = 3600.0
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written, or one that must not be used."""
+    """A checkpoint that cannot be written or must not be loaded."""
 
 
 class Checkpoint(NamedTuple):
-    """What `load` returns: the state, what was said about it, and where it was."""
+    """A loaded checkpoint: the state, its `meta`, and its path."""
 
     state: dict[str, Any]
     meta: dict[str, Any]
@@ -67,10 +67,10 @@ def save(directory: str | os.PathLike[str], state: Mapping[str, Any], *, meta: M
     `state` nests dicts (string keys) and lists of NumPy arrays, numbers, strings, booleans and None.
     Integers may have any size, floats may be infinite or NaN, arrays keep dtype and shape (0-d too),
     NumPy scalars come back as 0-d arrays, tuples as lists. `meta` is JSON of the same kind without
-    arrays. An older checkpoint of that name is replaced; anything else of that name is refused.
+    arrays. An older checkpoint of that name is replaced; another file or directory of that name is refused.
 
-    Raises TypeError for a value that has no pickle-free form (its path is named), CheckpointError when
-    the files cannot be written: an older checkpoint is then still in place.
+    Raises TypeError with the path of a value that would need pickle, CheckpointError if the files cannot be written; an
+    older checkpoint is then still in place.
     """
     target = Path(directory).absolute()
     arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -123,14 +123,14 @@ def _write_files(directory: Path, tree: Any, arrays: dict[str, Any], meta: Any) 
 
 
 def _sealed(manifest: dict[str, Any]) -> bytes:
-    """Return the manifest as bytes that end in their own sha256: one flipped bit anywhere shows."""
+    """Return the manifest as bytes that end in their own sha256, which detects any flipped bit."""
     body = json.dumps(manifest, indent=1, allow_nan=False)
     return json.dumps({**manifest, "sha256": hashlib.sha256(body.encode()).hexdigest()}, indent=1).encode()
 
 
 def _put_in_place(scratch: Path, target: Path) -> None:
-    """Rename `scratch` to `target`. A directory cannot be swapped in one step everywhere, so the older
-    one steps aside first; `load` finds it there should the process die between the two renames."""
+    """Rename `scratch` to `target`. Not every system can exchange two directories in one step, so the older one is
+    renamed first; `load` finds it under that name if the process dies between the two renames."""
     aside = _aside(target)
     if target.exists():
         shutil.rmtree(aside, ignore_errors=True)
@@ -145,7 +145,7 @@ def _aside(target: Path) -> Path:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Create the file `path` with `content` and wait until the disk has it."""
+    """Create the file `path` with `content` and wait until it is on the disk."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -153,7 +153,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file `path` by one with `content`: a reader sees the old one or the new one."""
+    """Replace the file `path` by one with `content`; readers see the old file or the new one."""
     scratch = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
         write_durably(scratch, content)
@@ -179,7 +179,7 @@ def _collect(directory: Path, pattern: str, *, older_than: float) -> None:
 
 
 def recover(directory: Path) -> None:
-    """Clear `directory` of what a killed process left half done. Nobody else may be writing there."""
+    """Remove the leftovers of a killed process from `directory`. No other process may be writing there."""
     for aside in directory.glob(".*.old"):
         target = aside.with_name(aside.name[1 : -len(".old")])
         if target.exists():
@@ -205,8 +205,8 @@ def _versions() -> dict[str, str]:
 def load(path: str | os.PathLike[str]) -> Checkpoint:
     """Read the checkpoint at `path`, verify every byte of it, and return state and meta.
 
-    Arrays own their memory and are writable. Raises CheckpointError that says what is wrong: not a
-    checkpoint, cut short, altered, of an unknown format version, or naming files outside itself.
+    Arrays own their memory and are writable. Raises CheckpointError with the reason: not a checkpoint, truncated,
+    altered, of an unknown format version, or with names of files outside itself.
     """
     directory = _resolve(Path(path).absolute())
     manifest = read_manifest(directory)
@@ -249,7 +249,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _resolve(path: Path) -> Path:
-    """Return `path`, or the older checkpoint that a crash during its replacement left beside it."""
+    """Return `path`, or the older checkpoint next to it if a crash interrupted its replacement."""
     aside = _aside(path)
     return aside if not path.exists() and aside.is_dir() else path
 
@@ -277,7 +277,7 @@ def _verified(directory: Path, name: str, entry: dict[str, Any]) -> bytes:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """Read a plain file of at most `limit` bytes without following a link and without waiting on a pipe."""
+    """Read a plain file of at most `limit` bytes; links are not followed, pipes do not block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:

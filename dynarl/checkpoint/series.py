@@ -1,4 +1,4 @@
-"""The numbered checkpoints of a run: the newest good one, the best one, and which ones stay."""
+"""The numbered checkpoints of a run: the newest valid one, the best one, and the deletion of old ones."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ def _numbered_in(directory: Path) -> list[tuple[int, Path]]:
 
 
 def best(run_dir: str | os.PathLike[str]) -> Path | None:
-    """Return the checkpoint of a run with the highest `meta["score"]` (the newest of equals), None without any."""
+    """Return the checkpoint of a run with the highest `meta["score"]` (the newest of equals), None without scores."""
     return _best([path for _, path in numbered(run_dir)])
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Delete the numbered checkpoints in `directory` but the newest `keep` and the best.
+    """Delete the numbered checkpoints in `directory` except the newest `keep` and the best.
 
-    The best is the one with the highest `meta["score"]` (the newest of equals); without a score, none is.
+    The best is the one with the highest `meta["score"]` (the newest of equals); without scores, none counts as best.
     """
     found = [path for _, path in _numbered_in(directory)]
     kept = {*found[-keep:], _best(found)}
@@ -44,10 +44,10 @@ def prune(directory: Path, keep: int) -> None:
 
 
 def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lambda message: None) -> Checkpoint | None:
-    """Return the newest checkpoint of a run that verifies, or None where there is none at all.
+    """Return the newest checkpoint of a run that verifies, or None if the run has no checkpoint.
 
-    Every newer one that does not verify is named to `report` with the reason. Raises CheckpointError if
-    there are checkpoints and none is good.
+    `report` is called with a line for every newer checkpoint that does not verify. Raises CheckpointError if there are
+    checkpoints and none verifies.
     """
     found = numbered(run_dir)
     for _, path in reversed(found):

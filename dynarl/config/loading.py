@@ -69,7 +69,7 @@ def replace(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _build(config_cls: type[Config], flat: Mapping[str, Any], *, checked: bool = True) -> Config:
-    """Make a config from flat values. Unchecked, it may be impossible until flags have been applied."""
+    """Make a config from flat values; with `checked` False, its checks wait until flags have been applied."""
     hints = typing.get_type_hints(config_cls)
     values = {
         own.name: _build(hints[own.name], flat, checked=checked)
@@ -89,9 +89,9 @@ def _build(config_cls: type[Config], flat: Mapping[str, Any], *, checked: bool =
 
 
 def from_file(config_cls: Any, path: Path) -> dict[str, Any]:
-    """Return {field name: value} from a YAML file, every value converted to its field's type.
+    """Return {field name: value} from a YAML file, every value converted to the type of its field.
 
-    Raises ConfigError for a file that is no YAML, and as `from_mapping` does.
+    Raises ConfigError for a file that is not YAML, and as `from_mapping` does.
     """
     try:
         tree = yaml.read(path)
@@ -104,7 +104,7 @@ def from_file(config_cls: Any, path: Path) -> dict[str, Any]:
 
 
 def from_mapping(config_cls: Any, tree: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-    """Return {field name: value} from what YAML or JSON holds, every value converted to its field's type.
+    """Return {field name: value} from parsed YAML or JSON, every value converted to the type of its field.
 
     Field names of earlier versions are migrated (see dynarl.config.migration). Raises ConfigError for a key that is
     no field, with the nearest field, and for a value that does not fit its type; `source` names the file.

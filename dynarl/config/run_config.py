@@ -10,64 +10,64 @@ __all__ = ["ConfigError", "RunConfig", "RunFailed"]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be what was meant."""
+    """A wrong configuration; the message says what to change."""
 
 
 class RunFailed(RuntimeError):
-    """A run cannot continue; the message names the reason for its user."""
+    """A run that cannot continue; the message gives the reason."""
 
 
 @configuration
 class RunConfig:
-    """Everything about a run that is not the algorithm's own. All intervals are in environment steps."""
+    """The fields of a run that do not belong to its algorithm. All intervals are in environment steps."""
 
     env_id: str = "CartPole-v1"
-    """Gymnasium environment id. MODULE:ID imports MODULE, which allow_import must name."""
+    """Gymnasium environment id. MODULE:ID imports MODULE first, if allow_import names it."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment, as YAML or JSON: '{gravity: 9.0}'."""
     allow_import: tuple[str, ...] = ()
-    """Modules that an env_id MODULE:ID may import. Only accepted on the command line, never from a file."""
+    """Modules that an env_id MODULE:ID may import. Accepted on the command line only, not in a file."""
     seed: int = 0
     """Seed of every random stream of the run."""
     total_steps: int = 100_000
-    """Environment steps after which the run ends, resumed parts included."""
+    """Environment steps after which the run ends, counted over all its parts if it is resumed."""
     device: str = "cpu"
-    """Where the networks live: cpu, cuda, cuda:1."""
+    """Device of the networks: cpu, cuda, cuda:1."""
     num_threads: int = 1
-    """Threads of the linear algebra library. More than 1 pays for wide networks on idle cores only."""
+    """Threads of the linear algebra library. More than 1 is faster for wide networks on idle cores only."""
     num_workers: int = 0
-    """Processes (Ray actors) that step the environments and act in them. 0: this process does."""
+    """Processes (Ray actors) that step the environments and act in them. 0: this process does both."""
     envs_per_group: int | None = None
-    """Environments that are stepped together; num_envs / envs_per_group groups are shared out among the workers.
-    Results depend on it, and not on num_workers. None: num_envs / num_workers."""
+    """Environments of a group, which are stepped together; the workers share num_envs / envs_per_group groups.
+    Results depend on envs_per_group and not on num_workers. None: num_envs / num_workers."""
     pipeline: bool = False
-    """PPO's workers collect the next batch while this one is learned from: its policy is one update older. Results do
-    not depend on num_workers."""
+    """PPO's workers collect the next batch during the update, with a policy that is one update old. Results do not
+    depend on num_workers."""
     asynchronous: bool = False
-    """PPO learns from whatever its workers deliver first, and weighs it by V-trace. Fastest where workers differ in
-    speed; results then depend on it."""
+    """PPO learns from the fragments that arrive first, corrected by V-trace. Fastest where workers differ in speed;
+    results depend on the timing of the workers."""
     max_lag: int | None = None
-    """Updates by which a fragment may lag behind with asynchronous; older ones are dropped and counted. None: 4."""
+    """Age in updates up to which asynchronous learning uses a fragment; older ones are dropped and counted. None: 4."""
     cpus_per_worker: float = 1.0
     """CPUs that Ray reserves for a worker."""
     placement: Literal["spread", "pack"] = "spread"
-    """Put workers on many nodes of a cluster, or on few."""
+    """Put the workers on many nodes of a cluster (spread) or on few (pack)."""
     ray_address: str | None = None
-    """Ray cluster to run the workers on: auto, HOST:PORT or ray://HOST:PORT. None: the job's own, else a private
-    one on this machine that ends with the run."""
+    """Ray cluster of the workers: auto, HOST:PORT or ray://HOST:PORT. None: the cluster of the Ray job, else a private
+    Ray on this machine that ends with the run."""
     ray_allow_open: bool = False
-    """Use a cluster even if its dashboard is reached from other machines without a token: whoever reaches it can run
-    any code there."""
+    """Use a cluster whose dashboard other machines can reach without a token: any user of that network can run code
+    there."""
     worker_timeout: float = 60.0
-    """Seconds for a fragment after which a worker counts as hung (or 5 times what its fragments usually take, if
-    that is longer) and is replaced."""
+    """Seconds after which a worker without a finished fragment is replaced, or 5 times the usual duration of its
+    fragments if that is longer."""
     run_dir: str | None = None
     """Directory of the run. None: runs/<env>-<algo>-<seed>-<time>."""
     resume: bool = False
     """Continue the run in run_dir from its latest good checkpoint (`--resume DIR` for short). Without a
     directory: the newest run of this environment, algorithm and seed."""
     stop_at_return: float | None = None
-    """Stop once the mean return of a deterministic evaluation reaches this. None: never."""
+    """Stop when the mean return of a deterministic evaluation reaches this value. None: never."""
     stop_without_improvement: int | None = None
     """Stop after this many evaluations in a row without a new best mean return. None: never."""
     eval_every: int = 10_000
@@ -75,25 +75,25 @@ class RunConfig:
     periodic_eval_episodes: int = 10
     """Episodes of each evaluation during training."""
     eval_episodes: int = 100
-    """Episodes of the final evaluation, and of the one that confirms stop_at_return. 0: no evaluation."""
+    """Episodes of the final evaluation and of the evaluation that confirms stop_at_return. 0: no evaluation."""
     checkpoint_every: int = 50_000
-    """Steps between checkpoints. 0: only at the end of the run and when it is interrupted."""
+    """Steps between checkpoints. 0: only at the end of the run and when a signal stops it."""
     keep_checkpoints: int = 3
-    """Newest checkpoints to keep; the one with the best evaluation is kept besides."""
+    """Number of newest checkpoints to keep; the checkpoint with the best evaluation is also kept."""
     log_every: int = 2_000
-    """Steps between records in metrics.jsonl and TensorBoard; each holds the means since the last one.
+    """Steps between records in metrics.jsonl and TensorBoard; a record holds the means since the record before.
     0: a record for every iteration."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run directory."""
     histogram_every: int = 0
-    """Steps between TensorBoard histograms of the networks' parameters. 0: none."""
+    """Steps between TensorBoard histograms of the parameters. 0: none."""
     video_every: int = 0
     """Steps between videos of a deterministic episode, in DIR/videos and TensorBoard. 0: none."""
     num_seeds: int = 1
     """Run this many seeds one after the other, from seed on, each in DIR/seed-N, and report mean, standard
     deviation and interquartile mean over them."""
     progress: bool = True
-    """Show a progress bar where the output is a terminal."""
+    """Show a progress bar if the output is a terminal."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
@@ -150,15 +150,17 @@ def _check_workers(config: RunConfig) -> None:
         raise ValueError(f"worker_timeout: must be positive, got {config.worker_timeout}")
     _check_schedule(config)
     if config.ray_address is not None and not config.num_workers:
-        raise ValueError(f"ray_address: {config.ray_address!r} is for workers, got num_workers 0")
+        raise ValueError(
+            f"ray_address: requires num_workers >= 1, got num_workers 0 and ray_address {config.ray_address!r}"
+        )
 
 
 def _check_schedule(config: RunConfig) -> None:
     wanted = [name for name in ("pipeline", "asynchronous") if getattr(config, name)]
     if len(wanted) == 2:
-        raise ValueError("pipeline: a run is either pipelined or asynchronous, got both")
+        raise ValueError("pipeline: at most one of pipeline and asynchronous may be true, got both")
     if wanted and not config.num_workers and config.envs_per_group is None:
-        raise ValueError(f"{wanted[0]}: is about workers, got num_workers 0; give it some")
+        raise ValueError(f"{wanted[0]}: requires num_workers >= 1 or envs_per_group, got num_workers 0")
     if config.max_lag is not None and (not config.asynchronous or config.max_lag < 1):
         raise ValueError(
             f"max_lag: must be at least 1 and needs asynchronous, got {config.max_lag} and asynchronous "

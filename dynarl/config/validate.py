@@ -1,4 +1,4 @@
-"""Checks of configuration fields; each names the field, what must hold and what was got."""
+"""Checks of configuration fields. A message names the field, the condition and the value."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["fraction", "least_one", "one_of", "positive"]
 
 
 def least_one(*names: str, config: Any) -> None:
-    """Refuse counts below 1."""
+    """Raise ValueError for a count below 1."""
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name}: must be at least 1, got {getattr(config, name)}")
 
 
 def positive(*names: str, config: Any) -> None:
-    """Refuse numbers that are not above 0; None passes."""
+    """Raise ValueError for a number that is not above 0; None is accepted."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
@@ -24,14 +24,14 @@ def positive(*names: str, config: Any) -> None:
 
 
 def fraction(*names: str, config: Any) -> None:
-    """Refuse numbers outside [0, 1]."""
+    """Raise ValueError for a number outside [0, 1]."""
     for name in names:
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"{name}: must lie in [0, 1], got {getattr(config, name)}")
 
 
 def one_of(name: str, choices: Iterable[Any], *, config: Any) -> None:
-    """Refuse a value that is none of the choices."""
+    """Raise ValueError for a value that is none of the choices."""
     choices = tuple(choices)
     if getattr(config, name) not in choices:
         raise ValueError(f"{name}: must be one of {', '.join(map(repr, choices))}, got {getattr(config, name)!r}")

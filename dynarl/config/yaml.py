@@ -1,7 +1,8 @@
-"""YAML for configurations: safe, small, and without YAML 1.1's surprises.
+"""YAML for configurations: the safe subset, with the scalars of YAML 1.2.
 
-Scalars are read as YAML 1.2 and JSON do: `1e-3` is a number, `no`, `on` and `1:30` are strings, `010` is
-ten. Anchors and aliases, tags, duplicate keys, deep nesting and files over a megabyte are refused.
+Scalars are read as in YAML 1.2 and JSON: `1e-3` is a number, `no`, `on` and `1:30` are strings, `010` is 10. PyYAML
+reads YAML 1.1, where they are a string, two booleans, 90 and 8. Anchors and aliases, tags, duplicate keys, deep
+nesting and files over a megabyte are refused.
 """
 
 import math
@@ -22,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 def read(path: Path) -> dict[str, Any]:
     """Return the mapping in the YAML file `path` (empty file: an empty mapping).
 
-    Raises ValueError that names the file, and the line where there is one.
+    Raises ValueError with the file, and with the line if it is known.
     """
     try:
         with path.open("rb") as file:
@@ -37,7 +38,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the mapping that `text` describes; raises ValueError if it is none."""
+    """Return the mapping in `text`; raises ValueError if it holds none."""
     import yaml
 
     try:
@@ -72,7 +73,7 @@ def dump(mapping: dict[str, Any], *, one_line: bool = False) -> str:
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """A string that either YAML version would read as something else is written in quotes."""
+    """Return the resolvers of both YAML versions: a string that either reads as another type is written in quotes."""
     return {key: [*second.get(key, []), *first.get(key, [])] for key in {**first, **second}}
 
 
@@ -139,9 +140,9 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """Return `value`, as YAML gave it, as the type `kind` of a field; nothing is rounded or guessed.
+    """Return `value`, as read from YAML, as the type `kind` of a field, without rounding.
 
-    Raises TypeError or ValueError that says what was expected.
+    Raises TypeError or ValueError with the expected type.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:

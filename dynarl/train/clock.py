@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds by phase of the run, and by phase of training."""
+"""Seconds of a run by phase: train, eval, checkpoint, log; and of training by the phases that the agent reports."""
 
 import contextlib
 import time
@@ -9,14 +9,14 @@ __all__ = ["Clock", "Phases"]
 
 
 class Clock:
-    """Seconds spent in each phase of a run, added up over its resumed parts.
+    """Seconds in each phase of a run, summed over its resumed parts.
 
-    Phases nest, and time counts for the innermost: `train` is collecting and updating without the
+    Phases nest, and time counts for the innermost: `train` is the time of collecting and updating without the
     evaluations, checkpoints and records in between.
     """
 
     def __init__(self, started: float | None = None) -> None:
-        """Begin at `started`, a time of `time.perf_counter()`."""
+        """Start at `started`, a time of `time.perf_counter()`; None is now."""
         self._started = self._mark = time.perf_counter() if started is None else started
         self._wall_before = 0.0
         self._phase = "other"
@@ -39,12 +39,12 @@ class Clock:
         return outer
 
     def seconds(self, name: str) -> float:
-        """Return the seconds of a phase, up to now if it is going on."""
+        """Return the seconds of a phase, including the current one up to now."""
         self._enter(self._phase)
         return self._seconds.get(name, 0.0)
 
     def wall_seconds(self) -> float:
-        """Return the seconds since the run began, without the time between its parts."""
+        """Return the seconds since the run started, without the time between its parts."""
         return self._wall_before + time.perf_counter() - self._started
 
     def metrics(self, env_steps: int) -> dict[str, float]:
@@ -62,24 +62,24 @@ class Clock:
         return {"seconds": dict(self._seconds), "wall": self.wall_seconds()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`."""
+        """Load `state_dict()`."""
         self._seconds, self._wall_before = dict(state["seconds"]), float(state["wall"])
 
 
 class Phases:
-    """Turns seconds by phase into metrics, over the time since they were last asked for.
+    """Turns seconds by phase into metrics of the time since the last call.
 
-    ``time/PHASE_s`` are the seconds so far, ``time/sps_PHASE`` the environment steps per second that the run would
-    make if it did nothing else: the phase with the smallest number is the one to make faster.
+    ``time/PHASE_s`` are the seconds so far. ``time/sps_PHASE`` are the environment steps per second of a run that
+    consisted of this phase alone: the phase with the smallest number is the bottleneck.
     """
 
     def __init__(self, env_steps: int = 0) -> None:
-        """Begin to count at `env_steps`."""
+        """Count from `env_steps`."""
         self._env_steps = env_steps
         self._seconds: dict[str, float] = {}
 
     def metrics(self, env_steps: int, seconds: Mapping[str, float]) -> dict[str, float]:
-        """Return the metrics of the seconds that phases have taken up to `env_steps`."""
+        """Return the metrics; `seconds` are the seconds of each phase up to `env_steps`."""
         steps, before = env_steps - self._env_steps, self._seconds
         self._env_steps, self._seconds = env_steps, dict(seconds)
         found = {f"time/{phase}_s": total for phase, total in seconds.items()}

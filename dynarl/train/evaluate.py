@@ -1,4 +1,4 @@
-"""The command line that evaluates a finished (or running) run: RUN [--episodes N] [--record-video]."""
+"""The command line that evaluates the agent of a run: RUN [--episodes N] [--record-video]."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     parser.add_argument("--checkpoint", default="best", help="best, latest, or a checkpoint directory (default best)")
     parser.add_argument("--episodes", type=int, default=100, help="episodes to play (default 100)")
     parser.add_argument("--seed", type=int, help="seed of the episodes (default: the run's)")
-    parser.add_argument("--stochastic", action="store_true", help="sample actions in place of the likeliest")
+    parser.add_argument("--stochastic", action="store_true", help="sample actions instead of the most likely one")
     parser.add_argument("--record-video", action="store_true", help="also write a GIF of an episode to RUN/videos")
     parser.add_argument("--json", type=Path, help="also write every episode's return and length to this file")
     parser.add_argument("--allow-import", action="append", default=[], help="module that registers the environment")
@@ -70,7 +70,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run's agent and return its algorithm, environment, checkpoint, mean, std, returns and lengths.
 
-    With `video`, a GIF of one episode goes to RUN/videos and its path under `video` (else None).
+    With `video`, a GIF of one episode is written to RUN/videos; its path is returned under `video` (else None).
     """
     from dynarl.train.load_run import load_run
 

@@ -11,7 +11,7 @@ __all__ = ["EventFiles"]
 
 
 class EventFiles:
-    """TensorBoard event files. One event carries all numbers of a record, which is what costs time."""
+    """TensorBoard event files. All numbers of a record are one event, since the time is spent per event."""
 
     def __init__(self, directory: Path, purge_step: int) -> None:
         from tensorboardX import SummaryWriter

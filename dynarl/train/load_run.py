@@ -1,4 +1,4 @@
-"""From a checkpoint to an agent, whichever algorithm wrote it."""
+"""From a checkpoint to an agent of the algorithm that wrote it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["agent_class", "load", "load_run"]
 
 
 def agent_class(algorithm: str) -> type[Agent]:
-    """Return the agent class of `dynarl.agents` whose `algorithm` this is; CheckpointError names those there are."""
+    """Return the agent class of `dynarl.agents` for `algorithm`; raises CheckpointError with the known ones."""
     found = [getattr(agents, name) for name in agents.__all__]
     classes = {cls.algorithm: cls for cls in found if isinstance(cls, type) and hasattr(cls, "algorithm")}
     if algorithm not in classes:
@@ -36,9 +36,9 @@ def load(path: str | os.PathLike[str], env: Any = None, **overrides: Any) -> Age
 def load_run(run_dir: str | os.PathLike[str], which: str = "best", **overrides: Any) -> tuple[Agent, Path]:
     """Return the agent of a run's checkpoint and that checkpoint's path.
 
-    `which` is "best" (the highest periodic evaluation; the latest where there was none), "latest", or the
-    path of a checkpoint. The environment is the run's, its arguments included. Raises CheckpointError
-    where there is no such checkpoint.
+    `which` is "best" (the checkpoint with the highest periodic evaluation; the latest if there was none), "latest", or
+    the path of a checkpoint. The environment is the run's, with its arguments. Raises CheckpointError if there is no
+    such checkpoint.
     """
     run = Path(run_dir)
     if not (run / run_directory.CONFIG).is_file():

@@ -1,4 +1,4 @@
-"""What a run logs of its agent besides the metrics of the updates."""
+"""Values of the agent that a run logs in addition to the metrics of the updates."""
 
 from __future__ import annotations
 

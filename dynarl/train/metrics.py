@@ -1,7 +1,7 @@
-"""A run's curves: `metrics.jsonl` and TensorBoard, over environment steps, continued when the run is.
+"""A run's curves over environment steps: `metrics.jsonl` and TensorBoard, continued by a resumed run.
 
-Everything that depends on the clock is named `time/...`. The rest is a function of the configuration: a
-run that was stopped and resumed writes the bytes that it would have written in one go.
+Metrics that depend on the clock are named `time/...`. All others are a function of the configuration: a run that was
+stopped and resumed writes the same bytes as an uninterrupted one.
 """
 
 import json
@@ -24,18 +24,18 @@ _EPISODE = {"episode/return": "rollout/ep_rew_mean", "episode/length": "rollout/
 
 
 def is_wall_clock(name: str) -> bool:
-    """Say whether a metric depends on the clock, and so differs between equal runs."""
+    """Return whether a metric depends on the clock, and so differs between equal runs."""
     return name.startswith("time/")
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the records of a `metrics.jsonl`; a last line that a crash cut short is left out."""
+    """Return the records of a `metrics.jsonl`, without a last line that a crash truncated."""
     lines = Path(path).read_bytes().split(b"\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
 class Window:
-    """Metrics of the iterations since the last record, and the most recent episodes.
+    """The metrics of the iterations since the last record, and the most recent episodes.
 
     An agent reports one dict per iteration: numbers, arrays (shown as histograms), and the raw returns
     and lengths of the episodes that ended, as lists under `episode/return` and `episode/length`. A
@@ -50,10 +50,10 @@ class Window:
         self.episodes = 0
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Take in the metrics of one iteration.
+        """Add the metrics of one iteration.
 
-        Raises FloatingPointError for a metric that is infinite or not a number: the run is broken from
-        here on. `explained_variance` alone may be NaN, where the returns do not vary; it is left out.
+        Raises FloatingPointError for a metric that is infinite or NaN, as the run cannot recover from it. Only
+        `explained_variance` may be NaN, if the returns do not vary; it is then left out.
         """
         for name, value in metrics.items():
             if name in _EPISODE:
@@ -89,7 +89,7 @@ class Window:
         return bool(self._sums)
 
     def take(self) -> tuple[dict[str, float], dict[str, np.ndarray[Any, Any]]]:
-        """Return (means, histograms) of the window and begin the next one."""
+        """Return (means, histograms) of the window and start the next window."""
         means = {name: total / count for name, (total, count) in self._sums.items()}
         for name, shown in _EPISODE.items():
             if recent := self._recent[name]:
@@ -98,7 +98,7 @@ class Window:
         return means, histograms
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as JSON. Histograms of an unfinished window are dropped."""
+        """Return the state for a resumed run, as JSON, without the histograms of the unfinished window."""
         return {
             "sums": {name: list(entry) for name, entry in self._sums.items()},
             "recent": {name: list(values) for name, values in self._recent.items()},
@@ -106,7 +106,7 @@ class Window:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`."""
+        """Load `state_dict()`."""
         self._sums = {name: list(entry) for name, entry in state["sums"].items()}
         for name, values in state["recent"].items():
             self._recent[name] = deque(values, maxlen=RECENT_EPISODES)
@@ -114,14 +114,16 @@ class Window:
 
 
 class MetricLog:
-    """Writes records to `metrics.jsonl` and, if wanted, TensorBoard event files, in one directory."""
+    """Writes records to `metrics.jsonl` and, with `tensorboard`, to TensorBoard event files in one directory."""
 
     def __init__(
         self, directory: Path, *, tensorboard: bool = True, resume_at: Mapping[str, int] | None = None
     ) -> None:
-        """Open the log. `resume_at` is the `position()` of the checkpoint that the run continues from:
-        what was written after it is cut off the file, and TensorBoard is told to drop it. Raises
-        RunDirectoryError if the file is shorter than it was then."""
+        """Open the log.
+
+        `resume_at` is the `position()` in the checkpoint from which the run continues: later records are removed from
+        the file, and TensorBoard drops them. Raises RunDirectoryError if the file is shorter than that position.
+        """
         self._path = directory / "metrics.jsonl"
         at = resume_at or {"bytes": 0, "env_steps": -1}
         if self._path.exists():
@@ -144,22 +146,22 @@ class MetricLog:
             self._tensorboard.record(env_steps, values, histograms or {})
 
     def hyperparameters(self, values: Mapping[str, Any]) -> None:
-        """Tell TensorBoard's HPARAMS tab the values of a new run; a resumed one has told it before."""
+        """Write the hyperparameters for TensorBoard's HPARAMS tab, unless the run is resumed and has written them."""
         if self._tensorboard is not None:
             self._tensorboard.begin_session(values)
 
     def video(self, env_steps: int, path: Path, name: str = "eval/video") -> None:
-        """Show the GIF at `path` in TensorBoard; a file of another kind is left out."""
+        """Show the GIF at `path` in TensorBoard; other files are left out."""
         if self._tensorboard is not None and path.suffix == ".gif":
             self._tensorboard.video(name, path, env_steps)
 
     def finished(self) -> None:
-        """Tell TensorBoard's HPARAMS tab that the run came to its end."""
+        """Mark the run as finished in TensorBoard's HPARAMS tab."""
         if self._tensorboard is not None:
             self._tensorboard.end_session()
 
     def position(self) -> dict[str, int]:
-        """Bring all records to the disk and return where the log stands, for a checkpoint."""
+        """Flush all records to the disk and return the position of the log, for a checkpoint."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if self._tensorboard is not None:
@@ -167,7 +169,7 @@ class MetricLog:
         return {"bytes": self._file.tell(), "env_steps": self._env_steps}
 
     def close(self) -> None:
-        """Write out what is buffered and close the files."""
+        """Write buffered records and close the files."""
         self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()

@@ -1,4 +1,4 @@
-"""What a run does between the iterations of its agent: log, evaluate, save, and decide when it ends."""
+"""Between the iterations of a run: log, evaluate, save, and decide when the run ends."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class RunMonitor:
     # -------------------------------------------------------------------------------------------------- the end
 
     def save_and_record(self) -> None:
-        """Save the last step, and log what came after the last record."""
+        """Save the last step, and log the iterations after the last record."""
         self.save()
         if self.window:
             self.record()

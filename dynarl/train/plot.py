@@ -26,7 +26,7 @@ from dynarl.train.summary import read_summary
 __all__ = ["Curve", "aggregate", "curves", "draw", "main"]
 
 _BANDS = ("std", "minmax", "ci")
-# Where a run writes to and how it reports change no curve; nor does the seed, which a band is over.
+# Fields that do not change a curve: the output of a run, and the seed, over which the band is drawn.
 _NOT_COMPARED = {
     *("seed", "num_seeds", "run_dir", "progress", "tensorboard", "checkpoint_every", "keep_checkpoints"),
     *("total_steps", "eval_episodes", "histogram_every", "video_every", "num_threads"),
@@ -34,7 +34,7 @@ _NOT_COMPARED = {
 
 
 class Curve(NamedTuple):
-    """One line: label, environment steps [P], mean, low and high [P], number of seeds."""
+    """A curve: label, environment steps [P], mean, low and high [P], number of seeds."""
 
     label: str
     env_steps: NDArray[np.float64]
@@ -47,7 +47,7 @@ class Curve(NamedTuple):
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Draw the curves of the runs in the command line and return the exit status: 0 done, 1 failed."""
     parser = argparse.ArgumentParser(prog=prog, description="Plot learning curves of runs, mean and band over seeds.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or ones of --num-seeds")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, also of --num-seeds")
     parser.add_argument("--metric", default="rollout/ep_rew_mean", help="name in metrics.jsonl (default %(default)s)")
     parser.add_argument("--band", choices=_BANDS, default="std", help="std, min and max, or a 95%% bootstrap interval")
     parser.add_argument("--output", type=Path, default=Path("curves.png"), help="file to write (default %(default)s)")
@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
 
 
 def curves(runs: Iterable[Path], *, metric: str, band: str = "std", points: int = 200) -> list[Curve]:
-    """Return one curve per configuration among `runs`; a directory of --num-seeds stands for all its seeds.
+    """Return one curve per configuration among `runs`; a directory of --num-seeds counts as the runs of its seeds.
 
-    Raises ValueError for a directory that holds no run, or a run without the metric (naming those it has).
+    Raises ValueError for a directory that holds no run, or a run without the metric (with the names it has).
     """
     groups: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {}
     settings: dict[str, dict[str, Any]] = {}
@@ -87,8 +87,8 @@ def aggregate(
 ) -> Curve:
     """Return the mean over series of (env_steps, values), interpolated on the steps that all of them cover.
 
-    The band is the standard deviation (ddof 1), the least and largest, or the 95 % percentile bootstrap
-    interval of the mean over seeds.
+    The band is the standard deviation (ddof 1), minimum and maximum, or the 95 % percentile bootstrap interval of the
+    mean over seeds.
     """
     start, end = max(steps[0] for steps, _ in series), min(steps[-1] for steps, _ in series)
     if start > end:
@@ -109,7 +109,7 @@ def aggregate(
 
 
 def draw(drawn: Sequence[Curve], path: Path, *, metric: str) -> None:
-    """Draw curves into the file `path`; raises ImportError where matplotlib is missing."""
+    """Draw curves into the file `path`; raises ImportError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -152,7 +152,7 @@ def _series(run: Path, metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _algorithm(run: Path) -> str:
-    """Return who learned: said by the summary, while the run goes on by its checkpoints."""
+    """Return the algorithm of a run, from its summary or, before its end, from a checkpoint."""
     if (summary := read_summary(run)) is not None:
         return str(summary["algo"])
     saved = numbered(run)
@@ -160,7 +160,7 @@ def _algorithm(run: Path) -> str:
 
 
 def _labels(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Name each configuration by its environment and algorithm, and by what else tells them apart."""
+    """Return a label for each configuration: environment, algorithm, and the fields in which they differ."""
     keys = sorted({key for config in configs for key in config})
     differing = [k for k in keys if len({repr(c.get(k)) for c in configs}) > 1 and k not in ("env_id", "algorithm")]
     labels = []

@@ -1,4 +1,4 @@
-"""One line that says how far a run is: steps, return, speed, time left. Only on a terminal."""
+"""The progress bar of a run: steps, return, speed, time left. It is drawn on terminals only."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ _SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 class ProgressBar:
-    """A progress bar over environment steps; outside a terminal it draws nothing."""
+    """A progress bar over environment steps; if the output is not a terminal, it draws nothing."""
 
     def __init__(self, total_steps: int, done: int = 0, *, enabled: bool = True) -> None:
         self._bar: Any = None
@@ -35,7 +35,7 @@ class ProgressBar:
         self._bar.start()
 
     def update(self, env_steps: int, mean_return: float | None, *, note: str = "") -> None:
-        """Move to `env_steps`, with a note beside it; redrawn a few times a second at most."""
+        """Move to `env_steps` and show `note`; the bar is redrawn at most five times a second."""
         now = time.perf_counter()
         if self._bar is None or now - self._drawn < _SECONDS_BETWEEN_DRAWINGS:
             return
@@ -58,7 +58,7 @@ class ProgressBar:
             self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -3,7 +3,7 @@
     DIR/config.yaml  metrics.jsonl  events.out.tfevents.*  summary.json
     DIR/checkpoints/ckpt-000000012345/
 
-One process owns it at a time (a lock on DIR/.lock, released by the system however the process ends).
+One process owns it at a time: a lock on DIR/.lock, which the system releases when the process ends in any way.
 """
 
 import contextlib
@@ -59,17 +59,17 @@ def refuse_under_ray(run_dir: str | os.PathLike[str], environ: Mapping[str, str]
 
 
 class RunDirectoryError(OSError):
-    """A run directory that this process must not or cannot use."""
+    """A run directory that this process cannot use or must not use."""
 
 
 class RunDirectory:
     """The directory of the run that this process owns. Use as a context manager."""
 
     def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
-        """Claim `path`: create it, or with `resume` take it over.
+        """Lock `path`: create it, or with `resume` open the run in it.
 
-        Raises RunDirectoryError if it holds a run and `resume` is False, if there is nothing to resume,
-        if another process owns it, or if it cannot be written.
+        Raises RunDirectoryError if it holds a run and `resume` is False, if it holds no run to resume, if another
+        process owns it, or if it cannot be written.
         """
         self.path = Path(path).absolute()
         self.checkpoints = self.path / CHECKPOINTS
@@ -99,7 +99,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Release the lock. A new run that failed before it began leaves nothing behind."""
+        """Release the lock. If a new run failed before it started, the directory is removed."""
         self._lock.close()
         if not getattr(self, "_started", True):
             (self.path / LOCK).unlink(missing_ok=True)
@@ -114,21 +114,21 @@ class RunDirectory:
         self.write_config(config)
 
     def write_config(self, text: str) -> None:
-        """Write the resolved configuration; from here on the directory holds a run."""
+        """Write the resolved configuration, by which the directory holds a run."""
         _write(self.path / CONFIG, text.encode())
         self._started = True
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
-        """Write summary.json, whole or not at all."""
+        """Write summary.json atomically."""
         path = self.path / SUMMARY
         _write(path, (json.dumps(dict(summary), indent=1, allow_nan=False) + "\n").encode())
         return path
 
     def save(self, state: Mapping[str, Any], *, meta: Mapping[str, Any], keep: int) -> Path:
-        """Save the checkpoint of `meta["env_steps"]`, then drop all but the newest `keep` and the best.
+        """Save the checkpoint of `meta["env_steps"]`, then delete all except the newest `keep` and the best.
 
-        The best is the one with the highest `meta["score"]` (the newest of equals); None never is.
-        The older ones go only after the new one has been read back and verified.
+        The best is the one with the highest `meta["score"]` (the newest of equals); a score of None never counts. Older
+        ones are deleted only after the new one has been read back and verified.
         """
         path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"
         checkpoint.save(path, state, meta=meta)

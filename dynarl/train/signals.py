@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after the iteration in progress."""
+"""SIGINT and SIGTERM end a run after the current iteration."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from types import FrameType
 
 __all__ = ["deferred_signals"]
 
-_NOTICE = b"\nfinishing this iteration, then saving; once more to stop at once without saving\n"
+_NOTICE = b"\nfinishing this iteration, then saving; a second signal stops at once without saving\n"
 
 
 @contextlib.contextmanager
 def deferred_signals(stop: Callable[[str], None]) -> Iterator[None]:
     """Inside, SIGINT and SIGTERM call `stop` with their name; a second one raises KeyboardInterrupt.
 
-    Only the main thread can handle signals; in any other nothing changes.
+    Only the main thread can handle signals; in other threads nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What a run and several seeds of it came to: summary.json and the lines that are printed at the end."""
+"""The results of a run and of several seeds: summary.json and the lines that are printed at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos of an agent's episodes: GIF files, which TensorBoard shows too."""
+"""Videos of an agent's episodes as GIF files, which TensorBoard can show."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def record_video(
 ) -> Path:
     """Write a GIF of deterministic episodes of `agent` to `path` and return it.
 
-    The environment is made anew with render_mode="rgb_array", of `env` (an id or a function that takes
-    render_mode) or of what the agent was made of; seeds as in `Agent.evaluate`. Frames beyond `max_frames`
-    are left out. Raises ValueError where the environment cannot render, ImportError without Pillow.
+    A new environment is made with render_mode="rgb_array" from `env` (an id or a function that takes render_mode; None:
+    the agent's environment); seeds as in `Agent.evaluate`. Frames beyond `max_frames` are left out. Raises ValueError
+    if the environment cannot render, ImportError without Pillow.
     """
     _pillow()
     single = _rendering(agent.source if env is None else env)
@@ -52,7 +52,7 @@ def record_video(
 
 
 def write_gif(path: str | os.PathLike[str], frames: Sequence[NDArray[np.uint8]], *, fps: int) -> Path:
-    """Write frames [H, W, 3] uint8 as an animated GIF. A GIF counts in 1/100 s: fps beyond 50 are slowed down."""
+    """Write frames [H, W, 3] uint8 as an animated GIF. A GIF shows at most 50 frames per second."""
     if not frames:
         raise ValueError("write_gif: there must be at least one frame, got 0")
     image = _pillow()
@@ -81,7 +81,7 @@ class VideoRecorder(Callback):
         self.every.begin(int(agent.env_steps))
 
     def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
-        """Record where due."""
+        """Record when due."""
         if self.every.due(int(agent.env_steps)):
             path = record_video(agent, self.directory / f"{int(agent.env_steps):012d}.gif")
             if self.on_video is not None:
@@ -98,7 +98,7 @@ def _pillow() -> Any:
 
 
 def _rendering(source: Any) -> gymnasium.Env[Any, Any]:
-    """Make one environment that renders frames, of an id, a function, or a ready environment's spec."""
+    """Make one environment that renders frames, from an id, a function, or the spec of an environment."""
     if isinstance(source, (gymnasium.Env, gymnasium.vector.VectorEnv)):
         if source.spec is None:
             raise ValueError(f"video: {type(source).__name__} has no spec to make another from, give env=")

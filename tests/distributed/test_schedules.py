@@ -158,9 +158,12 @@ def test_ray_actors_pipelined_and_asynchronous(ray_cluster, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pipeline": True, "asynchronous": True, "num_workers": 2}, "either pipelined or asynchronous, got both"),
-        ({"pipeline": True}, "pipeline: is about workers, got num_workers 0"),
-        ({"asynchronous": True}, "asynchronous: is about workers, got num_workers 0"),
+        (
+            {"pipeline": True, "asynchronous": True, "num_workers": 2},
+            "at most one of pipeline and asynchronous may be true, got both",
+        ),
+        ({"pipeline": True}, "pipeline: requires num_workers >= 1 or envs_per_group, got num_workers 0"),
+        ({"asynchronous": True}, "asynchronous: requires num_workers >= 1 or envs_per_group, got num_workers 0"),
         ({"max_lag": 3, "num_workers": 2}, "max_lag: must be at least 1 and needs asynchronous, got 3"),
         ({"max_lag": 0, "num_workers": 2, "asynchronous": True}, "max_lag: must be at least 1"),
     ],

@@ -125,7 +125,7 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch):
         ({"cpus_per_worker": -1.0}, "cpus_per_worker: must be 0 or more"),
         ({"placement": "near"}, "placement: must be spread or pack, got 'near'"),
         ({"worker_timeout": 0.0}, "worker_timeout: must be positive"),
-        ({"ray_address": "auto"}, "ray_address: 'auto' is for workers, got num_workers 0"),
+        ({"ray_address": "auto"}, "ray_address: requires num_workers >= 1, got num_workers 0"),
     ],
 )
 def test_options_that_no_run_can_have(options, message):

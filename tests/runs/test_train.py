@@ -408,12 +408,12 @@ def test_a_signal_saves_and_names_the_command_that_continues(tmp_path, number):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (run_dir / "metrics.jsonl").exists():
+    metrics_file = run_dir / "metrics.jsonl"
+    while not (metrics_file.exists() and metrics_file.stat().st_size):  # a record: the agent is learning
         time.sleep(0.01)
         assert process.poll() is None
-    time.sleep(0.2)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "finishing this iteration, then saving" in err
     saved = numbered(run_dir)[-1][1]
