@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.callbacks import Callback, Every
-from dynarl.envs import make
+from dynarl.callbacks import Callback, Every, LearningAgent
+from dynarl.envs import Environments, make
 from dynarl.extras import how_to_install
 
 __all__ = ["VideoRecorder", "record_video", "write_gif"]
@@ -20,8 +20,19 @@ __all__ = ["VideoRecorder", "record_video", "write_gif"]
 _MAX_FRAMES = 2_000
 
 
+class PlayingAgent(Protocol):
+    """An agent, as a recording sees it."""
+
+    source: Any
+    seed: int
+
+    def play(self, envs: Environments, episodes: int, *, watch: Callable[[], None] | None = None) -> object:
+        """Play whole episodes; `watch` is called before each step."""
+        ...
+
+
 def record_video(
-    agent: Any,
+    agent: PlayingAgent,
     path: str | os.PathLike[str],
     *,
     env: Any = None,
@@ -76,14 +87,14 @@ class VideoRecorder(Callback):
         _pillow()
         self.every, self.directory, self.on_video = Every(every), Path(directory), on_video
 
-    def begin(self, agent: Any) -> None:
+    def begin(self, agent: LearningAgent) -> None:
         """Count from the agent's steps."""
         self.every.begin(int(agent.env_steps))
 
-    def on_iteration(self, agent: Any, metrics: dict[str, Any]) -> bool | None:
+    def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
         """Record when due."""
         if self.every.due(int(agent.env_steps)):
-            path = record_video(agent, self.directory / f"{int(agent.env_steps):012d}.gif")
+            path = record_video(cast(PlayingAgent, agent), self.directory / f"{int(agent.env_steps):012d}.gif")
             if self.on_video is not None:
                 self.on_video(int(agent.env_steps), path)
         return None
