@@ -64,5 +64,5 @@ def test_what_cannot_be_recorded(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="write_gif: there must be at least one frame, got 0"):
         write_gif(tmp_path / "v.gif", [], fps=10)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"recording needs Pillow, .* pip install 'dynarl\[video\]'"):
+    with pytest.raises(ImportError, match=r"recording needs Pillow: pip install -e '.*\[video\]'"):
         record_video(agent, tmp_path / "v.gif")
