@@ -27,6 +27,15 @@ __all__ = ["Agent", "Evaluation", "Learner", "Stop"]
 
 Stop = Callable[[dict[str, Any]], bool | None]
 
+# Methods of earlier versions, and the role that has them today.
+_MOVED = {
+    "update": "learner.update(batch)",
+    "act": "actor.act(obs, noise, explore=True)",
+    "choose": "actor.act(obs, noise, explore=False)",
+    "network_input": "actor.encoder(obs)",
+    "collect_and_update": "learn(steps)",
+}
+
 
 class Learner(Protocol):
     """Turns batches into updates of its networks."""
@@ -93,6 +102,12 @@ class Agent:
         self.seed, self.device = seed, device
         self.envs = self.make_envs(env, self.config, seed=seed)
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
+
+    def __getattr__(self, name: str) -> Any:
+        """Name the role that has a method of earlier versions."""
+        if name in _MOVED:
+            raise AttributeError(f"{type(self).__name__}.{name} is now called {_MOVED[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # -- parts, made here and by workers --------------------------------------------------------------------------
 

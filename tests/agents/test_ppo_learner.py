@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dynarl.agents import ActorCritic, PPOConfig, PPOLearner
+from dynarl.agents import PPO, ActorCritic, PPOConfig, PPOLearner
 
 T, N = 8, 4
 
@@ -119,3 +119,13 @@ def test_old_names_of_the_kl_target(old, action):
 def test_two_old_kl_targets_are_refused():
     with pytest.raises(ValueError, match=r"kl_stop_minibatch and kl_stop_epoch: .* keep one and remove the others"):
         PPOConfig.migrate({"kl_stop_minibatch": 0.02, "kl_stop_epoch": 0.02})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("update", r"learner.update\(batch\)"), ("choose", "actor.act"), ("network_input", "actor.encoder")],
+)
+def test_methods_that_moved_name_their_role(old, new):
+    agent = PPO("CartPole-v1", num_envs=2, num_steps=8, batch_size=16)
+    with pytest.raises(AttributeError, match=f"PPO.{old} is now called {new}"):
+        getattr(agent, old)
