@@ -11,6 +11,7 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import ANOMALY, mode
+from dynarl.autograd.ops.indexing import _getitem
 from dynarl.autograd.tape import record
 from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
 from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, rule_of
@@ -21,6 +22,7 @@ __all__ = ["EagerOperations"]
 _NUMBERS = frozenset((float, int, bool))
 _NO_STATIC: Static = {}
 _ONE_BATCHED = (True,)
+_ALL = slice(None)
 _MISSING = object()
 _new: Callable[[Any], Any] = object.__new__
 
@@ -64,6 +66,12 @@ class EagerOperations(Execution):
             rule.check(given[0], batched)
             return self.result(op, op(*given, **static))
         return self.result(op, rule(given, batched, group.size, static))
+
+    def getitem(self, x: Any, index: Any) -> SampleTensor:
+        """Return `x[index]`: one sample's first axis is the second of the rows."""
+        rows = x.tensor if x.group is self.group else x.at(self.group)
+        index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
+        return self.result(_getitem, _getitem(rows, index=index))
 
     def _rows(self, op: Operation, x: Any) -> Any:
         """Return an operand's rows of the current group, or the operand if all samples share it."""

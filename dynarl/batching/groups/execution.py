@@ -65,9 +65,13 @@ class Execution(ABC):
     def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
         """Return the result of an operation on per-sample tensors and shared operands. Not called during replay."""
 
+    @abstractmethod
     def binary(self, op: Operation, x: Any, y: Any) -> Any:
-        """Return `op(x, y)` of the operators `+`, `-`, `*`. Not called during replay."""
-        return self.apply(op, (x, y), {})
+        """Return `op(x, y)` for the operators `+`, `-`, `*`. Not called during replay."""
+
+    @abstractmethod
+    def getitem(self, x: Any, index: Any) -> Any:
+        """Return `x[index]` for slices, numbers and new axes. Not called during replay."""
 
     @abstractmethod
     def read(self, x: Any) -> Any:

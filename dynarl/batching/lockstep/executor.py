@@ -24,11 +24,11 @@ from dynarl.batching.values.pytree import flatten
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
-__all__ = ["Executor", "Restart", "Unwind", "replace_sample_tensors"]
+__all__ = ["MOST_WAITING", "Executor", "Restart", "Unwind", "replace_sample_tensors"]
 
 _NUMBERS = frozenset((float, int, bool))
 _AFTER_ALL = 1 << 60  # the depth of calls that no other call uses: fewer, larger operations
-_MOST_WAITING = 100_000
+MOST_WAITING = 100_000
 _NONE: list[Any] = []
 
 
@@ -51,7 +51,7 @@ class Executor:
     def add(self, call: LazyCall) -> None:
         """Add a call; run them all if too many wait."""
         self.calls.append(call)
-        if len(self.calls) > _MOST_WAITING:
+        if len(self.calls) > MOST_WAITING:
             self.flush()
 
     def flush(self) -> None:

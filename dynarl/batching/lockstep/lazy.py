@@ -137,10 +137,10 @@ class LazyOutput:
         return self.array.device
 
 
-def computed(tensor: Tensor, group: SampleGroup, start: int = 0, spec: TensorSpec | None = None) -> LazyCall:
-    """Return a call whose result exists: the rows of a Tensor from `start` on."""
-    call = LazyCall(None, spec or spec_of(tensor), group, (), None, _NONE, -1)
-    call.results, call.start = (tensor,), start
+def computed(tensor: Tensor, group: SampleGroup) -> LazyCall:
+    """Return a call whose result exists: a Tensor of the rows of a group."""
+    call = LazyCall(None, spec_of(tensor), group, (), None, _NONE, -1)
+    call.results = (tensor,)
     return call
 
 
@@ -149,8 +149,17 @@ _NONE: list[Any] = []
 
 def lazy_rows(source: Tensor) -> RowsOf:
     """Return what makes SampleTensors of consecutive rows of a stacked array, without slicing it for each."""
-    spec = spec_of(source)
-    return lambda group, start: sample_tensor(computed(source, group, start, spec), group)
+    spec, results = spec_of(source), (source,)
+
+    def rows(group: SampleGroup, start: int) -> SampleTensor:
+        # `sample_tensor(computed(...))` written out: this runs for every leaf of every object.
+        call = LazyCall(None, spec, group, (), None, _NONE, -1)
+        call.results, call.start = results, start
+        x = _new(SampleTensor)
+        x.tensor, x.group, x._parts = call, group, None
+        return x
+
+    return rows
 
 
 def sample_tensor(slot: LazyCall | LazyOutput, group: SampleGroup) -> SampleTensor:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from numpy.typing import DTypeLike
-
 from dynarl.autograd.call_site import Line
-from dynarl.batching.draws import DeviceLike
-from dynarl.batching.groups.execution import Execution, Log, Operands, Operation, Static, Step
+from dynarl.autograd.ops.indexing import _getitem
+from dynarl.batching.groups.execution import Log, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
 from dynarl.batching.lockstep.trace_calls import trace_call
 from dynarl.batching.lockstep.trace_loops import trace_loop
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
-from dynarl.batching.lockstep.tracer import Tracer
+from dynarl.batching.lockstep.tracer import TracedExecution, Tracer
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["LockstepExecution", "Reader"]
@@ -27,10 +25,10 @@ class Reader(Protocol):
         ...
 
 
-class LockstepExecution(Execution):
+class LockstepExecution(TracedExecution):
     """One execution of the whole program for a group, on a path of its own."""
 
-    __slots__ = ("args", "kwargs", "line", "reader", "tracer", "waits_for")
+    __slots__ = ("args", "kwargs", "line", "reader", "waits_for")
 
     def __init__(
         self, reader: Reader, tracer: Tracer, args: Operands, kwargs: Static, group: SampleGroup, log: Log
@@ -40,29 +38,27 @@ class LockstepExecution(Execution):
         self.waits_for: SampleTensor | None = None  # a tensor that the program reads
         self.line: Line | None = None  # where it reads it
 
-    def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
-        """Record an operation."""
-        return trace_operation(self.tracer, self, op, operands, static)
+    # These functions take the execution first: as methods they need no call of their own for each operation.
+    apply = trace_operation
+    call_scope = trace_call
+    run_loop = trace_loop
+    draw = trace_draw
+
+    def binary(self, op: Operation, x: Any, y: Any) -> Any:
+        """Record an operation of an operator."""
+        return trace_operation(self, op, (x, y), {})
+
+    def getitem(self, x: Any, index: Any) -> Any:
+        """Record an index."""
+        return trace_operation(self, _getitem, (x,), {"index": index})
 
     def read(self, x: Any) -> Any:
         """Return a number when all paths have come as far as they can."""
         return self.reader.read(self, x)
 
-    def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
-        """Record a call of a `per_sample` function."""
-        return trace_call(self.tracer, self, key, function, args, kwargs)
-
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Record a call of a Module."""
-        return trace_call(self.tracer, self, module, None, args, kwargs)
-
-    def run_loop(self, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
-        """Repeat a step on this path."""
-        return trace_loop(self.tracer, self, step, items, values)
-
-    def draw(self, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None, device: DeviceLike) -> SampleTensor:
-        """Record a random draw."""
-        return trace_draw(self.tracer, self, self.run.streams(), kind, shape, dtype, device)
+        return trace_call(self, module, None, args, kwargs)
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:
         """Return the rows of a lazy tensor."""

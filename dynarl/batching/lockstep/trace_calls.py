@@ -6,17 +6,18 @@ inline, as part of their caller.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import mode
 from dynarl.batching.eager.eager_execution import run_scope
-from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
+from dynarl.batching.groups.execution import Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
-from dynarl.batching.lockstep.executor import Unwind, replace_sample_tensors
+from dynarl.batching.lockstep.executor import MOST_WAITING, Unwind, replace_sample_tensors
 from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
-from dynarl.batching.lockstep.tracer import Tracer, depth_of, enter
+from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.values.join import join
 from dynarl.batching.values.pytree import copied, flatten, unflatten
@@ -30,14 +31,14 @@ OPEN = object()
 
 _NUMBERS = frozenset((float, int, bool))
 _CONTAINERS = (list, dict, set)
+_new: Callable[[type[SampleTensor]], SampleTensor] = object.__new__
 
 
-def trace_call(
-    tracer: Tracer, execution: Execution, key: Any, function: Operation | None, args: Operands, kwargs: Static
-) -> Any:
+def trace_call(execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static) -> Any:
     """Record a call of a Module (`key`, function None) or of a function, or run it inline."""
+    tracer = execution.tracer
     if execution.position < len(execution.log):
-        return inline(tracer, execution, key, function or function_of(key), args, kwargs)
+        return inline(execution, key, function or function_of(key), args, kwargs)
     tracer.step(execution)
     group = execution.group
     usual = tracer.usual.get(key)
@@ -46,7 +47,7 @@ def trace_call(
         if usual_depth is not None:
             call = LazyCall(usual, usual.specs[0], group, (args, kwargs), key, list(args), usual_depth + 1)
             call.number = usual.number
-            return _add(tracer, execution, key, call)
+            return _add(execution, key, call)
     parts: list[Any] = [key, mode.recording]  # of the signature's key
     operands: list[Any] = []
     fixed: list[Any] = []
@@ -58,22 +59,26 @@ def trace_call(
         full_key = tuple(parts)
         signature = tracer.signatures.get(full_key)
         if signature is None:
-            return _learn(tracer, execution, full_key, key, function or function_of(key), args, kwargs)
+            return _learn(execution, full_key, key, function or function_of(key), args, kwargs)
         if not signature.eager and not mode.anomaly:
             call = LazyCall(signature, signature.specs[0], group, (args, kwargs), function or key, operands, depth + 1)
             call.number = tracer.number(signature, fixed) if fixed else signature.number
             if simple:
                 signature.operands = tuple(parts[2:])
                 tracer.usual[key] = signature
-            return _add(tracer, execution, key, call)
-    return inline(tracer, execution, key, function or function_of(key), args, kwargs)
+            return _add(execution, key, call)
+    return inline(execution, key, function or function_of(key), args, kwargs)
 
 
-def _add(tracer: Tracer, execution: Execution, key: object, call: LazyCall) -> Any:
+def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
     """Record a call, log its results as SampleTensors in their structure, and return them."""
-    group, signature = call.group, call.signature
-    tracer.executor.add(call)
-    first = sample_tensor(call, group)
+    # `executor.add` and `sample_tensor` written out: this runs for every call of a Module on every path.
+    executor, group, signature = execution.tracer.executor, call.group, call.signature
+    executor.calls.append(call)
+    if len(executor.calls) > MOST_WAITING:
+        executor.flush()
+    first = _new(SampleTensor)
+    first.tensor, first.group, first._parts = call, group, None
     if signature.structure == "leaf":
         execution.log.append((key, first))
         execution.position += 1
@@ -85,11 +90,9 @@ def _add(tracer: Tracer, execution: Execution, key: object, call: LazyCall) -> A
     return copied(result)
 
 
-def inline(
-    tracer: Tracer, execution: Execution, key: object, function: Operation, args: Operands, kwargs: Static
-) -> Any:
+def inline(execution: TracedExecution, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
     """Run a scope as part of its caller; when it has returned, one entry of the log stands for all of it."""
-    start, log = execution.position, execution.log
+    tracer, start, log = execution.tracer, execution.position, execution.log
     if start < len(log):
         logged, value = log[start]
         if logged is not key or value is not OPEN:
@@ -192,16 +195,16 @@ def _describe_closure(function: Operation, parts: list[Any]) -> bool:
 
 
 def _learn(
-    tracer: Tracer, execution: Execution, full_key: Any, key: object, function: Operation, args: Operands,
+    execution: TracedExecution, full_key: Any, key: object, function: Operation, args: Operands,
     kwargs: Static,
 ) -> Any:  # fmt: skip
     """Run the first call of a signature at once, and learn from it what calls with this signature return.
 
     If it draws, raises, diverges for good or returns something else than tensors, it is undone and runs inline.
     """
+    tracer, run, group = execution.tracer, execution.run, execution.group
     signature = tracer.new_signature(full_key, "scope", function, mode.recording)
     signature.eager = True
-    run, group = tracer.run, execution.group
     drawn, marks, counted = run.drawn, run.mark(), (run.groups, run.operations, run.row_operations)
     splits = {line: list(sizes) for line, sizes in run.splits.items()}
 
@@ -221,7 +224,7 @@ def _learn(
         run.rewind(marks)
         run.error, run.drawn, run.splits = None, drawn, splits
         run.groups, run.operations, run.row_operations = counted
-        return inline(tracer, execution, key, function, args, kwargs)
+        return inline(execution, key, function, args, kwargs)
     slots = [computed(leaf.at(group), group) for leaf in leaves]
     signature.eager, signature.structure = False, structure
     signature.specs = tuple([slot.array for slot in slots])

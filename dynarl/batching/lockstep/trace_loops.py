@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynarl.batching.groups.execution import Execution, Operands, Step
+from dynarl.batching.groups.execution import Operands, Step
 from dynarl.batching.lockstep.trace_calls import OPEN, inline
-from dynarl.batching.lockstep.tracer import Tracer
+from dynarl.batching.lockstep.tracer import TracedExecution
 from dynarl.batching.scopes.loops import repeat_in_place
 from dynarl.batching.values.pytree import copied
 
 __all__ = ["trace_loop"]
 
 
-def trace_loop(tracer: Tracer, execution: Execution, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
+def trace_loop(execution: TracedExecution, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
     """Repeat a step as Python does; see `Execution.run_loop`."""
     key = step.__code__
 
     def iteration(item: Any, *values: Any) -> Any:
-        return inline(tracer, execution, key, step, (item, *values), {})
+        return inline(execution, key, step, (item, *values), {})
 
     def repeat(items: Any, values: Operands) -> tuple[int, Operands]:
         done, way, values = _skip_logged(key, items, values, execution)
@@ -26,11 +26,11 @@ def trace_loop(tracer: Tracer, execution: Execution, step: Step, items: Any, val
             return way, values
         return repeat_in_place(iteration, items[done:] if done and items is not None else items, values)
 
-    left: tuple[int, Operands] = inline(tracer, execution, key, repeat, (items, values), {})
+    left: tuple[int, Operands] = inline(execution, key, repeat, (items, values), {})
     return left
 
 
-def _skip_logged(key: object, items: Any, values: Operands, execution: Execution) -> tuple[int, int, Operands]:
+def _skip_logged(key: object, items: Any, values: Operands, execution: TracedExecution) -> tuple[int, int, Operands]:
     """Skip iterations that are already in the log; return their number and the result of the last one.
 
     Iterating over tensors or sequences logs operations between the iterations, which ends the search: those are

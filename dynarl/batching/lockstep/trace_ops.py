@@ -10,12 +10,12 @@ from numpy.typing import DTypeLike
 from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import OFF, mode
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.draws import DeviceLike, Draws
-from dynarl.batching.groups.execution import DRAW, Execution, Operands, Operation, Static
+from dynarl.batching.draws import DeviceLike
+from dynarl.batching.groups.execution import DRAW, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
 from dynarl.batching.groups.run import name_of
 from dynarl.batching.lockstep.lazy import LazyCall, Signature, computed, frozen, is_small, sample_tensor, spec_of
-from dynarl.batching.lockstep.tracer import Tracer, depth_of, enter
+from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.rules.table import SHAREABLE, apply_rule
 from dynarl.batching.values.sample_tensor import SampleTensor
 
@@ -24,14 +24,15 @@ __all__ = ["trace_draw", "trace_operation"]
 _NUMBERS = frozenset((float, int, bool))
 
 
-def trace_operation(tracer: Tracer, execution: Execution, op: Operation, operands: Operands, static: Static) -> Any:
+def trace_operation(execution: TracedExecution, op: Operation, operands: Operands, static: Static) -> Any:
     """Record an operation and return the SampleTensor of its result."""
+    tracer = execution.tracer
     tracer.step(execution)
     key = op if not static else (op, *[(name, frozen(value)) for name, value in static.items()])
     call = _usual_call(tracer, key, operands, static, execution.group)
     if call is not None:
         return tracer.add(execution, op, call)
-    return _trace_unusual(tracer, execution, key, op, operands, static)
+    return _trace_unusual(execution, key, op, operands, static)
 
 
 def _usual_call(tracer: Tracer, key: Any, args: Operands, static: Static, group: SampleGroup) -> LazyCall | None:
@@ -47,10 +48,8 @@ def _usual_call(tracer: Tracer, key: Any, args: Operands, static: Static, group:
     return call
 
 
-def _trace_unusual(
-    tracer: Tracer, execution: Execution, key: Any, op: Operation, args: Operands, static: Static
-) -> Any:
-    group = execution.group
+def _trace_unusual(execution: TracedExecution, key: Any, op: Operation, args: Operands, static: Static) -> Any:
+    tracer, group = execution.tracer, execution.group
     parts: list[Any] = [op, mode.recording]  # of the signature's key
     fixed: list[Any] = []
     numbers: list[Any] = []
@@ -74,7 +73,7 @@ def _trace_unusual(
     if signature is None:
         signature = _learn(tracer, full_key, op, args, static)
     if signature.eager or mode.anomaly:
-        return _run_now(tracer, execution, op, args, static)
+        return _run_now(execution, op, args, static)
     if not fixed and (shareable or len(operands) == len(args)):
         signature.operands, tracer.usual[key] = full_key[2 : 2 + len(args)], signature
     if not signature.columns:
@@ -148,9 +147,9 @@ def _learn(tracer: Tracer, key: Any, op: Operation, args: Operands, static: Stat
     return signature
 
 
-def _run_now(tracer: Tracer, execution: Execution, op: Operation, args: Operands, static: Static) -> SampleTensor:
+def _run_now(execution: TracedExecution, op: Operation, args: Operands, static: Static) -> SampleTensor:
     """Apply an operation at once, for one path alone."""
-    group = execution.group
+    tracer, group = execution.tracer, execution.group
     batched = [a.__class__ is SampleTensor for a in args]
     operands = [tracer.rows(a, group) if own else a for a, own in zip(args, batched)]
     out = apply_rule(op, operands, batched, group.size, static)
@@ -162,12 +161,12 @@ def _run_now(tracer: Tracer, execution: Execution, op: Operation, args: Operands
 
 
 def trace_draw(
-    tracer: Tracer, execution: Execution, streams: Draws, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None,
-    device: DeviceLike,
-) -> SampleTensor:  # fmt: skip
+    execution: TracedExecution, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None, device: DeviceLike
+) -> SampleTensor:
     """Record a random draw: each sample's next numbers, whenever they are computed."""
+    tracer, group = execution.tracer, execution.group
+    streams = tracer.run.streams()
     tracer.step(execution)
-    group = execution.group
     samples = group.samples()
     counts = streams.reserve(samples)
     key = (DRAW, kind, shape, dtype, device)

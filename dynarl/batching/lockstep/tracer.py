@@ -15,7 +15,7 @@ from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, Signature, sample_tensor, slot_of
 from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["Signatures", "Tracer", "depth_of", "enter"]
+__all__ = ["Signatures", "TracedExecution", "Tracer", "depth_of", "enter"]
 
 Signatures = dict[Any, Signature]
 
@@ -72,6 +72,13 @@ class Tracer:
                 raise Unwind
             self.executor.flush()
         return gather([x], [group], group.size)
+
+
+class TracedExecution(Execution):
+    """An execution whose requests a tracer records."""
+
+    __slots__ = ("tracer",)
+    tracer: Tracer
 
 
 def enter(x: SampleTensor, group: SampleGroup, key: list[Any], operands: list[Any]) -> int:

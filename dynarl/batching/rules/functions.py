@@ -22,6 +22,8 @@ from dynarl.nn import functional
 
 __all__ = ["FUNCTIONS"]
 
+AnyTensor = SampleTensor | Tensor
+
 
 def _on_rows(function: Any) -> Operation:
     """Return the replacement of a function of operands that broadcast: it runs on all rows at once."""
@@ -82,7 +84,7 @@ def _on_axis(function: Any) -> Operation:
 def _one_by_one(function: Any) -> Operation:
     """Return the replacement of a function that has no faster rule: one sample after the other."""
 
-    def compute(*operands: Any, places: Any, fixed: Any, named: Any) -> Any:
+    def compute(*operands: Any, places: list[bool], fixed: tuple[Any, ...], named: Static) -> Any:
         tensors = iter(operands)
         return function(*(next(tensors) if place else value for place, value in zip(places, fixed)), **named)
 
@@ -99,21 +101,21 @@ def _one_by_one(function: Any) -> Operation:
     return call
 
 
-def _one_hot(tensor: Any, num_classes: int = -1) -> Any:
+def _one_hot(tensor: AnyTensor, num_classes: int = -1) -> Any:
     if num_classes == -1:
         raise ValueError("one_hot: inside a per-sample program num_classes must be given: samples differ")
     return apply(_one_hot_op, (tensor,), {"num_classes": num_classes})
 
 
-def _one_hot_op(tensor: Any, *, num_classes: int) -> Any:
+def _one_hot_op(tensor: Tensor, *, num_classes: int) -> Any:
     return indexing.one_hot(tensor, num_classes)
 
 
-def _embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
+def _embedding(input: AnyTensor, weight: AnyTensor, padding_idx: int | None = None) -> Any:
     return apply(_embedding_op, (input, weight), {"padding_idx": padding_idx})
 
 
-def _embedding_op(input: Any, weight: Any, *, padding_idx: int | None) -> Any:
+def _embedding_op(input: Tensor, weight: Tensor, *, padding_idx: int | None) -> Any:
     return functional.embedding(input, weight, padding_idx)
 
 
@@ -133,7 +135,7 @@ RULES[_embedding_op] = _rows_of_table
 RULES[normalization.layer_norm] = _trailing
 
 
-def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def _where(condition: AnyTensor, input: Any = None, other: Any = None) -> Any:
     if input is None:
         raise PerSampleError("where: the indices of true elements differ in number by sample; loop, or use a mask")
     return apply(_where_op, (condition, input, other), {})
@@ -147,17 +149,17 @@ RULES[_where_op] = where_rule
 SHAREABLE.add(_where_op)
 
 
-def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+def _masked_fill(input: AnyTensor, mask: Any, value: Any) -> Any:
     return _where(mask, value, input)
 
 
-def _repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
+def _repeat_interleave(input: AnyTensor, repeats: SampleTensor | Tensor | int, dim: int | None = None) -> Any:
     if repeats.__class__ is SampleTensor:  # correct if all samples have the same number of repeats, else by_row raises
         return _repeat_by_row(input, repeats, dim)
     return apply(_repeat_op, (input,), {"repeats": repeats, "dim": dim})
 
 
-def _repeat_op(input: Any, *, repeats: Any, dim: Any) -> Any:
+def _repeat_op(input: Tensor, *, repeats: Tensor | int, dim: int | None) -> Any:
     return shape.repeat_interleave(input, repeats, dim)
 
 
@@ -172,11 +174,11 @@ RULES[_repeat_op] = _repeat_rule
 _repeat_by_row = _one_by_one(shape.repeat_interleave)
 
 
-def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+def _diagonal(input: AnyTensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     return apply(_diagonal_op, (input,), {"offset": offset, "dims": (dim1, dim2)})
 
 
-def _diagonal_op(input: Any, *, offset: int, dims: tuple[int, int]) -> Any:
+def _diagonal_op(input: Tensor, *, offset: int, dims: tuple[int, int]) -> Any:
     return shape.diagonal(input, offset, *dims)
 
 
@@ -185,7 +187,7 @@ def _diagonal_rule(operands: Rows, batched: Flags, n: int, static: Static) -> An
     return shape.diagonal(x, static["offset"], *shifted(static["dims"], x.ndim - 1))
 
 
-def _diag(input: Any, diagonal: int = 0) -> Any:
+def _diag(input: AnyTensor, diagonal: int = 0) -> Any:
     if input.ndim == 2:
         return _diagonal(input, diagonal)
     if input.ndim != 1:
@@ -193,7 +195,7 @@ def _diag(input: Any, diagonal: int = 0) -> Any:
     return apply(_diag_op, (input,), {"offset": diagonal})
 
 
-def _diag_op(input: Any, *, offset: int) -> Any:
+def _diag_op(input: Tensor, *, offset: int) -> Any:
     return shape.diag(input, offset)
 
 

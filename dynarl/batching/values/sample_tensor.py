@@ -190,9 +190,12 @@ class SampleTensor:
     __radd__, __rsub__, __rmul__ = _reflected(__add__), _reflected(__sub__), _reflected(__mul__)
 
     def __getitem__(self, index: Any) -> Any:
-        if indexing._is_basic(index):
+        if not indexing._is_basic(index):
+            return indexing.getitem(self, index)
+        execution = state.execution
+        if execution is None or execution.position < len(execution.log):
             return apply(indexing._getitem, (self,), {"index": index})
-        return indexing.getitem(self, index)
+        return execution.getitem(self, index)
 
     def to(self, *target: Any, dtype: Any = None, **_: Any) -> Any:
         """Return the tensor in another dtype; its device is the batch's."""
