@@ -66,12 +66,16 @@ class Recipe:
             policy=(name, POLICIES[name]) if isinstance(name, str) else None,
         )
 
-    def make(self, env: Any) -> tuple[Any, Any, Any]:
-        """Return the environments of a group, an Actor and its collector."""
+    def register(self) -> None:
+        """Register the environment and the policy in this process, under their names in the learner's process."""
         if self.env_spec is not None:
             gymnasium.registry.setdefault(self.env_spec.id, self.env_spec)
         if self.policy is not None:
             POLICIES.setdefault(*self.policy)
+
+    def make(self, env: Any) -> tuple[Any, Any, Any]:
+        """Return the environments of a group, an Actor and its collector."""
+        self.register()
         made: tuple[Any, Any, Any] = self.agent_cls.make_worker(env, self.config, seed=self.seed, given=self.given)
         return made
 

@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_split_goes_on_with_new_episodes():
     said = []
     state = learned(1, 128, load=half, each=2, said=said)
     assert state["env_steps"] == 256
-    assert said == ["the checkpoint has 4 groups of environments, this run 2: all environments begin a new episode"]
+    assert said == ["the checkpoint has 4 groups of environments, this run 2: all environments start a new episode"]
     agent = PPO("CartPole-v1", seed=3, **SMALL)
     agent.load_state_dict(half)
     agent.learn(64)
