@@ -11,6 +11,7 @@ __all__ = ["MOVED", "MovedFinder"]
 MOVED = {
     "dynarl.Each": "dynarl.ObjectBatch",
     "dynarl.agents.branching": "dynarl.agents.conditional",
+    "dynarl.agents.conditional.SetEncoder": "dynarl.agents.conditional.SetPolicy",
     "dynarl.cli": "dynarl.train.cli",
     "dynarl.distributed.replay": "dynarl.distributed.replay_failure",
     "dynarl.envs.corridors": "dynarl.envs.tasks.corridors",

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
-from dynarl.agents.stored_actions import StoredActions
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.user_obs import stored_rows
 from dynarl.agents.user_policy.policy import merging, set_merging
 from dynarl.agents.user_policy.runner import PolicyRunner

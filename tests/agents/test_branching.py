@@ -9,7 +9,7 @@ import pytest
 import dynarl
 from dynarl import nn
 from dynarl.agents import PPO
-from dynarl.agents.conditional import AdaptiveComputation, EarlyExit, Mixture, Options, SetEncoder, TreeEvaluator
+from dynarl.agents.conditional import AdaptiveComputation, EarlyExit, Mixture, Options, SetPolicy, TreeEvaluator
 from dynarl.distributions import Categorical
 from dynarl.rollout import Feedback
 from tests.learning import learns, mean_return
@@ -18,7 +18,7 @@ PAIRS = [
     ("PointerChase", AdaptiveComputation),
     ("SometimesHard", EarlyExit),
     ("Dispatch", Mixture),
-    ("HeaviestKind", SetEncoder),
+    ("HeaviestKind", SetPolicy),
     ("Expression", TreeEvaluator),
 ]
 TINY = {"num_envs": 4, "num_steps": 8, "batch_size": 32, "num_epochs": 2, "gamma": 0.0}
@@ -139,8 +139,13 @@ def test_refusals():
         ValueError, match="AdaptiveComputation: rows must divide the 4 numbers of an observation, got 3"
     ):
         PPO("CartPole-v1", policy="adaptive_computation", policy_kwargs={"rows": 3})
-    with pytest.raises(ValueError, match=r"SetEncoder: width must divide the 3 numbers .* behind the first 1, got 5"):
+    with pytest.raises(ValueError, match=r"SetPolicy: width must divide the 3 numbers .* behind the first 1, got 5"):
         PPO("CartPole-v1", policy="set_encoder")
+
+
+def test_the_old_name_of_the_set_policy_names_the_new_one():
+    with pytest.raises(ImportError, match=r"conditional\.SetEncoder is now called .*\.SetPolicy"):
+        from dynarl.agents.conditional import SetEncoder  # noqa: F401
 
 
 EXIT = learns(

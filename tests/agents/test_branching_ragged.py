@@ -8,7 +8,7 @@ import pytest
 
 import dynarl
 from dynarl.agents import PPO
-from dynarl.agents.conditional import GraphWalker, SetEncoder
+from dynarl.agents.conditional import GraphWalker, SetPolicy
 from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.envs import make
 from dynarl.envs.observations import observation_layout
@@ -25,7 +25,7 @@ def shown(env_id, n=24):
     return envs, ragged_input(envs.observation_space, envs.obs)
 
 
-@pytest.mark.parametrize(("env_id", "policy"), [(SET, SetEncoder), (TRAIL, GraphWalker)])
+@pytest.mark.parametrize(("env_id", "policy"), [(SET, SetPolicy), (TRAIL, GraphWalker)])
 def test_batches_are_the_loop_s(env_id, policy):
     envs, given = shown(env_id)
     module, found = policy(envs.observation_space, envs.action_space), []
@@ -43,7 +43,7 @@ def test_batches_are_the_loop_s(env_id, policy):
 
 def test_a_set_encoder_reads_the_elements_that_are_there():
     envs, given = shown(SET)
-    policy = SetEncoder(envs.observation_space, envs.action_space)
+    policy = SetPolicy(envs.observation_space, envs.action_space)
     distribution, _, extra = dynarl.batched(policy)(given)
     lengths = [len(row.parts[0]) for row in envs.obs]
     np.testing.assert_array_equal(extra["steps"].numpy(), lengths)
@@ -58,7 +58,7 @@ def test_a_set_encoder_reads_the_elements_that_are_there():
 
 def test_a_static_set_encoder_reads_the_first_ones():
     envs, given = shown(SET)
-    policy = SetEncoder(envs.observation_space, envs.action_space, elements=2)
+    policy = SetPolicy(envs.observation_space, envs.action_space, elements=2)
     extra = dynarl.batched(policy)(given)[2]
     np.testing.assert_array_equal(extra["steps"].numpy(), [min(2, len(row.parts[0])) for row in envs.obs])
 
@@ -148,10 +148,10 @@ def test_ppo_learns_a_set():
 
 def test_refusals():
     box, two = gymnasium.spaces.Box(0.0, 1.0, (3,)), gymnasium.spaces.Discrete(2)
-    with pytest.raises(ValueError, match=r"SetEncoder: is for Discrete actions, got Box"):
-        SetEncoder(gymnasium.spaces.Sequence(box), box)
-    with pytest.raises(ValueError, match="SetEncoder: elements is for Sequence observations, got Box"):
-        SetEncoder(gymnasium.spaces.Box(0.0, 1.0, (6,)), two, elements=2)
+    with pytest.raises(ValueError, match=r"SetPolicy: is for Discrete actions, got Box"):
+        SetPolicy(gymnasium.spaces.Sequence(box), box)
+    with pytest.raises(ValueError, match="SetPolicy: elements is for Sequence observations, got Box"):
+        SetPolicy(gymnasium.spaces.Box(0.0, 1.0, (6,)), two, elements=2)
     with pytest.raises(ValueError, match="GraphWalker: is for Graph observations whose edges have features"):
         GraphWalker(gymnasium.spaces.Graph(box, None), two)
     with pytest.raises(ValueError, match=r"GraphWalker: is for Graph .* got Box"):

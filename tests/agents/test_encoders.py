@@ -10,7 +10,8 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn, optim
 from dynarl.agents import DQN, PPO, SAC
-from dynarl.agents.encoders.images import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, features_for, is_image
+from dynarl.agents.encoders.choose import features_for
+from dynarl.agents.encoders.images import MixedEncoder, NatureCNN, ResidualCNN, TextEncoder, is_image
 from tests.learning import learns, mean_return
 
 FIRST, LAST = spaces.Box(0, 255, (3, 40, 44), np.uint8), spaces.Box(0, 255, (40, 44, 3), np.uint8)
@@ -66,10 +67,12 @@ def test_mixed():
     space = spaces.Dict(
         view=SMALL, word=spaces.Text(5), inner=spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,))))
     )
-    net = MixedEncoder(space)
-    assert net.sizes == [3, 2, 64, 5]  # parts by name: inner, view, word
+    net = features_for(space)
+    assert isinstance(net, MixedEncoder) and net.sizes == [3, 2, 64, 5]  # parts by name: inner, view, word
     out = net(dynarl.zeros(2, 74))
     assert out.shape == (2, 3 + 2 + 256 + 5 * 16)
+    with pytest.raises(ValueError, match="MixedEncoder: networks must have one entry for each of 4 parts, got 1"):
+        MixedEncoder(space, [None])
 
 
 class Spot(gymnasium.Env):

@@ -10,7 +10,7 @@ from gymnasium import spaces
 import dynarl
 from dynarl import nn
 from dynarl.agents import DQN, PPO, SAC
-from dynarl.agents.encoders.images import features_for
+from dynarl.agents.encoders.choose import features_for
 from dynarl.agents.encoders.ragged_input import example_input, ragged_input
 from dynarl.agents.encoders.sets import GraphEncoder, Pool, SetEncoder
 from dynarl.agents.policies import features_size
@@ -193,8 +193,8 @@ def test_elements_go_through_their_own_encoder():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Pool(8, ("median",)), "pooling: must be some of mean, sum, max, attention, got"),
-        (lambda: Pool(8, ()), "pooling: must be some of"),
+        (lambda: Pool(8, ("median",)), "pooling: must be one or more of mean, sum, max, attention, got"),
+        (lambda: Pool(8, ()), "pooling: must be one or more of"),
         (lambda: Pool(6, ("attention",)), "heads: must divide the 6 features, got 4"),
         (lambda: features_size(nn.Identity(), spaces.Sequence(spaces.Discrete(2))), r"must map Sequence.* to \[B, F\]"),
     ],

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dynarl.agents.encoders.images import NatureCNN, features_for
+from dynarl.agents.encoders.choose import features_for
+from dynarl.agents.encoders.images import NatureCNN
 from dynarl.envs import make
 from dynarl.envs.atari import atari
 

@@ -9,7 +9,7 @@ from dynarl.agents.conditional.options import Options
 from dynarl.agents.conditional.planning import TreePlanner
 from dynarl.agents.conditional.pondering import PonderNet
 from dynarl.agents.conditional.second_thoughts import SecondThoughts
-from dynarl.agents.conditional.sets import SetEncoder
+from dynarl.agents.conditional.set_policy import SetPolicy
 from dynarl.agents.conditional.tree import TreeEvaluator
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "Options",
     "PonderNet",
     "SecondThoughts",
-    "SetEncoder",
+    "SetPolicy",
     "TreeEvaluator",
     "TreePlanner",
 ]

@@ -14,12 +14,12 @@ from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.exploration import StepNoise, epsilon_at, exploration_noise, random_actions, spread
 from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.q_distribution import MeanQ, make_q_distribution
-from dynarl.agents.encoders.images import features_for
+from dynarl.agents.encoders.choose import features_for
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.agents.policies import FeaturesFactory
-from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
 from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad, philox

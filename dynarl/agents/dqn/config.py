@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from dynarl.agents.encoders.images import ENCODERS
+from dynarl.agents.encoders.choose import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
 from dynarl.config.migration import configuration
 from dynarl.config.validate import fraction, least_one, one_of, positive

@@ -1,11 +1,12 @@
-"""Networks that make a feature vector of images, text, and mixes of them with numbers.
+"""Networks from images, text, and mixtures of them with numbers to a feature vector.
 
-They go in front of actor and critic (or the Q-network), and are chosen by the observation space: `features_for`.
+They stand before the actor and critic (or the Q-network); `dynarl.agents.encoders.choose` picks one for a space.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,12 @@ from dynarl import nn
 from dynarl.autograd import Tensor, no_grad, zeros
 from dynarl.autograd.ops.conv import conv2d_relu
 from dynarl.autograd.ops.shape import cat
-from dynarl.envs.spaces import flat_size, is_ragged, leaves_of
+from dynarl.envs.spaces import flat_size, leaves_of
 
-__all__ = ["MixedEncoder", "NatureCNN", "ResidualCNN", "TextEncoder", "features_for", "is_image"]
+__all__ = ["NATURE_LEAST", "MixedEncoder", "NatureCNN", "ResidualCNN", "TextEncoder", "is_image", "pixels"]
 
-ENCODERS = ("auto", "nature", "residual", "none")
-# Below this many pixels a side, the kernels of the Nature network do not fit
-_NATURE_LEAST = 36
+NATURE_LEAST = 36
+"""Smallest height and width, in pixels, that the three kernels of the Nature network fit into."""
 
 
 def is_image(space: Any) -> bool:
@@ -34,46 +34,8 @@ def channels_first(shape: tuple[int, ...]) -> bool:
     return shape[0] < shape[2]
 
 
-def features_for(space: spaces.Space[Any], encoder: str = "auto") -> nn.Module | None:
-    """Return the network for observations of a space, None where numbers alone are to be seen.
-
-    `encoder` "nature" and "residual" name the network of images; "auto" is the first where images are large
-    enough for it; "none" gives pixels as numbers. Sequences and Graphs always get their network (see
-    `dynarl.agents.encoders.sets`). Raises ValueError for an unknown name.
-    """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder: must be one of {', '.join(ENCODERS)}, got {encoder!r}")
-    if is_ragged(space):
-        return _ragged_encoder(space, encoder)
-    if encoder == "none":
-        return None
-    if is_image(space):
-        return _image_encoder(space, encoder)
-    if isinstance(space, spaces.Text):
-        return TextEncoder(space)
-    if isinstance(space, spaces.Dict | spaces.Tuple) and any(
-        is_image(leaf) or isinstance(leaf, spaces.Text) for leaf in leaves_of(space)
-    ):
-        return MixedEncoder(space, encoder)
-    return None
-
-
-def _ragged_encoder(space: Any, encoder: str) -> nn.Module:
-    from dynarl.agents.encoders.sets import GraphEncoder, PartsEncoder, SetEncoder
-
-    kinds: dict[type, Any] = {spaces.Sequence: SetEncoder, spaces.Graph: GraphEncoder}
-    made: nn.Module = kinds.get(type(space), PartsEncoder)(space, encoder=encoder)
-    return made
-
-
-def _image_encoder(space: Any, encoder: str) -> nn.Module:
-    height, width = _pixels(space.shape)
-    if encoder == "nature" or (encoder == "auto" and min(height, width) >= _NATURE_LEAST):
-        return NatureCNN(space)
-    return ResidualCNN(space)
-
-
-def _pixels(shape: tuple[int, ...]) -> tuple[int, int]:
+def pixels(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width of an image of this shape."""
     return (shape[1], shape[2]) if channels_first(shape) else (shape[0], shape[1])
 
 
@@ -102,7 +64,7 @@ class _Image(nn.Module):
     def flat_size(self) -> int:
         """Return how many numbers the convolutions make of one image."""
         with no_grad():
-            return int(self.convolve(zeros(1, self.channels, *_pixels(self.shape))).shape[1])
+            return int(self.convolve(zeros(1, self.channels, *pixels(self.shape))).shape[1])
 
     def convolve(self, image: Tensor) -> Tensor:
         """Return images [B, C, H, W] after the convolutions, [B, F]."""
@@ -128,9 +90,9 @@ class NatureCNN(_Image):
 
     def __init__(self, space: Any, features: int = 512) -> None:
         super().__init__(space)
-        if min(_pixels(self.shape)) < _NATURE_LEAST:
+        if min(pixels(self.shape)) < NATURE_LEAST:
             raise ValueError(
-                f"NatureCNN: images must be at least {_NATURE_LEAST} x {_NATURE_LEAST}, got {self.shape}; "
+                f"NatureCNN: images must be at least {NATURE_LEAST} x {NATURE_LEAST}, got {self.shape}; "
                 "use the residual encoder"
             )
         self.convs = nn.ModuleList(
@@ -201,24 +163,26 @@ class TextEncoder(nn.Module):
 
 
 class MixedEncoder(nn.Module):
-    """Stored observations [B, D] of a Dict or Tuple to features [B, F]: each part by its own network.
+    """Map stored observations [B, D] of a Dict or Tuple to features [B, F], each part by its own network.
 
-    Images go through a convolutional network, texts through embeddings, all other parts stay as they are
-    encoded (numbers, one-hot); the results stand side by side.
+    `networks` has one entry for each leaf of the space, in order; None passes the encoded numbers (one-hot for
+    Discrete) through. The features of the parts are concatenated.
     """
 
-    def __init__(self, space: Any, encoder: str = "auto") -> None:
+    def __init__(self, space: spaces.Space[Any], networks: Sequence[nn.Module | None]) -> None:
         super().__init__()
-        leaves = leaves_of(space)
-        self.sizes = [flat_size(leaf) for leaf in leaves]
-        parts = [features_for(leaf, encoder) for leaf in leaves]
-        self.parts = nn.ModuleList([nn.Identity() if part is None else part for part in parts])
+        self.sizes = [flat_size(leaf) for leaf in leaves_of(space)]
+        if len(networks) != len(self.sizes):
+            raise ValueError(
+                f"MixedEncoder: networks must have one entry for each of {len(self.sizes)} parts, got {len(networks)}"
+            )
+        self.parts = nn.ModuleList([nn.Identity() if network is None else network for network in networks])
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return features [B, F] of stored observations [B, D]."""
-        found, start = [], 0
+        outputs, start = [], 0
         for part, size in zip(self.parts, self.sizes):
-            found.append(part(obs[:, start : start + size]))
+            outputs.append(part(obs[:, start : start + size]))
             start += size
-        features: Tensor = cat(found, 1)
+        features: Tensor = cat(outputs, 1)
         return features

@@ -1,14 +1,15 @@
-"""Networks that make a feature vector of a set or a graph, whatever its size, with operations on segments."""
+"""Networks from a set or a graph of any size to a feature vector, by operations on segments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.encoders import images
+from dynarl.agents.encoders.features import features_size
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.segment import (
@@ -24,25 +25,26 @@ from dynarl.autograd.ops.segment import (
 from dynarl.autograd.ops.shape import cat
 from dynarl.autograd.tensor import wrap
 from dynarl.batching import Ragged, RaggedGraph
-from dynarl.envs.spaces import flat_size, parts_of
+from dynarl.envs.spaces import flat_size
 
-__all__ = ["GraphEncoder", "PartsEncoder", "Pool", "SetEncoder"]
+__all__ = ["Embed", "GraphEncoder", "PartsEncoder", "Pool", "SetEncoder"]
 
 POOLINGS = ("mean", "sum", "max", "attention")
+Embed = Callable[[spaces.Space[Any]], nn.Module | None]
+"""Makes the network of the elements of a space; None where they are read as the numbers they are encoded in."""
 
 
 class Pool(nn.Module):
-    """Rows [total, F] of N samples to [N, P]: what each pooling makes of a sample's rows, side by side.
+    """Pool the rows [total, F] of N samples to [N, P], the results of several poolings concatenated.
 
-    "mean", "sum" and "max" as they say, "attention" the mean weighted by a softmax over scores that are linear in
-    the rows, one for each of `heads` equal parts of F (arXiv:1810.00825, with one learned query). Samples without
-    rows give 0.
+    "attention" is the mean weighted by a softmax over scores that are linear in the rows, one score for each of
+    `heads` equal parts of F (arXiv:1810.00825, with one learned query). Samples without rows give 0.
     """
 
     def __init__(self, size: int, pooling: tuple[str, ...] = ("mean", "max"), heads: int = 4) -> None:
         super().__init__()
         if not pooling or any(name not in POOLINGS for name in pooling):
-            raise ValueError(f"pooling: must be some of {', '.join(POOLINGS)}, got {pooling!r}")
+            raise ValueError(f"pooling: must be one or more of {', '.join(POOLINGS)}, got {pooling!r}")
         if "attention" in pooling and size % heads:
             raise ValueError(f"heads: must divide the {size} features, got {heads}")
         self.pooling, self.heads = pooling, heads
@@ -50,7 +52,7 @@ class Pool(nn.Module):
         self.size = size * len(pooling)
 
     def forward(self, rows: Tensor, segments: Segments) -> Tensor:
-        """Return [N, P] of rows [total, F]."""
+        """Return pooled features [N, P] of rows [total, F]."""
         reduce = {"mean": segment_mean, "sum": segment_sum, "max": segment_max, "attention": self._attend}
         pooled: Tensor = cat([reduce[name](rows, segments) for name in self.pooling], 1)
         return pooled
@@ -58,24 +60,25 @@ class Pool(nn.Module):
     def _attend(self, rows: Any, segments: Segments) -> Any:
         assert self.score is not None
         weight = segment_softmax(self.score(rows), segments)
+        # [total, F] -> [total, heads, F / heads] -> [total, F]
         parts = rows.reshape(rows.shape[0], self.heads, rows.shape[1] // self.heads) * weight.unsqueeze(-1)
         return segment_sum(parts.reshape(rows.shape[0], rows.shape[1]), segments)
 
 
 class SetEncoder(nn.Module):
-    """A Sequence seen as a set (Deep Sets, arXiv:1703.06114): rho(pool of phi(x)), ReLU layers of `features`.
+    """Encode a Sequence as a set (Deep Sets, arXiv:1703.06114): rho(pool(phi(x))), ReLU layers of size `features`.
 
-    The order of the elements does not count; where it should, write the position into the elements, or a policy
-    for one sample that reads them in turn. Elements that hold images or text go through their own encoder first.
-    With the pooled elements comes log(1 + length).
+    The result does not depend on the order of the elements. Where order matters, add the position to the elements,
+    or write a per-sample policy that reads them in order. `embed` makes the network that elements pass first (images,
+    text). rho also gets log(1 + length).
     """
 
     def __init__(
         self, space: spaces.Sequence, features: int = 64, pooling: tuple[str, ...] = ("mean", "max"),
-        encoder: str = "auto",
+        embed: Embed | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.embed, size = _embedding(space.feature_space, encoder)
+        self.embed, size = _embedding(space.feature_space, embed)
         self.phi = nn.Sequential(nn.Linear(size, features), nn.ReLU(), nn.Linear(features, features), nn.ReLU())
         self.pool = Pool(features, pooling)
         self.rho = nn.Sequential(nn.Linear(self.pool.size + 1, features), nn.ReLU())
@@ -88,23 +91,24 @@ class SetEncoder(nn.Module):
 
 
 class GraphEncoder(nn.Module):
-    """Message passing (arXiv:1704.01212) over `steps` links, then the nodes pooled as a set.
+    """Encode a Graph by message passing (arXiv:1704.01212) over `steps` links and by pooling the nodes as a set.
 
-    Along each link v -> w go relu(A h_v + B h_w + C e) to w and relu(D h_w + E h_v + F e) back to v; with m_v,
-    the sum of what arrives at v, h_v <- h_v + relu(U [h_v, m_v]). Every step has weights of its own.
+    A link v -> w sends relu(A h_v + B h_w + C e) to w and relu(D h_w + E h_v + F e) back to v. m_v is the sum of the
+    messages to v, and h_v <- h_v + relu(U [h_v, m_v]). Each step has its own weights. `embed` makes the networks that
+    nodes and edges pass first.
     """
 
     def __init__(
         self, space: spaces.Graph, features: int = 64, steps: int = 3, pooling: tuple[str, ...] = ("mean", "max"),
-        encoder: str = "auto",
+        embed: Embed | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.embed, size = _embedding(space.node_space, encoder)
+        self.embed, size = _embedding(space.node_space, embed)
         self.enter = nn.Sequential(nn.Linear(size, features), nn.ReLU())
         self.embed_edge: nn.Module = nn.Identity()
         edge_size = 0
         if space.edge_space is not None:
-            self.embed_edge, edge_size = _embedding(space.edge_space, encoder)
+            self.embed_edge, edge_size = _embedding(space.edge_space, embed)
         self.steps = nn.ModuleList([_MessagePassing(features, edge_size) for _ in range(steps)])
         self.pool = Pool(features, pooling)
         self.rho = nn.Sequential(nn.Linear(self.pool.size + 1, features), nn.ReLU())
@@ -114,7 +118,7 @@ class GraphEncoder(nn.Module):
         h: Any = self.enter(self.embed(obs.nodes.values))
         source, target = (Places(obs.links[:, end], len(h.array)) for end in (0, 1))
         edges = None if obs.edges is None else self.embed_edge(obs.edges.values)
-        for step in self.steps:  # also without any link: what a node becomes must not depend on other graphs
+        for step in self.steps:  # also in a batch without links: a node's features must not depend on other graphs
             h = step(h, source, target, edges)
         pooled = self.pool(h, obs.nodes.segments)
         features: Tensor = self.rho(_with_size(pooled, obs.nodes.segments))
@@ -122,7 +126,7 @@ class GraphEncoder(nn.Module):
 
 
 class _MessagePassing(nn.Module):
-    """One step. What is linear in a node is computed once for it, not for each of its links."""
+    """One step of message passing. Linear terms of a node are computed once per node, not once per link."""
 
     def __init__(self, features: int, edge_size: int) -> None:
         super().__init__()
@@ -137,22 +141,21 @@ class _MessagePassing(nn.Module):
         if self.of_edge is not None:
             message = message + self.of_edge(edges)
         message = nn.functional.relu(message)
-        arrived = sum_rows(message[:, : self.size], places=target) + sum_rows(message[:, self.size :], places=source)
-        return h + self.update(cat([h, arrived], 1))
+        received = sum_rows(message[:, : self.size], places=target) + sum_rows(message[:, self.size :], places=source)
+        return h + self.update(cat([h, received], 1))
 
 
 class PartsEncoder(nn.Module):
-    """A Dict or Tuple with Sequences or Graphs to features [N, F]: each part by its own network, side by side."""
+    """Map a Dict or Tuple with Sequences or Graphs to features [N, F], each part by its own network.
 
-    def __init__(self, space: Any, encoder: str = "auto") -> None:
+    `networks` are those of the parts by key (the position in a Tuple), in the order of the space; None passes the
+    encoded numbers [N, F] through. The features of the parts are concatenated.
+    """
+
+    def __init__(self, networks: Mapping[Any, nn.Module | None]) -> None:
         super().__init__()
-        self.keys = [key for key, _ in parts_of(space)]
-        self.parts = nn.ModuleList([self._part(part, encoder) for _, part in parts_of(space)])
-
-    def _part(self, part: Any, encoder: str) -> nn.Module:
-        if isinstance(part, spaces.Dict | spaces.Tuple):
-            return PartsEncoder(part, encoder)
-        return images.features_for(part, encoder) or nn.Identity()
+        self.keys = list(networks)
+        self.parts = nn.ModuleList([nn.Identity() if part is None else part for part in networks.values()])
 
     def forward(self, obs: Any) -> Tensor:
         """Return features [N, F] of a dict or tuple of inputs."""
@@ -160,14 +163,10 @@ class PartsEncoder(nn.Module):
         return features
 
 
-def _embedding(space: spaces.Space[Any], encoder: str) -> tuple[nn.Module, int]:
+def _embedding(space: spaces.Space[Any], embed: Embed | None) -> tuple[nn.Module, int]:
     """Return the network for single elements and the number of its features."""
-    network = images.features_for(space, encoder)
-    if network is None:
-        return nn.Identity(), flat_size(space)
-    from dynarl.agents.policies import features_size
-
-    return network, features_size(network, space)
+    network = None if embed is None else embed(space)
+    return (nn.Identity(), flat_size(space)) if network is None else (network, features_size(network, space))
 
 
 def _with_size(pooled: Tensor, segments: Segments) -> Tensor:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.encoders.ragged_input import example_input
-from dynarl.autograd import Parameter, Tensor, no_grad, zeros
+from dynarl.agents.encoders.features import FeaturesFactory, made_features
+from dynarl.autograd import Parameter, Tensor, zeros
 from dynarl.autograd.ops.elementwise import exp, where
 from dynarl.distributions import (
     Bernoulli,
@@ -23,14 +23,13 @@ from dynarl.distributions import (
     Product,
     StateDependentNormal,
 )
-from dynarl.envs.spaces import flat_size, is_ragged, leaves_of
+from dynarl.envs.spaces import leaves_of
 
-__all__ = ["ActorCritic", "FeaturesFactory", "features_size", "head_size", "made_features", "mlp"]
+__all__ = ["ActorCritic", "head_size", "mlp"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "elu": nn.ELU}
 # Small enough that exp() of it is 0 and large enough that float32 sums with it stay finite.
 FORBIDDEN = -1e8
-FeaturesFactory = nn.Module | Callable[[spaces.Space[Any]], nn.Module]
 
 
 def mlp(sizes: Sequence[int], activation: str, *, gain: float | None, out_gain: float | None) -> nn.Sequential:
@@ -163,28 +162,3 @@ def _distribution(space: spaces.Space[Any], head: Tensor, log_std: Any) -> Any:
     if isinstance(space, spaces.MultiDiscrete):
         return MultiCategorical(head, np.ravel(space.nvec).tolist(), validate_args=False)
     return Independent(Bernoulli(logits=head, validate_args=False), 1, validate_args=False)
-
-
-def made_features(features: FeaturesFactory | None, space: spaces.Space[Any]) -> tuple[nn.Module | None, int]:
-    """Return the network in front (None for none) and how many features policies get of an observation."""
-    if features is None:
-        return None, flat_size(space)
-    network = features if isinstance(features, nn.Module) else features(space)
-    return network, features_size(network, space)
-
-
-def features_size(features: nn.Module, observation_space: spaces.Space[Any]) -> int:
-    """Return F of a network that maps observations [B, ...] to [B, F]; raises ValueError if it does not."""
-    what, given = str(observation_space), None
-    if is_ragged(observation_space):
-        given = example_input(observation_space, 2)
-    else:
-        shape = observation_space.shape if isinstance(observation_space, spaces.Box) else None
-        shape = (flat_size(observation_space),) if shape is None else shape
-        what, given = f"observations [B, {', '.join(map(str, shape))}]", zeros(2, *shape)
-    with no_grad():
-        out = features(given)
-    if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[0] != 2:
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"features: must map {what} to [B, F], got {got}")
-    return int(out.shape[1])

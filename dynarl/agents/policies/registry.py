@@ -18,7 +18,7 @@ POLICIES: dict[str, str | Callable[..., Any]] = {
     "options": "dynarl.agents.conditional:Options",
     "pondernet": "dynarl.agents.conditional:PonderNet",
     "second_thoughts": "dynarl.agents.conditional:SecondThoughts",
-    "set_encoder": "dynarl.agents.conditional:SetEncoder",
+    "set_encoder": "dynarl.agents.conditional:SetPolicy",
     "tree_evaluator": "dynarl.agents.conditional:TreeEvaluator",
     "tree_planner": "dynarl.agents.conditional:TreePlanner",
 }

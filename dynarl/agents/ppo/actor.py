@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dynarl import nn
 from dynarl.agents.actor import Actor
-from dynarl.agents.encoders.images import features_for
+from dynarl.agents.encoders.choose import features_for
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.policies import ActorCritic, FeaturesFactory
 from dynarl.agents.policies.recurrent import RecurrentActorCritic
 from dynarl.agents.ppo.config import PPOConfig
-from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
 from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
-from dynarl.agents.stored_actions import StoredActions
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.rollout import Fragment
 
 __all__ = ["as_fragment"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.ppo.actor import value_of
-from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.auxiliary import Extra
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.tape import wrap

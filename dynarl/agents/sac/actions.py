@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.policies import FORBIDDEN
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.squashed import Gaussian, drawn
-from dynarl.agents.stored_actions import StoredActions
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.device import to_device, to_host

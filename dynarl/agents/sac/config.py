@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynarl.agents.encoders.images import ENCODERS
+from dynarl.agents.encoders.choose import ENCODERS
 from dynarl.agents.sac.critics import FUSED
 from dynarl.config import validate
 from dynarl.config.migration import configuration

@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn
-from dynarl.agents.encoders.images import features_for
+from dynarl.agents.encoders.choose import features_for
 from dynarl.agents.policies import FeaturesFactory, features_size
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics

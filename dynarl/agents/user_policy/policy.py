@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dynarl.agents.policies.registry import named_policy
 from dynarl.autograd.random import seeded
 from dynarl.batching import batched
 from dynarl.batching.batched import BatchedModule
@@ -34,8 +35,6 @@ def make_policy(policy: PolicyLike, spaces: tuple[Any, Any], seed: int, options:
             raise ValueError(f"policy_kwargs: {dict(options)} are for a policy still to be made, got an instance")
         module = policy
     else:
-        from dynarl.agents.policies import named_policy
-
         factory = named_policy(policy) if isinstance(policy, str) else policy
         with seeded(seed):
             module = factory(*_arguments(factory, spaces, options), **options)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
-from dynarl.agents.stored_actions import StoredActions
+from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.user_policy.auxiliary import check_extra, extra_of
 from dynarl.agents.user_policy.cost import ComputeMeter
 from dynarl.agents.user_policy.policy import UserPolicy

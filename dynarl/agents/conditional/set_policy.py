@@ -12,10 +12,10 @@ from dynarl.autograd import Tensor, zeros
 from dynarl.distributions import Categorical
 from dynarl.envs.spaces import flat_size
 
-__all__ = ["SetEncoder"]
+__all__ = ["SetPolicy"]
 
 
-class SetEncoder(nn.Module):
+class SetPolicy(nn.Module):
     """Sum an embedding of each element, then act on the sum: rho(sum_i phi(x_i)) (theorem 2).
 
     The observation is a Sequence of elements, or a Box [number of elements / most; the elements, `width` numbers each].
@@ -38,12 +38,12 @@ class SetEncoder(nn.Module):
         self.sequence = isinstance(observation_space, spaces.Sequence)
         if isinstance(observation_space, spaces.Sequence):
             if not isinstance(action_space, spaces.Discrete):
-                raise ValueError(f"SetEncoder: is for Discrete actions, got {action_space}")
+                raise ValueError(f"SetPolicy: is for Discrete actions, got {action_space}")
             width, actions = flat_size(observation_space.feature_space), int(action_space.n)
         else:
             size, actions = layout(self, observation_space, action_space, beside=1, width=width)
             if elements is not None:
-                raise ValueError(f"SetEncoder: elements is for Sequence observations, got {observation_space}")
+                raise ValueError(f"SetPolicy: elements is for Sequence observations, got {observation_space}")
             self.most, self.width = (size - 1) // width, width
         self.phi = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
         self.rho = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.ReLU())
