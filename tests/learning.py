@@ -40,9 +40,9 @@ class Case:
     def __str__(self) -> str:
         return self.name
 
-    def check(self) -> Any:
+    def check(self, on_iteration: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Train with one seed, assert the scores, return the agent."""
-        agent = self.make(seed=self.seed).learn(self.steps)
+        agent = self.make(seed=self.seed).learn(self.steps, on_iteration=on_iteration)
         for score in self.scores:
             found = score.measure(agent)
             assert found >= score.least, f"{self.name}: {score.what} must be at least {score.least}, got {found:.4f}"

@@ -12,7 +12,7 @@ from dynarl.agents import PPO
 from dynarl.agents.conditional import AdaptiveComputation, EarlyExit, Mixture, Options, SetPolicy, TreeEvaluator
 from dynarl.distributions import Categorical
 from dynarl.rollout import Feedback
-from tests.learning import learns, mean_return
+from tests.learning import error, learns, mean_return
 
 PAIRS = [
     ("PointerChase", AdaptiveComputation),
@@ -100,11 +100,18 @@ class Own(nn.Module):
         return Categorical(logits=out[:2]), out[2], extra
 
 
+OWN = learns(
+    "branching-own-loss",
+    partial(PPO, "dynarl/SometimesHard-v0", policy=Own, learning_rate=0.01, **TINY),
+    steps=64 * 32,
+    scores=error(lambda agent: agent.policy.program.own.detach().numpy(), np.ones(1), 0.2, what="parameter"),
+)
+
+
+@pytest.mark.learns
 def test_the_loss_a_policy_returns_is_learned_and_its_numbers_are_logged():
-    agent, seen = PPO("dynarl/SometimesHard-v0", policy=Own, learning_rate=0.01, **TINY), []
-    agent.learn(64 * 32, on_iteration=seen.append)
-    own = agent.policy.program.own.item()
-    assert own == pytest.approx(1.0, abs=0.2)
+    seen = []
+    own = OWN.check(on_iteration=seen.append).policy.program.own.item()
     assert seen[-1]["policy/loss"] == pytest.approx((own - 1.0) ** 2, abs=0.01)
     assert seen[-1]["train/extra_loss"] == seen[-1]["policy/loss"]
     assert np.mean([metrics["policy/hard"] for metrics in seen]) == pytest.approx(0.25, abs=0.05)

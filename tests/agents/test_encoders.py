@@ -111,11 +111,11 @@ FAST = {"num_envs": 8, "num_steps": 16, "batch_size": 64, "num_epochs": 4, "lear
 SPOTS = {
     kind: learns(
         f"encoders-ppo-{kind}",
-        partial(PPO, partial(Spot, kind), **FAST),
+        partial(PPO, partial(Spot, kind), **{**FAST, "learning_rate": 3e-3}, learning_rate_schedule="linear"),
         steps=steps,
         scores=mean_return(0.9, static=0.5),
     )
-    for kind, steps in (("image", 4000), ("text", 1500), ("mixed", 4000))
+    for kind, steps in (("image", 3000), ("text", 1500), ("mixed", 3000))
 }
 
 
@@ -182,7 +182,7 @@ SEEN = {
         scores=mean_return(0.9, static=static),
     )
     for name, env, steps, own, static in (
-        ("image", partial(Spot, "image"), 500, {"alpha": 0.3}, 0.5),
+        ("image", partial(Spot, "image"), 500, {"alpha": 0.3, "learning_rate": 2e-3}, 0.5),
         ("image-shared", partial(Spot, "image"), 450, {"share_encoder": True, "alpha": 0.3}, 0.5),
         ("text-box", partial(Bright, "text"), 900, {}, 0.75),
         ("mixed-shared", partial(Spot, "mixed"), 400, {"share_encoder": True, "alpha": 0.3}, 0.5),

@@ -64,9 +64,9 @@ IDENTITIES = [
     )
     for kind, least, static in (
         ("Discrete", 0.98, 1 / 3),
-        ("Box", -0.05, 0.0),
-        ("MultiDiscrete", 0.98, 0.0),
-        ("MultiBinary", 0.98, 0.0),
+        ("Box", -0.05, -0.67),
+        ("MultiDiscrete", 0.98, 1 / 6),
+        ("MultiBinary", 0.98, 1 / 8),
     )
 ]
 

@@ -256,7 +256,15 @@ class Echo(gymnasium.Env):
 
 MASKED = learns(
     "recurrent-masks",
-    partial(PPO, Echo, recurrent="gru", recurrent_hidden_size=16, **QUICK),
+    partial(
+        PPO,
+        Echo,
+        recurrent="gru",
+        recurrent_hidden_size=16,
+        ent_coef=0.02,
+        learning_rate_schedule="linear",
+        **QUICK,
+    ),
     steps=10_000,
     scores=mean_return(0.95, static=1 / 3, episodes=20, scale=5),
 )
@@ -277,7 +285,8 @@ def test_masks_and_memory_in_vector_environments(mode):
 
 TMAZE = {
     "num_envs": 16, "num_steps": 32, "batch_size": 128, "num_epochs": 8, "learning_rate": 3e-3,
-    "hidden_sizes": (32,), "gamma": 0.95, "ent_coef": 0.01,
+    "hidden_sizes": (32,), "gamma": 0.95, "ent_coef": 0.02, "learning_rate_schedule": "linear",
+    "clip_range_schedule": "linear",
 }  # fmt: skip
 TURNS = learns(
     "recurrent-tmaze",
