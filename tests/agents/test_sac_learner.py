@@ -64,8 +64,8 @@ def numpy_update(actor, critics, targets, log_alpha, batch, cfg):
         hidden, out = mlp(obs, *actor)
         mean, log_std = np.split(out, 2, axis=1)
         action = np.tanh(mean + np.exp(log_std) * noise)
-        density = -(noise**2) / 2 - log_std - np.log(2 * np.pi) / 2 - np.log(1 - action**2)
-        return hidden, log_std, action, density.sum(axis=1)
+        log_density = -(noise**2 + np.log(2 * np.pi)) / 2 - log_std - np.log(1 - action**2)
+        return hidden, log_std, action, log_density.sum(axis=1)
 
     # critics: y = r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s'))
     *_, next_action, next_log_prob = policy(batch.next_obs, batch.next_noise)
@@ -73,8 +73,7 @@ def numpy_update(actor, critics, targets, log_alpha, batch, cfg):
     y = batch.reward + batch.discount * (np.min([mlp(x, *q)[1][:, 0] for q in targets], 0) - alpha * next_log_prob)
     x = np.concatenate((batch.obs, batch.action), axis=1)
     outputs = [mlp(x, *critic) for critic in critics]
-    gradients = [mlp_gradient((q - y[:, None]) / rows, x, h, *c)[0] for (h, q), c in zip(outputs, critics)]
-    critics = [adam(critic, gradient) for critic, gradient in zip(critics, gradients)]
+    critics = [adam(c, mlp_gradient((q - y[:, None]) / rows, x, h, *c)[0]) for (h, q), c in zip(outputs, critics)]
 
     # actor: mean(alpha log pi(a|s) - min_i Q_i(s, a)), through the action that the noise makes
     hidden, log_std, action, log_prob = policy(batch.obs, batch.noise)
@@ -86,10 +85,9 @@ def numpy_update(actor, critics, targets, log_alpha, batch, cfg):
     g_out = np.concatenate((g_u, g_u * np.exp(log_std) * batch.noise - alpha / rows), axis=1)
     actor = adam(actor, mlp_gradient(g_out, batch.obs, hidden, *actor)[0])
 
-    # temperature: -log alpha (log pi(a|s) - dim(A)), then Polyak averages of the critics
-    (log_alpha,) = adam([log_alpha], [-log_prob.mean() + 2])
+    # Polyak averages of the critics; temperature: -log alpha (log pi(a|s) - dim(A))
     targets = [[cfg.tau * p + (1 - cfg.tau) * t for p, t in zip(*pair)] for pair in zip(critics, targets)]
-    return actor, critics, targets, log_alpha
+    return actor, critics, targets, adam([log_alpha], [2 - log_prob.mean()])[0]
 
 
 def arrays(network):
