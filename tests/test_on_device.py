@@ -89,7 +89,7 @@ def test_ppo(env, device):
     for name in here:
         assert str(there[name].device).startswith(device)
         close(there[name], here[name])
-    obs = agents[0].any_obs(2)
+    obs = agents[0].actor.encoder.example(2)
     actions = [a.predict(obs, deterministic=True)[0] for a in agents]
     assert type(actions[0]) is type(actions[1])
     np.testing.assert_allclose(*actions, rtol=1e-4, atol=1e-5)

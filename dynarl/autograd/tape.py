@@ -31,7 +31,7 @@ from dynarl.autograd.graph import Node
 from dynarl.autograd.operands import describe, explained, fitted, numbers_moved, operand, promote, same_dtype
 from dynarl.autograd.tensor import Tensor, wrap
 
-__all__ = ["Primitive", "call", "primitive", "record", "wrap"]
+__all__ = ["Primitive", "call", "primitive", "record"]
 
 _new: Callable[[type], Any] = object.__new__
 _ndarray = np.ndarray

@@ -97,3 +97,11 @@ def test_state_of_a_learner(rng, distributional):
     other.load_state_dict(one.state_dict())
     assert one.update(batch) == other.update(batch)
     assert other.grad_steps == 2
+
+
+@pytest.mark.parametrize("setting", ["double", "noisy", "prioritized"])
+def test_several_minibatches_are_refused_where_each_needs_its_own_network(rng, setting):
+    network = QNetwork(spaces.Box(-1, 1, (4,)), 2, hidden_sizes=(16,), noisy=setting == "noisy")
+    learner = DQNLearner(network, DQNConfig(batch_size=16, **{setting: True}))
+    with pytest.raises(ValueError, match="at most batch_size 16 rows, got 32"):
+        learner.update(hand_made_batch(rng))

@@ -189,7 +189,7 @@ def test_the_gradient_follows_the_path_that_was_taken(record_paths, branch, sequ
     agent.policy.program.sign.data.array[...] = -0.01
     for minibatch in agent.learner.rows.minibatches(batch, np.random.default_rng(0), agent.config.batch_size):
         agent.policy.zero_grad()
-        losses, log_prob, _ = agent.learner.losses(minibatch)
+        losses, log_prob, _ = agent.learner.loss_terms(minibatch)
         losses["policy_loss"].backward()
         gradients = [head.weight.grad for head in agent.policy.program.heads]
         assert gradients[branch] is not None and abs(gradients[branch].numpy()).max() > 0

@@ -93,6 +93,8 @@ def test_a_step_follows_the_gradient_of_the_complete_loss(fragment, rng):
         ({"reward": None}, "got no reward"),
         ({"reward": np.zeros(3)}, r"reward must be \[T, N\], steps and environments, got \[3\]"),
         ({"value": np.zeros((T, 5))}, r"value must be \[T, N\] = \[8, 4\] as reward is, got \[8, 5\]"),
+        ({"value": np.zeros((T, N, 1))}, r"value must be \[T, N\] = \[8, 4\] as reward is, got \[8, 4, 1\]"),
+        ({"done": np.zeros((T, N))}, "unknown arrays done; give terminated and truncated in place of done"),
         ({"obs": np.zeros((T, N, 2))}, r"obs must be \[T, N\] = \[8, 4\] and then \[3\], got \[8, 4, 2\]"),
     ],
 )
@@ -100,6 +102,15 @@ def test_errors_name_the_array(fragment, change, message):
     batch = {name: value for name, value in {**fragment, **change}.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         make_learner().update(batch)
+
+
+def test_observations_of_another_dtype_are_converted(fragment):
+    one, other = make_learner(), make_learner()
+    other.policy.load_state_dict(one.policy.state_dict())
+    one.update(fragment)
+    other.update({**fragment, "obs": fragment["obs"].astype(np.float64).tolist()})
+    for p, q in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())
 
 
 @pytest.mark.parametrize(

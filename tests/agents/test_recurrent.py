@@ -104,7 +104,7 @@ def test_fused_sequence_is_the_loop_of_steps(recurrent):
     fused = RecurrentActorCritic.sequence
     for _ in range(2):
         agent.policy.zero_grad()
-        losses = list(agent.learner.losses(minibatch)[0].values())
+        losses = list(agent.learner.loss_terms(minibatch)[0].values())
         sum(losses).backward()
         results.append([loss.item() for loss in losses] + [p.grad.numpy().copy() for p in agent.policy.parameters()])
         agent.policy.__class__ = type("Stepwise", (RecurrentActorCritic,), {"sequence": property(_absent)})

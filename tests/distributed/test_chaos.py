@@ -74,7 +74,7 @@ def test_processes_that_end_themselves_are_given_up_in_the_end(ray_cluster):
 
 def test_an_environment_that_cannot_be_made_says_why(ray_cluster):
     with Pool(workers=1, max_failures=2, backoff=0.1) as running:
-        running.pool.recipe = SimpleNamespace(**{**vars(running.pool.recipe), "register": broken})
+        running.pool.recipe = SimpleNamespace(**{**vars(running.pool.recipe), "make": broken})
         with pytest.raises(PoolDegraded, match="RuntimeError: no licence for this simulator"):
             running.round()
 
@@ -85,7 +85,7 @@ def test_a_worker_that_finds_no_room_says_what_there_is(ray_cluster):
         running.round()
 
 
-def broken():
+def broken(*_):
     raise RuntimeError("no licence for this simulator")
 
 

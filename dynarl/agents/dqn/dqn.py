@@ -77,13 +77,19 @@ class DQNLearner:
         for network in self._noisy:
             network.set_noise(self.rng.standard_normal(network.noise_size, np.float32), self.device)
 
-        # y = r + gamma^k Q'(s', argmax_a Q'(s', a))   (Algorithm 1). The target network stands still between its
-        # updates, so one pass of it serves all minibatches of the batch.
+        # y = r + gamma^k Q'(s', argmax_a Q'(s', a))   (Algorithm 1; with `double` Q chooses the action). The target
+        # network does not change between its updates, so one pass of it serves all minibatches of the batch.
         values = self.evaluate(batch, self.grad_steps)
         mask = batch.get("next_action_mask")
         td_target = self.q_distribution.target(batch.reward, batch.discount, values.next_q, values.chooser, mask)
 
-        for rows in values.minibatches(cfg.batch_size):
+        minibatches = list(values.minibatches(cfg.batch_size))
+        if len(minibatches) > 1 and (cfg.double or cfg.noisy or cfg.prioritized):
+            raise ValueError(
+                "DQNLearner.update: double, noisy and prioritized need the network of each step, so a batch must have "
+                f"at most batch_size {cfg.batch_size} rows, got {len(batch.action)}"
+            )
+        for rows in minibatches:
             # Loss: mean(w h(Q(s, a) - y)), h the Huber function, w the weights of prioritised replay
             q, action = values.q(rows), batch.action[rows]
             y, weight = td_target[rows], batch.weight[rows]

@@ -15,7 +15,7 @@ from dynarl.agents.off_policy.sequence_runner import SequenceRunner
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.ops.shape import cat
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.nn import Module
 from dynarl.rollout import Batch
 

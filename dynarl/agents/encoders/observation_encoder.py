@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynarl.agents.encoders.ragged_input import ragged_input
 from dynarl.autograd.device import to_device
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.envs import ObservationNormalizer
 from dynarl.envs.observations import observation_layout
 from dynarl.envs.ragged_spaces import example_rows

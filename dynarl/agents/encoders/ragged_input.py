@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.autograd.device import to_device
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching import Ragged, RaggedGraph
 from dynarl.envs.observations import observation_layout
 from dynarl.envs.ragged_spaces import example_rows

@@ -21,7 +21,7 @@ from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import no_grad
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.random import seeded
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.envs import ObservationNormalizer
 from dynarl.envs.observations import observation_layout
 from dynarl.rollout import ActResult
@@ -126,6 +126,11 @@ def make_actor(
         raise ValueError(f"normalize_obs: not for observations of varying size, got {observation_space}")
     init, given = derive_seed(seed, "init", bits=63), config.policy if policy is None else policy
     if given is None:
+        if config.policy_kwargs:
+            raise ValueError(
+                f"policy_kwargs: {config.policy_kwargs} are for policy, got none; hidden_sizes and activation describe "
+                "the ready-made policy"
+            )
         with seeded(init):
             features = _features(observation_space, config) if features is None else features
             network = own_policy(layout.space, action_space, config, features)

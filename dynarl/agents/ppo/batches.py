@@ -16,6 +16,7 @@ __all__ = ["as_fragment"]
 _NUMBERS = ("reward", "log_prob", "value", "next_value")
 _REQUIRED = ("obs", "action", "terminated", *_NUMBERS)
 _OPTIONAL = {"valid": True, "truncated": False, "episode_start": False}
+_KNOWN = {*_REQUIRED, *_OPTIONAL, "action_mask"}
 
 
 def as_fragment(arrays: Mapping[str, Any], encoder: ObservationEncoder, actions: StoredActions) -> Fragment:
@@ -29,6 +30,8 @@ def as_fragment(arrays: Mapping[str, Any], encoder: ObservationEncoder, actions:
         fragment = arrays
     else:
         fragment = _made(arrays)
+        if encoder.layout.dtype != object:
+            fragment["obs"] = fragment["obs"].astype(encoder.layout.dtype, copy=False)
     lead = fragment["valid"].shape
     for name, trailing in (("obs", encoder.layout.shape), ("action", actions.shape)):
         if fragment[name].shape != (*lead, *trailing):
@@ -44,12 +47,15 @@ def _made(arrays: Mapping[str, Any]) -> Fragment:
     lead = np.shape(arrays["reward"])
     if len(lead) != 2:
         raise ValueError(f"PPOLearner.update: reward must be [T, N], steps and environments, got {list(lead)}")
+    if unknown := sorted(arrays.keys() - _KNOWN):
+        hint = "; give terminated and truncated in place of done" if "done" in unknown else ""
+        raise ValueError(f"PPOLearner.update: unknown arrays {', '.join(unknown)}{hint}")
     fragment = Fragment(valid=np.asarray(arrays.get("valid", np.ones(lead, np.bool_)), np.bool_))
     flags = {name: np.full(lead, default) for name, default in _OPTIONAL.items() if name != "valid"}
     for name, value in {**flags, **arrays}.items():
         dtype = np.float32 if name in _NUMBERS else np.bool_ if name in (*_OPTIONAL, "terminated") else None
         array = np.asarray(value, dtype)
-        if array.shape[:2] != lead:
+        if array.shape != lead if dtype is not None else array.shape[:2] != lead:
             raise ValueError(
                 f"PPOLearner.update: {name} must be [T, N] = {list(lead)} as reward is, got {list(array.shape)}"
             )

@@ -88,14 +88,14 @@ class PPOLearner:
         cfg, fragment = self.config, as_fragment(batch, self.rows.encoder, self.rows.actions)
 
         # Advantages: A = GAE(r, V), R = A + V   (arXiv:1506.02438 eq. 16)
-        reward, weighed = self._scaled_reward(fragment), dict[str, float]()
-        if fragment.lag is None:
+        reward, vtrace_metrics = self._scaled_reward(fragment), dict[str, float]()
+        if fragment.lag is None:  # else fragments of older policies, corrected by V-trace (arXiv:1802.01561)
             fragment["advantages"], fragment["returns"] = gae(
                 reward, fragment.value, fragment.next_value, fragment.terminated, fragment.truncated,
                 gamma=cfg.gamma, gae_lambda=cfg.gae_lambda, valid=fragment.valid,
             )  # fmt: skip
         else:
-            weighed = lagged_advantages(self.rows, fragment, reward, cfg)
+            vtrace_metrics = lagged_advantages(self.rows, fragment, reward, cfg)
         rows = self.rows.batch(fragment)
 
         # Epochs of minibatches   (Algorithm 1); the metrics are the means over the last epoch
@@ -119,10 +119,10 @@ class PPOLearner:
         metrics |= self.rows.metrics()
         metrics["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
         metrics["train/clip_range"] = self.clip_range
-        return metrics | weighed
+        return metrics | vtrace_metrics
 
     def step(self, minibatch: Batch, *, measured: bool = True) -> dict[str, float]:
-        """Make one gradient step on a minibatch [B] and return its metrics."""
+        """Make one gradient step on a minibatch [B] and return its metrics; none where `kl_target` stops before it."""
         cfg, metrics = self.config, dict[str, float]()
         terms, log_prob, aux = self.loss_terms(minibatch, with_entropy=measured or cfg.ent_coef != 0)
         if measured or cfg.kl_target is not None:

@@ -13,7 +13,7 @@ from dynarl.agents.user_policy.auxiliary import Extra, extra_of
 from dynarl.agents.user_policy.runner import PolicyRunner, kept
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.shape import cat
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.rollout import Batch, Feedback, Fragment, Rows, map_state
 from dynarl.rollout.stateful_collector import sequence_feedback
 

@@ -13,7 +13,7 @@ from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.ppo.actor import value_of
 from dynarl.agents.user_policy.auxiliary import Extra
 from dynarl.autograd.device import to_device, to_host
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.nn import Module
 from dynarl.rollout import Batch, Fragment
 

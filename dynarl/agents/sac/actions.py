@@ -18,7 +18,7 @@ from dynarl.autograd import Tensor, no_grad
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.activation import log_softmax
 from dynarl.autograd.ops.elementwise import log, tanh, where
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions import Categorical, Distribution, Independent, Normal
 from dynarl.envs.masks import draw_allowed
 

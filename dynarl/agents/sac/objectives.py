@@ -16,7 +16,7 @@ from dynarl.agents.sac.squashed import Gaussian
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.indexing import gather
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.rollout import Batch
 
 __all__ = ["ContinuousObjective", "DiscreteObjective", "Objective", "PolicySample", "make_objective"]

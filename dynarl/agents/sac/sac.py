@@ -106,7 +106,7 @@ class SACLearner:
         loss_of_actor = objective.policy_loss(self.critics, obs, sample, alpha)
         step(self.actor_optimizer, loss_of_actor)
 
-        # Temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18)
+        # Temperature: -log alpha (log pi(a|s) + target entropy)   (eq. 18, by log alpha as in the authors' code)
         entropy = objective.entropy(sample)
         if self.alpha_optimizer is not None:
             step(self.alpha_optimizer, self.log_alpha * (entropy - objective.target_entropy(batch)))

@@ -11,7 +11,7 @@ from dynarl.agents.policies import ACTIVATIONS, FORBIDDEN, mlp
 from dynarl.autograd import Parameter, Tensor, primitive, xp, zeros
 from dynarl.autograd.ops.activation import log_softmax
 from dynarl.autograd.ops.elementwise import clamp, exp, tanh, where
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.distributions.state_dependent import StateDependentNormal, marginal_log_std
 
 __all__ = ["CategoricalActor", "Gaussian", "SquashedActor", "drawn", "reparametrized", "squashed_log_prob"]

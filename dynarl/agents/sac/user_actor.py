@@ -22,7 +22,7 @@ from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import Tensor, float32, no_grad
 from dynarl.autograd.ops.shape import cat
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching import Draws
 from dynarl.envs.spaces import action_layout
 from dynarl.nn import Module

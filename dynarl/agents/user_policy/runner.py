@@ -16,7 +16,7 @@ from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad, tensor
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.elementwise import where
-from dynarl.autograd.tape import wrap
+from dynarl.autograd.tensor import wrap
 from dynarl.batching import DecisionRecorder, Draws
 from dynarl.envs.masks import mask_size
 from dynarl.rollout import ActResult, Feedback, Rows, map_state
