@@ -1,4 +1,4 @@
-"""Adaptive computation: think until a thought changes nothing any more."""
+"""Adaptive computation: thinking ends at a fixed point."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["AdaptiveComputation"]
 
 
 class AdaptiveComputation(RowReader):
-    """Read the observation row by row, as often as it takes.
+    """Read the observation row by row, with as many thoughts as it needs.
 
-    The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
-    which to read next; thinking ends at a fixed point, where no number of h moves by more than `tolerance`, as in deep
-    equilibrium models (arXiv:1909.01377), which spares the halting unit and the price per thought of adaptive
-    computation time (arXiv:1603.08983). ``steps`` are the thoughts.
+    The first of the `rows` of the observation is the question. A thought reads one row by attention, which decides
+    the row that the next thought reads. Thinking ends at a fixed point, where no number of h moves by more than
+    `tolerance`, as in deep equilibrium models (arXiv:1909.01377). That replaces the halting unit and the price per
+    thought of adaptive computation time (arXiv:1603.08983). ``steps`` is the number of thoughts.
 
-    `thoughts` makes the same network static: always that many.
+    `thoughts` makes the same network static: that many thoughts at every step.
     """
 
     def __init__(

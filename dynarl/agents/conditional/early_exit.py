@@ -1,4 +1,4 @@
-"""Early exit (BranchyNet, arXiv:1709.01686), the early exits taught by the later ones (arXiv:1905.08094)."""
+"""Early exit (BranchyNet, arXiv:1709.01686), the early exits trained by the later ones (arXiv:1905.08094)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ __all__ = ["EarlyExit"]
 
 
 class EarlyExit(nn.Module):
-    """Layers with an exit behind each; the first exit that is sure of its answer gives it.
+    """Layers with an exit behind each; the first exit with a certain answer gives it.
 
-    Sure is one whose entropy is below `sure` times that of a uniform guess. ``loss`` is the cross-entropy between the
-    answer given in the end and those that were passed by. ``steps`` are the layers computed.
+    An answer is certain where its entropy is below `sure` times that of a uniform distribution. ``loss`` is the
+    cross-entropy between the final answer and those of the exits before it. ``steps`` is the number of layers
+    computed.
 
-    `exit` makes the network static: always out behind that layer.
+    `exit` makes the network static: it always exits behind that layer.
     """
 
     def __init__(

@@ -17,13 +17,12 @@ __all__ = ["ForgetfulGRU"]
 
 
 class ForgetfulGRU(nn.Module):
-    """A GRU that begins anew where the environment says that what it remembers no longer counts.
+    """A GRU whose memory is cleared where the environment signals that its content is no longer valid.
 
-    It says so by a reward below `least`, or where `told` names a field of its info by a number above 0 there.
-    ``cleared`` is 1 where the memory was cleared.
+    The signal is a reward below `least`, or a number above 0 in the info field that `told` names. ``cleared`` is 1
+    where the memory was cleared.
 
-    `heed` "input" makes the same network static: what the environment says is one more number to remember. With
-    "never" it is not listened to.
+    `heed` "input" makes the same network static: the signal is one more input. With "never" the signal is ignored.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class ForgetfulGRU(nn.Module):
         self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def initial_state(self) -> Tensor:
-        """Nothing remembered."""
+        """Return an empty memory."""
         return zeros(self.hidden_size)
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Tensor, dict[str, Any]]:

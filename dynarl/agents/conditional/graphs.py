@@ -1,4 +1,4 @@
-"""A walk along the links of a graph, as far as it leads: messages between neighbours until nothing moves any more."""
+"""A walk along the links of a graph: messages between neighbours until a fixed point."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["GraphWalker"]
 
 
 class GraphWalker(nn.Module):
-    """Find where to start, send that along the links until it arrives, and act on the nodes where it is then.
+    """Choose start nodes, send their shares along the links until a fixed point, and act on the nodes that hold them.
 
-    Each node passes all it holds to its neighbours, shared out over the links that leave it by attention
-    (arXiv:1710.10903) over their features; at first the nodes hold shares that a softmax over all of them gave. The
-    observation decides how many hops there are: they end where no node's share moves by more than `tolerance`, a
-    fixed point. Nodes without a link out of them lose what they hold. ``steps`` are the hops.
+    At first a softmax over all nodes gives each node a share. In a hop each node passes its share to its neighbours,
+    divided by attention (arXiv:1710.10903) over the features of the links that leave it. The observation decides the
+    number of hops: they end where no share moves by more than `tolerance`. Nodes without outgoing links lose their
+    share. ``steps`` is the number of hops.
 
-    `hops` makes the same network static: always that many.
+    `hops` makes the same network static: that many hops at every step.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GraphWalker(nn.Module):
         return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": n}
 
     def passes(self, graph: RaggedGraph, n: int) -> Tensor:
-        """Return which share of what a node (column) holds goes to each node (row) in one hop, [n, n]."""
+        """Return the part of the share of each node (column) that each node (row) receives in one hop, [n, n]."""
         links = list(graph.edge_links)
         if not links:
             return zeros(n, n)

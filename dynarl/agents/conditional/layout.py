@@ -1,4 +1,4 @@
-"""What observations and actions must look like for a policy that reads parts of them."""
+"""Checks of observation and action spaces for policies that read parts of an observation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["layout"]
 def layout(
     policy: object, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], beside: int = 0, **by: int
 ) -> tuple[int, int]:
-    """Return how many numbers an observation has and how many actions there are.
+    """Return the size of an observation and the number of actions.
 
-    Raises ValueError for what is no Box with Discrete actions, and where `by` (one name and number) does not divide
-    the numbers after the first `beside`.
+    Raises ValueError for anything but a Box with Discrete actions, and where `by` (one name and number) does not
+    divide the numbers after the first `beside`.
     """
     name = type(policy).__name__
     if not isinstance(observation_space, spaces.Box) or not isinstance(action_space, spaces.Discrete):

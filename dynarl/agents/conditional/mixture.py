@@ -15,10 +15,10 @@ __all__ = ["Mixture"]
 
 
 class Mixture(nn.Module):
-    """One of `experts` networks answers, the one the gate likes best; the others are not computed.
+    """One of `experts` networks answers, the one with the largest gate probability; the others are not computed.
 
-    Experts are linear. Their output is multiplied by the gate's probability (eq. 2), through which the gate learns.
-    ``sure`` is that probability.
+    Experts are linear. Their output is multiplied by the probability of the gate (eq. 2), through which the gate
+    learns. ``sure`` is that probability.
     """
 
     def __init__(self, observation_space: spaces.Box, action_space: spaces.Discrete, *, experts: int = 16) -> None:

@@ -18,16 +18,16 @@ __all__ = ["Options"]
 
 
 class Options(nn.Module):
-    """Act by one of several policies, an option, until the environment says that it is over.
+    """Act by one of several policies, an option, until the environment ends it.
 
-    That is where the reward was below `least`, or, with `ended_by`, where that field of the info is not 0. Then the
-    policy over options draws the next one: knowing which one failed where a reward ends them, and what is seen where
-    a field does. Episodes begin with option 0. Where the paper learns when an option ends, here the environment says
-    so. Only the option at hand is computed, and its draw is part of the action's probability, so that both policies
-    learn from one policy gradient. Options are networks with one hidden layer, or linear where `hidden_size` is 0.
-    ``ended`` is 1 where an option was over.
+    An option ends where the reward is below `least`, or, with `ended_by`, where that field of the info is not 0. Then
+    the policy over options draws the next one; its input is the option that failed where a reward ends options, and
+    the observation where a field does. Episodes begin with option 0. The paper learns when an option ends; here the
+    environment decides. Only the current option is computed, and its draw is part of the probability of the action,
+    so that one policy gradient trains both policies. Options are networks with one hidden layer, or linear where
+    `hidden_size` is 0. ``ended`` is 1 where an option ended.
 
-    With `look` False nothing is ever over: the first option acts at all times.
+    With `look` False no option ever ends: the first one acts at every step.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Options(nn.Module):
         self.options = nn.ModuleList(networks)
 
     def initial_state(self) -> int:
-        """The first option."""
+        """Return the first option."""
         return 0
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Any, dict[str, Any]]:

@@ -16,20 +16,20 @@ __all__ = ["TreePlanner"]
 
 
 class TreePlanner(nn.Module):
-    """Look ahead in a learned model, one action further as long as the best two actions are worth about the same.
+    """Plan in a learned model, one action deeper while the best two actions have about the same worth.
 
-    A latent state z = E s and the state z_a = T_a z that follows it are linear, the reward r = R(z_a) of getting there
-    a small network. The worth of an action is that of the best sequence of actions that begins with it: the discounted
-    rewards along it. Planning stops where the best two actions differ by at least `clear`, in multiples of the reward
-    `unit`, and at `max_depth`. Actions are drawn by their worth (ATreeC).
+    A latent state z = E s and its successor z_a = T_a z are linear; the reward r = R(z_a) is a small network. The
+    worth of an action is the discounted reward of the best sequence that begins with it. Planning stops where the
+    best two actions differ by at least `clear`, in multiples of the reward `unit`, and at `max_depth`. Actions are
+    drawn by their worth (ATreeC).
 
-    ``loss`` grounds the model in what came of the last action: its reward, as in the paper, and the state, except where
-    the environment says in the info field `anew` that this has nothing to do with the one before. Other than in the
-    paper that is all the model learns from, and nothing stands for what lies beyond the plan: with a policy gradient
-    through the plan, or a value at its end, the network stops after a step or two and is right less often. ``steps`` is
-    the depth.
+    ``loss`` trains the model on the result of the last action: its reward, as in the paper, and the next state,
+    except where the info field `anew` is not 0, which means that the state is unrelated to the one before. Unlike in
+    the paper the model learns from this loss alone, and the leaves of the plan have no value: with a policy gradient
+    through the plan, or with a value at its leaves, planning stopped after one or two steps and was right less often.
+    ``steps`` is the depth.
 
-    `depth` makes the same network static: always that deep.
+    `depth` makes the same network static: that depth at every step.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TreePlanner(nn.Module):
         self.value = nn.Linear(self.actions, 1)
 
     def initial_state(self) -> Tensor:
-        """The observation before, [size]."""
+        """Return the observation of the last step, [size]."""
         return zeros(self.size)
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Any, dict[str, Any]]:
@@ -74,7 +74,7 @@ class TreePlanner(nn.Module):
         return Categorical(logits=worth * self.sharpness.exp()), value, obs, {"loss": loss, "steps": depth}
 
     def plan(self, z: Tensor) -> tuple[Tensor, int]:
-        """Return the worth of each action [A] in state z, and how deep it was looked for."""
+        """Return the worth of each action [A] in state z, and the depth of the plan."""
         states, earned, worth, depth, gap = z.unsqueeze(0), zeros(1, 1), zeros(self.actions), 0, -1.0
         while depth < self.max_depth and gap < self.clear:
             states = self.move(states).reshape(-1, self.latent_size)  # [A^depth, Z]: those of one first action together
@@ -86,7 +86,7 @@ class TreePlanner(nn.Module):
         return worth, depth
 
     def surprise(self, before: Tensor, feedback: Feedback, z: Tensor) -> Tensor:
-        """Return how far the model was wrong about what the last action did."""
+        """Return the error of the model about the result of the last action."""
         moved = feedback.action @ self.move(self.encode(before)).reshape(self.actions, self.latent_size)
         loss = (self.reward(moved)[0] - feedback.reward / self.unit) ** 2
         if self.anew is None or feedback.info[self.anew] == 0:

@@ -18,19 +18,19 @@ __all__ = ["PonderNet"]
 
 
 class PonderNet(RowReader):
-    """Read the observation row by row, as often as it takes, and learn how often that is.
+    """Read the observation row by row and learn how many thoughts to take.
 
-    The first of the `rows` of the observation is the question. A thought reads one row by attention and so decides
-    which to read next. After each the halting unit, which sees what was read and how far it is from what was read
-    before, draws whether to stop (eq. 1 and 2). Where the paper averages its loss over all thoughts, here the draws are
-    part of the action's probability, so that rewards teach the halting unit by the policy gradient; hence the value,
-    their baseline, is read before the first draw. ``steps`` are the thoughts.
+    The first of the `rows` of the observation is the question. A thought reads one row by attention, which decides
+    the row that the next thought reads. After each thought the halting unit draws whether to stop (eq. 1 and 2); its
+    inputs are the current reading and its distance from the last one. The paper averages its loss over all thoughts.
+    Here the draws are part of the probability of the action, so that rewards train the halting unit by the policy
+    gradient; hence the value, their baseline, is computed before the first draw. ``steps`` is the number of thoughts.
 
-    ``loss`` is `price` for each thought that the halting unit lets follow, times the 4th power of the answer's
-    probability: at full price from the start it would stop at once, before it is known what thoughts are good for. For
-    the same reason it is patient at first: `patience` is the logit of going on.
+    ``loss`` is `price` for each thought that the halting unit allows, times the 4th power of the probability of the
+    answer: with the full price from the start the unit would stop at once, before thoughts are useful. For the same
+    reason it is patient at first: `patience` is the initial logit of continuing.
 
-    `thoughts` makes the same network static: always that many.
+    `thoughts` makes the same network static: that many thoughts at every step.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading an observation row by row, each thought choosing the row that is read next."""
+"""Reading an observation row by row: each thought chooses the row that the next thought reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["RowReader"]
 
 
 class RowReader(nn.Module):
-    """What policies that read their observation by attention share; how often they do is theirs to say.
+    """The common part of policies that read their observation by attention; subclasses decide the number of thoughts.
 
-    The first of the `rows` of the observation is the question. `thoughts` asks for always that many in place of up to
-    `max_thoughts`.
+    The first of the `rows` of the observation is the question. `thoughts` is a fixed number of thoughts in place of
+    up to `max_thoughts`.
     """
 
     def __init__(
@@ -36,6 +36,6 @@ class RowReader(nn.Module):
         self.think = nn.Sequential(nn.Linear(self.width, hidden_size), nn.Tanh())
 
     def read(self, h: Tensor, rows: Tensor) -> Tensor:
-        """Return the next thought [hidden_size]: what stands in the row of rows [rows, width] that h looks for."""
+        """Return the next thought [hidden_size]: the content of the row of rows [rows, width] that h attends to."""
         thought: Tensor = self.think(self.where(h).softmax(-1) @ rows)
         return thought

@@ -1,4 +1,4 @@
-"""Think longer after a surprising reward: what was found holds until a reward is less than was expected."""
+"""Search again after a surprising reward: the last result is used until a reward falls below the expected one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["SecondThoughts"]
 
 
 class SecondThoughts(nn.Module):
-    """Act by what was found before, without a thought, and search anew when that earned less than expected.
+    """Act by the last result without a new search, and search again when it earned less than expected.
 
-    The first of the `rows` of the observation is read where an episode starts. The reward expected is the value, which
-    it is for gamma 0; after one that is lower by `surprise`, earned by the action that what was found speaks for (and
-    not by one drawn to explore), thoughts read one row each by attention, until a coin with a learned bias says that it
-    is found (as in PonderNet, arXiv:2107.05407). Its draws are part of the action's probability. ``steps`` are the
-    thoughts.
+    The first of the `rows` of the observation is read at the start of an episode. The expected reward is the value,
+    which is exact for gamma 0. A reward below it by `surprise` starts a search, if it was earned by the action that
+    the last result favours and not by an exploring action. A thought reads one row by attention. After each thought a
+    coin with a learned bias decides whether to stop (as in PonderNet, arXiv:2107.05407). Its draws are part of the
+    probability of the action. ``steps`` is the number of thoughts.
 
-    `thoughts` makes the same network static: always that many, however large the reward.
+    `thoughts` makes the same network static: that many thoughts at every step.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SecondThoughts(nn.Module):
         self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(size, 1)
 
     def initial_state(self) -> tuple[Tensor, float]:
-        """Nothing found and nothing expected."""
+        """Return an empty result and no expected reward."""
         return zeros(self.hidden_size), 0.0
 
     def forward(

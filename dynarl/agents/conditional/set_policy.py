@@ -1,4 +1,4 @@
-"""A set encoder (Deep Sets, arXiv:1703.06114) that reads the elements that are there and no padding."""
+"""A set encoder (Deep Sets, arXiv:1703.06114) that computes the elements alone and no padding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["SetPolicy"]
 class SetPolicy(nn.Module):
     """Sum an embedding of each element, then act on the sum: rho(sum_i phi(x_i)) (theorem 2).
 
-    The observation is a Sequence of elements, or a Box [number of elements / most; the elements, `width` numbers each].
-    ``steps`` are the elements read.
+    The observation is a Sequence of elements, or a Box [number of elements / most; the elements, `width` numbers
+    each]. ``steps`` is the number of elements computed.
 
-    `elements` makes the same network static for a Sequence: it reads at most that many, the first ones.
+    `elements` makes the same network static for a Sequence: it reads the first `elements` at most.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SetPolicy(nn.Module):
         return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": many}
 
     def read_each(self, obs: Any) -> tuple[Tensor, Any]:
-        """Return the sum over the elements of a sequence, read one after the other, and how many they were."""
+        """Return the sum over the elements of a sequence, read in turn, and the number of elements."""
         total, many = zeros(self.hidden_size), 0
         for x in obs:
             if many == self.elements:
@@ -65,7 +65,7 @@ class SetPolicy(nn.Module):
         return total, many
 
     def read_box(self, obs: Tensor) -> tuple[Tensor, Any]:
-        """Return the sum over the elements that a Box says there are, and how many they are."""
+        """Return the sum over the elements of a Box, and their number."""
         many = int((obs[0] * self.most).round())
         elements = obs[1:].reshape(self.most, self.width)[:many]
         return self.phi(elements).sum(0), many

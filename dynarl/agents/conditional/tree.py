@@ -1,4 +1,4 @@
-"""A network of modules laid out by the tree in the observation (arXiv:1511.02799): recursion over what is there."""
+"""A network of modules laid out by the tree in the observation (arXiv:1511.02799): recursion over the tree."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["TreeEvaluator"]
 
 
 class TreeEvaluator(nn.Module):
-    """Read a binary tree from its leaves up, each kind of node by a module of its own.
+    """Evaluate a binary tree from its leaves up, with one module for each kind of node.
 
-    The observation is [nodes, tokens], one-hot, node i's children at 2 i + 1 and 2 i + 2; token 0 is an empty place,
-    `leaves` follow, and all others are operators with a module of two operands each. ``steps`` are the nodes read.
+    The observation is [nodes, tokens], one-hot; the children of node i are 2 i + 1 and 2 i + 2. Token 0 is an empty
+    place, `leaves` tokens follow, and all others are operators with a module of two operands each. ``steps`` is the
+    number of nodes evaluated.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class TreeEvaluator(nn.Module):
 
     @per_sample
     def read(self, tree: Tensor, i: int) -> Tensor:
-        """Return the meaning [hidden_size] of the tree below node i."""
+        """Return the value [hidden_size] of the tree below node i."""
         token = int(tree[i].argmax())
         if token <= self.leaves:
             return self.embedding(tree[i])

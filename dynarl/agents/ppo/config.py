@@ -120,7 +120,7 @@ class PPOConfig:
     Source: arXiv:2005.05719."""
     sde_sample_freq: int = -1
     """Steps of an environment after which its noise is drawn again. -1: once an iteration. Source: arXiv:2005.05719,
-    section 4: the noise is drawn anew every n steps."""
+    section 4: the noise is drawn again every n steps."""
     adam_eps: float = 1e-5
     """Epsilon of Adam (1e-5 as in the reference implementation, not 1e-8). Source: 37 details, core 3: 1e-5 as in
     baselines."""

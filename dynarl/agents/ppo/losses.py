@@ -1,4 +1,4 @@
-"""Losses of policy-gradient agents, each one operation on the tape with the gradient beside it."""
+"""Losses of policy-gradient agents, each one operation on the tape with its gradient."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ComputeMeter:
             self._lengths.append(steps)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the means, and begin to count anew."""
+        """Return the means, and reset the counts."""
         found: dict[str, Any] = {}
         for phase, (calls, rows, groups, operations, row_operations) in self._sums.items():
             found[f"batching/{phase}_cohorts"] = groups / calls

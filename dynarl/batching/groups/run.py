@@ -47,7 +47,7 @@ class BatchedRun:
     # -- statistics and limits --------------------------------------------------------------------------------------
 
     def _clear_statistics(self) -> None:
-        self.groups = 0  # beside the first
+        self.groups = 0  # in addition to the first
         self.operations = self.row_operations = 0
         self.replayed = self.reads = self.drawn = 0
         self.calls = self.kernels = 0  # lock-step: calls of all paths, and the operations they were run as
@@ -175,7 +175,7 @@ class BatchedRun:
     def fail_whole_batch(self, op: object) -> PerSampleError:
         """Return the error of an operation that got a whole batch where one sample's tensor is meant."""
         return self.fail(
-            f"{name_of(op)}: the whole batch is used beside one sample's tensor at {line_of(user_line())}; inside "
+            f"{name_of(op)}: the whole batch is used with one sample's tensor at {line_of(user_line())}; inside "
             "a per-sample program use the argument, not the batch that was passed for it"
         )
 
