@@ -1,5 +1,6 @@
 """Synchronous PPO over workers: equal bytes whoever runs the groups, in whatever order they deliver."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import gymnasium
@@ -8,7 +9,7 @@ import pytest
 
 from dynarl.agents import PPO
 from dynarl.config import ConfigError, RunConfig
-from dynarl.distributed import FlatLayout, LocalTransport, WorkerPlan, cluster, plan_workers, setup
+from dynarl.distributed import FlatLayout, LocalTransport, Recipe, WorkerPlan, cluster, nodes, plan_workers, setup
 from dynarl.envs import make
 from dynarl.envs.env_group import EnvGroup
 from dynarl.train import run
@@ -185,3 +186,12 @@ def test_weights_travel_as_one_buffer():
     assert not differences(arrays, layout.unpack(buffer))
     with pytest.raises(ValueError, match="weights: this process has networks of 56 bytes, got 55"):
         layout.unpack(buffer[:-1])
+
+
+def test_a_node_reports_whether_it_can_make_the_environment():
+    """The check that runs on every node of a cluster, without a cluster."""
+    cloudpickle = pytest.importorskip("ray.cloudpickle")
+    recipe = Recipe.of(PPO("CartPole-v1", seed=0, **SMALL), 1)
+    assert nodes._tried(cloudpickle.dumps(recipe)) == ""
+    missing = dataclasses.replace(recipe, source="Missing-v0", env_spec=None)
+    assert "NameNotFound" in nodes._tried(cloudpickle.dumps(missing))
