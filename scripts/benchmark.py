@@ -1,11 +1,11 @@
-"""Compare dynarl with a hand-written NumPy floor and with whatever of PyTorch and Stable-Baselines3 is installed.
+"""Compare dynarl with a hand-written NumPy floor and, if installed, with PyTorch and Stable-Baselines3.
 
     python scripts/benchmark.py                       everything, a few minutes
     python scripts/benchmark.py --only mlp,adam       some sections
-    python scripts/benchmark.py --quick --json FILE   a rough look, also written as JSON
-    python scripts/benchmark.py --ray [--workers 1,4,8] [--plot FILE.png]   workers on Ray, and the model beyond
+    python scripts/benchmark.py --quick --json FILE   a rough estimate, also written as JSON
+    python scripts/benchmark.py --ray [--workers 1,4,8] [--plot FILE.png]   workers on Ray, with a throughput model
 
-Every contestant runs on one thread, in turns with the others; the table shows the best of several rounds.
+All contestants run on one thread, alternating; the table shows the best of several rounds.
 """
 # ruff: noqa: E402  (BLAS reads its number of threads when NumPy loads, so that is set before any import)
 
@@ -39,17 +39,19 @@ RAY_SECTIONS = ("workers", "faults", "rllib")
 def main(arguments: list[str] | None = None) -> Report:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {', '.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="short rounds and runs: for a look, not for a claim")
+    parser.add_argument("--quick", action="store_true", help="short rounds and runs: a rough estimate")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--without-peers", action="store_true", help="leave out PyTorch and Stable-Baselines3")
+    parser.add_argument("--without-peers", action="store_true", help="skip PyTorch and Stable-Baselines3")
     parser.add_argument("--sbx-python", help="the Python of an environment with sbx-rl, for the section sac")
     parser.add_argument(
         "--ray", nargs="?", const=",".join(RAY_SECTIONS), metavar="SECTIONS",
-        help=f"measure workers on Ray, and nothing else: some of {', '.join(RAY_SECTIONS)} (default: all)",
+        help=f"measure only workers on Ray: some of {', '.join(RAY_SECTIONS)} (default: all)",
     )  # fmt: skip
     parser.add_argument("--rllib-python", help="the Python of an environment with ray[rllib] and torch, for --ray")
     parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers to measure with --ray")
-    parser.add_argument("--plot", type=Path, help="draw what --ray measured and what its model says, as a PNG")
+    parser.add_argument(
+        "--plot", type=Path, help="plot the measurements of --ray and the predictions of its model, as a PNG"
+    )
     options = parser.parse_args(arguments)
     if options.ray:
         return ray_section(options)

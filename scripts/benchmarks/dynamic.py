@@ -376,7 +376,7 @@ def tree_weights(rng: Any) -> Weights:
 
 
 def random_trees(rng: Any) -> list[Any]:
-    """Return binary trees of 5 to 20 leaves [16], no two alike."""
+    """Return binary trees of 5 to 20 leaves [16], no two equal."""
 
     def tree(leaves: int) -> Any:
         if leaves == 1:

@@ -1,4 +1,4 @@
-"""Whole PPO runs beside Stable-Baselines3, and what a fresh process costs."""
+"""Whole PPO runs compared with Stable-Baselines3, and the start-up cost of a process."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ ZOO: dict[str, Any] = {
 
 
 class Watch:
-    """Times a run; `iteration` is called after each and says whether to go on."""
+    """Times a run; `iteration` is called after each and returns whether to continue."""
 
     def __init__(self, started: float) -> None:
         self.started = started
@@ -188,7 +188,7 @@ def section(report: Any, python: str | None = None, rounds: int = 3) -> None:
 
     if not has_rllib(python):
         text = "not installed: pip install torch 'ray[rllib]', here or for the Python that --rllib-python names"
-        report.say(Figure(section="rllib", name="PPO CartPole, beside RLlib", text=text))
+        report.say(Figure(section="rllib", name="PPO CartPole, compared with RLlib", text=text))
         return
     found = contest(python, rounds)
     for key, title, unit in (

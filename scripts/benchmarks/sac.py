@@ -1,4 +1,4 @@
-"""SAC's gradient step beside hand-written NumPy, Stable-Baselines3 and SBX: sampling, both losses, Adam, Polyak."""
+"""SAC's gradient step compared with NumPy, Stable-Baselines3 and SBX: sampling, both losses, Adam, Polyak."""
 
 from __future__ import annotations
 

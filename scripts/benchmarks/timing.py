@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Something measured that is not a time beside others. `met` is None where nothing was hoped for or measured."""
+    """A measurement that is not a comparison of times. `met` is None without a goal or a measurement."""
 
     section: str
     name: str

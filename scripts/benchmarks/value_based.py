@@ -1,4 +1,4 @@
-"""Replay and DQN beside Stable-Baselines3 and a hand-written update."""
+"""Replay and DQN compared with Stable-Baselines3 and a hand-written update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers on Ray: how close they come to environments that only wait, what they cost the learner, and where it ends.
+"""Workers on Ray: throughput relative to the environments alone, the learner's cost per fragment, and a scaling model.
 
 An environment waits 2 ms a step, so N workers could make N / 2 ms steps a second at most: that is the floor here. PPO
 has its default settings. The model of `scaling` is fitted to the fewest and the most workers measured, compared with
@@ -44,7 +44,7 @@ class Wait(gymnasium.Env[Any, Any]):
 
 
 def section(report: Report, counts: Sequence[int], plot: Path | None = None) -> None:
-    """Measure everything about workers, and say what the model makes of it."""
+    """Measure workers, and print the predictions of the model."""
     import ray.cloudpickle
 
     from benchmarks import workers
@@ -80,7 +80,7 @@ def _steps_per_fragment() -> int:
 
 
 def efficiency(report: Report, schedule: str, counts: Sequence[int]) -> scaling.Prediction:
-    """Measure steps per second over numbers of workers; return what the model makes of it."""
+    """Measure steps per second over numbers of workers; return the model's prediction."""
     from dynarl.distributed import attach_workers
 
     steps, measured, learn = _steps_per_fragment(), dict[int, float](), 0.0
@@ -199,7 +199,7 @@ def broadcast(report: Report, number: int, nbytes: int = 2**20) -> None:
 
 
 def _say(predictions: Sequence[scaling.Prediction]) -> None:
-    """Print how well the model fits, and what it says beyond the machine."""
+    """Print the errors of the model, and its predictions beyond this machine."""
     steps = _steps_per_fragment()
     for found in predictions:
         if not found.simulated:
