@@ -116,13 +116,6 @@ TWICE = {
     "random": "random numbers as PyTorch names them, and those of per-sample programs",
 }
 
-# What is known to break a rule still. Entries leave this list, none joins it.
-PENDING_CIRCLES: set[str] = set()
-PENDING_ROOMS: set[str] = set()
-PENDING_IN_FUNCTIONS: set[str] = set()
-PENDING_TWICE = {"off_policy"}
-
-
 # ------------------------------------------------------------------------------------------------ reading imports
 
 
@@ -227,8 +220,7 @@ def covers(allowed, target, importer):
 
 
 def test_every_room_has_a_layer():
-    missing = {room(module) for module in FILES if module != "dynarl"} - layers().keys()
-    assert not {name for name in missing if package(name) not in PENDING_ROOMS}
+    assert not {room(module) for module in FILES if module != "dynarl"} - layers().keys()
 
 
 def test_layers_point_down():
@@ -237,7 +229,7 @@ def test_layers_point_down():
     for name, allowed in layers().items():
         for other in allowed:
             known = [one for one in above if covers(other, one, name)]
-            assert known or package(name) in PENDING_ROOMS, f"{name} may import {other}, which stands below it"
+            assert known, f"{name} may import {other}, which stands below it"
         above.append(name)
 
 
@@ -247,13 +239,12 @@ def test_directions(name):
     for module, targets in arrows().items():
         for target in sorted(targets) if room(module) == name else ():
             inside = room(target) == name or any(covers(one, room(target), name) for one in allowed)
-            assert inside or package(name) in PENDING_ROOMS, f"{module} imports {target}: not in the row of {name}"
+            assert inside, f"{module} imports {target}: not in the row of {name}"
 
 
 def test_no_import_circle():
     """No circle of any kind: imports in functions and for type checking count as those at the top of a file."""
-    found = [names for names in circles(arrows()) if not {package(name) for name in names} <= PENDING_CIRCLES]
-    assert not found
+    assert not circles(arrows())
 
 
 def test_circles_are_found():
@@ -267,8 +258,7 @@ def test_imports_in_functions_have_a_reason():
         for m, ts in arrows(in_functions_only=True).items()
         for t in ts
     }
-    without = {pair for pair in found - IN_FUNCTIONS.keys() if package(pair[0]) not in PENDING_IN_FUNCTIONS}
-    assert not without, "import at the top of the file, or give the reason in IN_FUNCTIONS"
+    assert not found - IN_FUNCTIONS.keys(), "import at the top of the file, or give the reason in IN_FUNCTIONS"
     assert not IN_FUNCTIONS.keys() - found, "not imported in a function any more"
 
 
@@ -288,7 +278,7 @@ def standing_twice():
 
 def test_no_name_stands_twice():
     found = standing_twice()
-    assert not {name: where for name, where in found.items() if name not in TWICE.keys() | PENDING_TWICE}
+    assert not {name: where for name, where in found.items() if name not in TWICE}
     assert not TWICE.keys() - found.keys(), "stands once now: take it off the list"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["means", "ratio_measures"]
+__all__ = ["means", "ratio_metrics"]
 
 
-def ratio_measures(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:
+def ratio_metrics(log_prob: NDArray[Any], old_log_prob: NDArray[Any], clip_range: float) -> dict[str, float]:
     """Return the approximate KL, mean(ratio - 1 - log ratio) (Schulman's k3), and how often the ratio was clipped."""
     log_ratio = log_prob - old_log_prob
     ratio = np.exp(log_ratio)

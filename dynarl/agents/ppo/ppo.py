@@ -21,13 +21,13 @@ from dynarl import nn, optim
 from dynarl.agents.ppo.batches import as_fragment
 from dynarl.agents.ppo.config import PPOConfig
 from dynarl.agents.ppo.kl_target import KLTarget
+from dynarl.agents.ppo.lagged import lagged_advantages, once_each
 from dynarl.agents.ppo.losses import clipped_surrogate, clipped_value_loss, normalized, value_loss
-from dynarl.agents.ppo.off_policy import lagged_advantages, once_each
 from dynarl.agents.ppo.returns import explained_variance, gae
 from dynarl.agents.ppo.sequences import Sequences
 from dynarl.agents.ppo.transitions import TransitionRows
 from dynarl.agents.state import load_attributes, save_attributes
-from dynarl.agents.update_metrics import means, ratio_measures
+from dynarl.agents.update_metrics import means, ratio_metrics
 from dynarl.agents.user_policy.auxiliary import Extra
 from dynarl.autograd import Tensor, backward, tensor
 from dynarl.autograd.device import to_host
@@ -126,7 +126,7 @@ class PPOLearner:
         cfg, metrics = self.config, dict[str, float]()
         terms, log_prob, aux = self.loss_terms(minibatch, with_entropy=measured or cfg.ent_coef != 0)
         if measured or cfg.kl_target is not None:
-            metrics = ratio_measures(log_prob.array, minibatch.log_prob, self.clip_range)
+            metrics = ratio_metrics(log_prob.array, minibatch.log_prob, self.clip_range)
             if self.kl.stops_before_minibatch(metrics["train/approx_kl"]):
                 return {**metrics, "stopped": True}
         # loss = policy_loss + vf_coef * value_loss - ent_coef * entropy   (eq. 9), as in `loss`. The terms enter the
