@@ -31,8 +31,8 @@ class Actor:
     """The acting part of an agent. A subclass defines `act`.
 
     `networks` are those that acting reads, by name. `runner` runs a policy that has a state or is written for one
-    environment. `noise_kind`, `noise_size` and `noise_period` describe the random numbers of an action, as
-    `dynarl.rollout.ActingPolicy` says.
+    environment. `noise_kind`, `noise_size` and `noise_period` describe the random numbers of an action (see
+    `dynarl.rollout.ActingPolicy`).
     """
 
     noise_period = 1

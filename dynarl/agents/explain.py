@@ -109,13 +109,13 @@ _SHARED = (
     Fact(
         "termination",
         "removes the bootstrap",
-        "The value of what follows a terminated state is 0.",
+        "The value after a terminated state is 0.",
         "Sutton and Barto, 2nd edition, section 3.4",
     ),
     Fact(
         "truncation",
         "keeps the bootstrap",
-        "A time limit is no property of the state: the value of the state reached, before its reset, stands in.",
+        "A time limit is no property of the state: the target uses the value of the state reached, before its reset.",
         "arXiv:1712.00378, section 3",
     ),
     Fact(

@@ -1,4 +1,4 @@
-"""Observations as users give them to `predict`: one or a batch, in the space's own form."""
+"""Observations in the form of their space, one or a batch, as users pass them to `predict`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["stored_rows"]
 
 
 def stored_rows(space: spaces.Space[Any], obs: Any, layout: Any) -> tuple[NDArray[Any], bool]:
-    """Return observations as agents store them, [N, ...], and whether it was one alone; raises ValueError."""
+    """Return stored observations [N, ...], and whether `obs` is a single one; raises ValueError for a wrong shape."""
     if layout.dtype == object:
         return _rows(space, obs, layout)
     single = _is_single(space, obs, layout)
@@ -43,7 +43,7 @@ def _stored(space: Any, obs: Any, layout: Any, single: bool) -> NDArray[Any]:
 
 
 def _rows(space: Any, obs: Any, layout: Any) -> tuple[NDArray[Any], bool]:
-    """Return observations of varying size as rows [N], and whether it was one alone."""
+    """Return observations of varying size as rows [N], and whether `obs` is a single one."""
     if isinstance(obs, np.ndarray) and obs.dtype == object and holds_rows(obs):
         return obs, False
     try:
@@ -57,7 +57,7 @@ def _rows(space: Any, obs: Any, layout: Any) -> tuple[NDArray[Any], bool]:
 
 
 def _first_leaf(space: Any, obs: Any) -> tuple[Any, Any]:
-    """Return a part of a nested space that holds numbers or text, and what the observation has there."""
+    """Return the first part of a nested space that holds numbers or text, and the observation's value of it."""
     while isinstance(space, spaces.Dict | spaces.Tuple):
         key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
         space, obs = space[key], obs[key]

@@ -123,19 +123,19 @@ def test_a_loss_that_is_a_constant_is_logged_alone():
     assert seen[-1]["policy/loss"] == 2.0 and "train/extra_loss" not in seen[-1]
 
 
-def test_extra_must_be_a_dict_of_numbers():
+def test_aux_must_be_a_dict_of_numbers():
     class Wrong(Own):
         def forward(self, obs):
             return (*super().forward(obs)[:2], obs)
 
-    with pytest.raises(TypeError, match="policy: the extra after its other results must be a dict of tensors, got Ten"):
+    with pytest.raises(TypeError, match="policy: aux, the last output, must be a dict of tensors, got Ten"):
         PPO("dynarl/SometimesHard-v0", policy=Wrong, **TINY)
 
     class Long(Own):
         def forward(self, obs):
             return (*super().forward(obs)[:2], {"steps": obs})
 
-    with pytest.raises(ValueError, match=r"extra\['steps'\] of 2 observations must have shape \(2,\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"aux\['steps'\] of 2 observations must have shape \(2,\), got \(2, 4\)"):
         PPO("dynarl/SometimesHard-v0", policy=Long, **TINY)
 
 

@@ -217,7 +217,7 @@ class Arguments(nn.Module):
         (lambda: 3, TypeError, "must make a dynarl.nn.Module, got int"),
         (3, TypeError, "must be a dynarl.nn.Module, a class or function that makes one, or a name, got 3"),
         ("nobody", ValueError, "'nobody' is no registered policy, those are"),
-        ("os:system", ValueError, "give a class of yours itself"),
+        ("os:system", ValueError, "pass the class itself"),
     ],
 )  # fmt: skip
 def test_wrong_policies(policy, error, message):
@@ -240,7 +240,7 @@ def test_wrong_options():
         PPO("CartPole-v1", sequence_length=4, **QUICK)
     with pytest.raises(ValueError, match="recurrent: 'gru' is for the ready-made policy, got policy 'act'"):
         PPOConfig(recurrent="gru", policy="act")
-    with pytest.raises(ValueError, match=r"policy_kwargs: \{'size': 3\} are for a policy still to be made"):
+    with pytest.raises(ValueError, match=r"policy_kwargs: \{'size': 3\} are for a policy that is made here"):
         PPO("CartPole-v1", policy=Fixed("one"), policy_kwargs={"size": 3}, **QUICK)
     with pytest.raises(ValueError, match="features: are for the ready-made policy"):
         PPO("CartPole-v1", policy=Halves, features=nn.Linear(4, 4), **QUICK)

@@ -44,7 +44,7 @@ class AdaptiveComputation(RowReader):
         self.policy, self.value = nn.Linear(hidden_size, self.actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         rows = obs.reshape(self.rows, self.width)
         h, n, moved = self.think(rows[0]), 0, 1.0
         while n < self.max_thoughts and moved > self.tolerance:

@@ -45,7 +45,7 @@ class EarlyExit(nn.Module):
         self.limit = -1.0 if exit is not None else sure * math.log(actions)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         h, answers = obs, []
         for layer, leave in zip(self.layers, self.exits):
             h = layer(h)

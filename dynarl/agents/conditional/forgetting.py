@@ -49,7 +49,7 @@ class ForgetfulGRU(nn.Module):
         return zeros(self.hidden_size)
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Tensor, dict[str, Any]]:
-        """Return distribution, value, next state and extra for one observation."""
+        """Return distribution, value, next state and aux for one observation."""
         h = state
         over = feedback.reward < self.least if self.told is None else feedback.info[self.told] > 0
         cleared = self.heed == "branch" and bool(over)

@@ -55,7 +55,7 @@ class GraphWalker(nn.Module):
         self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, graph: RaggedGraph) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one graph."""
+        """Return distribution, value and aux of one graph."""
         nodes = stack(list(graph.nodes))  # [n, F]
         passes = self.passes(graph, len(nodes))
         at = self.start(nodes)[:, 0].softmax(-1)

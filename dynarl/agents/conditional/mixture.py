@@ -29,7 +29,7 @@ class Mixture(nn.Module):
         self.experts = nn.ModuleList([nn.Linear(size, actions + 1) for _ in range(experts)])
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         weights = self.gate(obs).softmax(-1)
         k = int(weights.argmax())
         out = weights[k] * self.experts[k](obs)

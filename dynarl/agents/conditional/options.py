@@ -59,7 +59,7 @@ class Options(nn.Module):
         return 0
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Any, dict[str, Any]]:
-        """Return distribution, value, next state and extra for one observation."""
+        """Return distribution, value, next state and aux for one observation."""
         option = int(state)
         if not (self.look and self.is_over(feedback)):
             out = self.options[option](obs)

@@ -64,7 +64,7 @@ class TreePlanner(nn.Module):
         return zeros(self.size)
 
     def forward(self, obs: Tensor, state: Tensor, feedback: Feedback) -> tuple[Any, Tensor, Any, dict[str, Any]]:
-        """Return distribution, value, next state and extra for one observation."""
+        """Return distribution, value, next state and aux for one observation."""
         z, loss = self.encode(obs), zeros(())
         if not feedback.episode_start:
             loss = self.surprise(state, feedback, z.detach())

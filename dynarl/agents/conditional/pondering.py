@@ -55,7 +55,7 @@ class PonderNet(RowReader):
         self.policy, self.value = nn.Linear(hidden_size, self.actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         rows = obs.reshape(self.rows, self.width)
         h, n, halted = self.think(rows[0]), 0, False
         value, log_prob, entropy, more = self.value(h)[0], zeros(()), zeros(()), zeros(())

@@ -55,7 +55,7 @@ class SecondThoughts(nn.Module):
     def forward(
         self, obs: Tensor, state: tuple[Tensor, Tensor], feedback: Feedback
     ) -> tuple[Any, Tensor, Any, dict[str, Any]]:
-        """Return distribution, value, next state and extra for one observation."""
+        """Return distribution, value, next state and aux for one observation."""
         rows, (h, expected) = obs.reshape(self.rows, self.width), state
         log_prob, entropy, n, thoughts = zeros(()), zeros(()), 0, self.thoughts or 0
         if feedback.episode_start:

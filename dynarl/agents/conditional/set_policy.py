@@ -50,7 +50,7 @@ class SetPolicy(nn.Module):
         self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Any) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         total, many = self.read_each(obs) if self.sequence else self.read_box(obs)
         h = self.rho(total)
         return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": many}

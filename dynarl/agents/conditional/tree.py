@@ -42,7 +42,7 @@ class TreeEvaluator(nn.Module):
         self.policy, self.value = nn.Linear(hidden_size, actions), nn.Linear(hidden_size, 1)
 
     def forward(self, obs: Tensor) -> tuple[Any, Tensor, dict[str, Any]]:
-        """Return distribution, value and extra of one observation."""
+        """Return distribution, value and aux of one observation."""
         tree = obs.reshape(self.nodes, self.tokens)
         h = self.read(tree, 0)
         return Categorical(logits=self.policy(h)), self.value(h)[0], {"steps": tree[:, 1:].sum()}

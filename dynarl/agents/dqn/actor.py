@@ -17,7 +17,7 @@ from dynarl.agents.dqn.q_distribution import MeanQ, make_q_distribution
 from dynarl.agents.encoders.choose import features_for
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.encoders.stored_actions import StoredActions
-from dynarl.agents.off_policy.actor import OffPolicyActor
+from dynarl.agents.off_policy.actor import OffPolicyActor, check_replay
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.user_policy.policy import PolicyLike, UserPolicy, make_policy
@@ -209,7 +209,7 @@ def make_actor(
     encoder = ObservationEncoder(observation_space, device=device, flatten=False)
     user = UserPolicy(module, returns="q", agent_masks=True)
     runner = PolicyRunner(user, encoder, actions, epsilon_greedy, seed=seed, sequence_length=config.sequence_length)
-    runner.check_replay(config)
+    check_replay(runner, batch_size=config.batch_size, n_step=config.n_step, prioritized=config.prioritized)
     actor = DQNActor(module, encoder, actions, epsilon_greedy, config, seed=seed, runner=runner)
     actor.policy_name, actor.records = user.name, RecordLayout(runner)
     return actor

@@ -25,12 +25,12 @@ NATURE_LEAST = 36
 
 
 def is_image(space: Any) -> bool:
-    """Say whether a space is an image: a uint8 Box with 3 dimensions."""
+    """Return whether a space is an image: a uint8 Box with 3 dimensions."""
     return isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
 
 
 def channels_first(shape: tuple[int, ...]) -> bool:
-    """Say whether an image of this shape is [C, H, W]: its first dimension is smaller than its last."""
+    """Return whether an image of this shape is [C, H, W]: its first dimension is smaller than its last."""
     return shape[0] < shape[2]
 
 
@@ -149,7 +149,7 @@ class ResidualCNN(_Image):
 
 
 class TextEncoder(nn.Module):
-    """Character ids [B, L] (0: none) to their embeddings side by side, [B, L * size]."""
+    """Character ids [B, L] (0: none) to their embeddings, concatenated: [B, L * size]."""
 
     def __init__(self, space: spaces.Text, size: int = 16) -> None:
         super().__init__()

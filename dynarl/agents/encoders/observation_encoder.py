@@ -22,7 +22,7 @@ __all__ = ["ObservationEncoder"]
 class ObservationEncoder:
     """Turns stored observations [B, ...] into the networks' input.
 
-    `prepare` does what is the same for every pass over a fragment (normalise, encode, copy to the device), `encode`
+    `prepare` does the work that all passes over a fragment share (normalise, encode, copy to the device), `encode`
     makes a network's input of prepared rows; calling the encoder does both. With `flatten` the input is [B, F]
     float32, else it keeps the shape of the space. Observations of varying size stay rows until `encode`, which puts
     the rows of one minibatch together.

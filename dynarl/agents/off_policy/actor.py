@@ -1,4 +1,4 @@
-"""What the actors of agents with a replay share: exploration that depends on the environment steps so far."""
+"""The actors of agents with a replay: exploration depends on the environment steps so far."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from numpy.typing import NDArray
 
 from dynarl.agents.actor import Actor
 from dynarl.agents.off_policy.records import RecordLayout
+from dynarl.agents.user_policy.runner import PolicyRunner
+from dynarl.rollout.feedback import state_leaves
 
-__all__ = ["Exploration", "OffPolicyActor"]
+__all__ = ["Exploration", "OffPolicyActor", "check_replay"]
+
+
+def check_replay(runner: PolicyRunner, *, batch_size: int, n_step: int, prioritized: bool = False) -> None:
+    """Raise ValueError for settings of the replay that a policy with a state cannot have."""
+    if not state_leaves(runner.initial_state()):
+        return
+    if prioritized or n_step > 1:
+        name = "prioritized" if prioritized else f"n_step {n_step}"
+        raise ValueError(f"{name}: not with a policy that has a state, which learns from sequences drawn uniformly")
+    if batch_size < runner.sequence_length:
+        raise ValueError(f"batch_size: must be at least sequence_length {runner.sequence_length}, got {batch_size}")
 
 
 class Exploration(Protocol):

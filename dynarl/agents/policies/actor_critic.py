@@ -1,4 +1,4 @@
-"""Policies: networks from observations to an action distribution and a value."""
+"""The ready-made policy: networks from observations to an action distribution and a value."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def mlp(sizes: Sequence[int], activation: str, *, gain: float | None, out_gain: 
 
 
 def head_size(action_space: spaces.Space[Any]) -> int:
-    """Return how many numbers parametrise the action distribution of a space."""
+    """Return the number of parameters of the action distribution of a space."""
     match action_space:
         case spaces.Discrete():
             return int(action_space.n)
@@ -72,14 +72,14 @@ def head_size(action_space: spaces.Space[Any]) -> int:
 class ActorCritic(nn.Module):
     """Separate networks for the action distribution and the value, as in the PPO paper.
 
-    `features` puts a network of the user's in front of both: a Module that maps observations [B, ...] to
-    [B, F], or a function that makes one from the observation space; actor and critic then share it.
+    `features` is a network in front of both, which share it: a Module that maps observations [B, ...] to [B, F], or a
+    function that makes one from the observation space.
 
-    Called with encoded observations [B, ...], it returns (distribution over [B], value [B]). Discrete
-    actions are Categorical, Box actions Gaussian with a standard deviation that does not depend on the
-    state, MultiDiscrete a product of Categoricals, MultiBinary of Bernoullis, Dict and Tuple actions a product
-    over their parts. With `use_sde`, exploration noise
-    of Box actions is a function of the actor's last features (gSDE, arXiv:2005.05719): log_std is then [H, A].
+    Called with encoded observations [B, ...], it returns (distribution over [B], value [B]). The distribution is
+    Categorical for Discrete actions, a Gaussian whose standard deviation does not depend on the state for Box, a
+    product of Categoricals for MultiDiscrete, of Bernoullis for MultiBinary, and a product over the parts of Dict and
+    Tuple. With `use_sde`, the exploration noise of Box actions is a function of the actor's last features (gSDE,
+    arXiv:2005.05719): log_std is then [H, A].
     """
 
     takes_batch = True

@@ -20,8 +20,8 @@ __all__ = ["RecurrentActorCritic"]
 class RecurrentActorCritic(nn.Module):
     """`ActorCritic` with an LSTM or GRU in front of each of its two networks.
 
-    Actor and critic have recurrent layers of their own, with a state of zeros where an episode starts. The
-    contract of a policy with a state is in dynarl/rollout/feedback.py; this one looks at observations only.
+    Actor and critic have separate recurrent layers, whose state is zero where an episode starts. The contract of a
+    policy with a state is in dynarl/rollout/feedback.py; this one reads observations only.
     """
 
     takes_batch = True
@@ -45,7 +45,7 @@ class RecurrentActorCritic(nn.Module):
             raise ValueError(f"recurrent: must be 'lstm' or 'gru', got {recurrent!r}")
         self.size = recurrent_hidden_size
         inside = spaces.Box(-1.0, 1.0, (self.size,))
-        # The networks behind the recurrent layers, and the distribution of their output.
+        # The networks after the recurrent layers, and the distribution of their output.
         self.heads = ActorCritic(
             inside, action_space, hidden_sizes=hidden_sizes, activation=activation,
             orthogonal_init=orthogonal_init, log_std_init=log_std_init,

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["POLICIES", "named_policy", "register_policy"]
 
-# name: the class or factory, or where it is defined as "module:Class" (imported when it is asked for)
+# name: the class or factory, or its place as "module:Class", imported on first use
 POLICIES: dict[str, str | Callable[..., Any]] = {
     "adaptive_computation": "dynarl.agents.conditional:AdaptiveComputation",
     "early_exit": "dynarl.agents.conditional:EarlyExit",
@@ -33,11 +33,13 @@ def register_policy(name: str, factory: str | Callable[..., Any]) -> None:
 
 
 def named_policy(name: str) -> Callable[..., Any]:
-    """Return the class or factory of a name. A name is never imported as code: only what was registered is found."""
+    """Return the registered class or factory of a name; a name is never imported as code."""
     found = POLICIES.get(name)
     if found is None:
         known = ", ".join(sorted(POLICIES)) or "none"
-        hint = "; give a class of yours itself, PPO(env, policy=Class), or register_policy it" if ":" in name else ""
+        hint = (
+            "; pass the class itself, PPO(env, policy=Class), or register it by register_policy" if ":" in name else ""
+        )
         raise ValueError(f"policy: {name!r} is no registered policy, those are: {known}{hint}")
     if isinstance(found, str):
         module, _, attribute = found.partition(":")

@@ -138,7 +138,7 @@ def make_actor(
         raise ValueError("features: are for the ready-made policy; put them into the policy that was given")
     else:
         network = make_policy(given, (layout.space, action_space), init, config.policy_kwargs)
-    user = UserPolicy(network, returns="distribution, value", takes_extra=True)
+    user = UserPolicy(network, returns="distribution, value", takes_aux=True)
     network.to(device)
     encoder = ObservationEncoder(
         observation_space, device=device, flatten=features is None and given is None,

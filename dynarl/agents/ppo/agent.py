@@ -29,8 +29,8 @@ class PPO(Agent):
 
     >>> agent = PPO("CartPole-v1", seed=0).learn(50_000)
 
-    `features` is a network of yours in front of actor and critic. `policy` is a whole policy: a Module, or a class
-    or function that makes one, as dynarl/rollout/feedback.py says, or the name of a registered one. Every field of
+    `features` is a network in front of actor and critic. `policy` replaces the whole policy: a Module, a class or
+    function that makes one (see dynarl/rollout/feedback.py), or the name of a registered one. Every field of
     `PPOConfig` is an argument.
     """
 
@@ -152,7 +152,7 @@ class PPO(Agent):
         resized = int(state["num_envs"]) != self.envs.num_envs
         skipped = {"envs.num_envs", *(("collector", "learner.reward_normalizer") if resized else ())}
         load_attributes(self, [name for name in self.saved if name not in skipped], state)
-        if resized:  # of what belongs to single environments, only the position in the random streams goes on
+        if resized:  # the environments start new episodes: only their random streams and the statistics continue
             self.collector.step = int(state["collector"]["step"])
             if self.learner.reward_normalizer is not None:
                 self.learner.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])

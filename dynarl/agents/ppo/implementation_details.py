@@ -34,14 +34,14 @@ IMPLEMENTATION_DETAILS = (
     ),
     Fact(
         "Box actions",
-        "clipped for the environment alone",
-        "What is stored and whose log-probability counts is the unclipped action.",
+        "clipped for the environment only",
+        "The unclipped action is stored, and its log-probability enters the ratio.",
         "37 details, continuous 5",
     ),
     Fact(
         "end of a fragment",
         "bootstraps and cuts the recursion",
-        "Episodes go on in the next fragment.",
+        "Episodes continue in the next fragment.",
         "37 details, core 1; arXiv:1506.02438, eq. 16",
     ),
     Fact(

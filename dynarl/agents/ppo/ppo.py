@@ -28,7 +28,7 @@ from dynarl.agents.ppo.sequences import Sequences
 from dynarl.agents.ppo.transitions import TransitionRows
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.agents.update_metrics import means, ratio_metrics
-from dynarl.agents.user_policy.auxiliary import Extra
+from dynarl.agents.user_policy.auxiliary import Aux
 from dynarl.autograd import Tensor, backward, tensor
 from dynarl.autograd.device import to_host
 from dynarl.envs import RewardNormalizer
@@ -149,8 +149,8 @@ class PPOLearner:
         loss: Tensor = policy_loss + self.config.vf_coef * value_loss - self.config.ent_coef * entropy
         return loss + terms["extra_loss"] if "extra_loss" in terms else loss
 
-    def loss_terms(self, minibatch: Batch, *, with_entropy: bool = True) -> tuple[dict[str, Any], Any, Extra]:
-        """Return the terms of the loss of a minibatch [B], its new log-probabilities [B], and the policy's extra."""
+    def loss_terms(self, minibatch: Batch, *, with_entropy: bool = True) -> tuple[dict[str, Any], Any, Aux]:
+        """Return the terms of the loss of a minibatch [B], its new log-probabilities [B], and the policy's aux."""
         cfg = self.config
         log_prob, value, entropy, aux = self.rows.evaluate(minibatch, with_entropy=with_entropy)
         # Clipped surrogate, advantages scaled per minibatch   (eq. 7)

@@ -21,9 +21,9 @@ def td_errors(
     gae_lambda: float,
     valid: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Return each step's TD error and how much of the next step's it takes over, [T, N] as for `gae`.
+    """Return each step's TD error and the weight of the next step's error in it, [T, N] as for `gae`.
 
-    The latter is gamma lambda, 0 where an episode ended; both are 0 where `valid` is False.
+    The weight is gamma lambda, 0 where an episode ended; both are 0 where `valid` is False.
     """
     # delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
     delta = np.where(terminated, np.float32(0), next_value)
@@ -73,8 +73,11 @@ def discounted_returns(
     *,
     gamma: float,
 ) -> NDArray[np.float32]:
-    """Return the discounted return of every step, [T, N]: V of the state reached stands in where the fragment
-    or a truncated episode is cut, 0 where the episode terminated."""
+    """Return the discounted return of every step, [T, N].
+
+    Where the fragment or a truncated episode is cut, V of the state reached replaces the rest; a terminated episode
+    ends with 0.
+    """
     after = np.where(terminated, np.float32(0), next_value)
     goes_on = ~(terminated | truncated)
     returns = np.empty(reward.shape, np.float32)

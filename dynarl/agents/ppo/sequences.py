@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.agents.user_policy.auxiliary import Extra, extra_of
+from dynarl.agents.user_policy.auxiliary import Aux, aux_of
 from dynarl.agents.user_policy.runner import PolicyRunner, kept
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.ops.shape import cat
@@ -68,12 +68,12 @@ class Sequences:
         found["paths"] = None if batch.paths is None else batch.paths[:, which]
         return found
 
-    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any, Extra]:
-        """Return log_prob [B], value [B], mean entropy and extra of a minibatch's rows, the states computed again."""
+    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any, Aux]:
+        """Return log_prob [B], value [B], mean entropy and aux of a minibatch's rows, the states computed again."""
         steps, count = minibatch.input.shape[:2]
         feedback = minibatch.feedback.map(wrap)
         state, module = map_state(wrap, minibatch.state), self.runner.policy.module
-        extra: Extra = {}
+        aux: Aux = {}
         if not self.runner.policy.per_sample and hasattr(module, "sequence"):
             rows = minibatch.input.dtype == object  # of varying size come as the T * N they are
             inputs = self.encoder.encode(minibatch.input.reshape(-1) if rows else minibatch.input)
@@ -81,12 +81,12 @@ class Sequences:
             log_prob = distribution.log_prob(wrap(minibatch.action.reshape(steps * count, *minibatch.action.shape[2:])))
             entropy = distribution.entropy() if with_entropy else None
         else:
-            log_prob, value, entropy, extra = self._steps(minibatch, state, feedback, with_entropy)
+            log_prob, value, entropy, aux = self._steps(minibatch, state, feedback, with_entropy)
         if minibatch.rows is not None:
             log_prob, value = log_prob[minibatch.rows], value[minibatch.rows]
             entropy = None if entropy is None else entropy[minibatch.rows]
-            extra = {name: column[minibatch.rows] for name, column in extra.items()}
-        return log_prob, value, None if entropy is None else entropy.mean(), extra
+            aux = {name: column[minibatch.rows] for name, column in aux.items()}
+        return log_prob, value, None if entropy is None else entropy.mean(), aux
 
     def evaluate_all(self, fragment: Fragment) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
         """Return the places of the valid rows in [T * N], and log_prob and value of each."""
@@ -103,12 +103,10 @@ class Sequences:
     def end_values(self, obs: NDArray[Any]) -> None:
         """Return None: the states at the ends of episodes are not stored, so V there stays that of acting."""
 
-    def _steps(
-        self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool
-    ) -> tuple[Any, Any, Any, Extra]:
+    def _steps(self, minibatch: Batch, state: Any, feedback: Feedback, with_entropy: bool) -> tuple[Any, Any, Any, Aux]:
         """Call the policy step by step, as it acted."""
         found: list[list[Any]] = [[], [], []]
-        extras: list[Extra] = []
+        auxes: list[Aux] = []
         runner, policy = self.runner, self.runner.policy
         start = minibatch.feedback.episode_start
         for t in range(len(minibatch.input)):
@@ -124,14 +122,14 @@ class Sequences:
             distribution, value, state = out[0], out[1].reshape(-1), map_state(kept, state, out[2])
             found[0].append(distribution.log_prob(wrap(minibatch.action[t])))
             found[1].append(value)
-            extras.append(extra_of(out))
+            auxes.append(aux_of(out))
             if with_entropy:
                 found[2].append(distribution.entropy())
-        columns = [*found, *([extra[name] for extra in extras] for name in extras[0])]
-        log_prob, value, entropy, *extra = (
+        columns = [*found, *([aux[name] for aux in auxes] for name in auxes[0])]
+        log_prob, value, entropy, *aux = (
             (parts[0] if len(parts) == 1 else cat(parts)) if parts else None for parts in columns
         )
-        return log_prob, value, entropy, dict(zip(extras[0], extra))
+        return log_prob, value, entropy, dict(zip(auxes[0], aux))
 
     def _cut(self, x: Any) -> Any:
         """Return [T, N, ...] as [L, T / L * N, ...]."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.ppo.actor import value_of
-from dynarl.agents.user_policy.auxiliary import Extra
+from dynarl.agents.user_policy.auxiliary import Aux
 from dynarl.autograd.device import to_device, to_host
 from dynarl.autograd.tensor import wrap
 from dynarl.nn import Module
@@ -62,8 +62,8 @@ class TransitionRows:
             at = to_device(index, self.device)
             yield Batch({n: a.take(index if a.dtype == object else at, axis=0) for n, a in batch.items()})
 
-    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any, Extra]:
-        """Return log_prob [B], value [B], mean entropy (None without) and extra of a minibatch."""
+    def evaluate(self, minibatch: Batch, *, with_entropy: bool) -> tuple[Any, Any, Any, Aux]:
+        """Return log_prob [B], value [B], mean entropy (None without) and aux of a minibatch."""
         mask = minibatch.get("action_mask")
         masks = () if mask is None else (wrap(mask),)
         distribution, value = self.policy(self.encoder.encode(minibatch.input), *masks)

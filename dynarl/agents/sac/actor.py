@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
-from dynarl.agents.off_policy.actor import OffPolicyActor
+from dynarl.agents.off_policy.actor import OffPolicyActor, check_replay
 from dynarl.agents.off_policy.records import RecordLayout
 from dynarl.agents.policies import FeaturesFactory
 from dynarl.agents.sac.actions import ActionKind, make_actions
@@ -152,7 +152,7 @@ def make_actor(
             "policy that takes the observation alone may have them"
         )
     runner = PolicyRunner(user, encoder, actions, actions, seed=seed, sequence_length=config.sequence_length)
-    runner.check_replay(config)
+    check_replay(runner, batch_size=config.batch_size, n_step=config.n_step)
     network_of_user = UserActor(user.policy)
     actor = SACActor(
         network_of_user, critics, encoder, actions, config, seed=seed, noise_size=actions.noise_size, runner=runner

@@ -1,12 +1,12 @@
-"""What a PPO policy may return besides distribution, value and state: its own loss, and numbers worth logging.
+"""Auxiliary outputs (aux) of a PPO policy: its own loss, and numbers to log.
 
-The last part of the result may be a dict of numbers ([N] tensors, in a policy with a state written for batches)::
+The last part of a policy's result may be a dict of numbers, or of tensors [N] in a policy written for batches::
 
     return Categorical(logits), value, {"loss": 0.01 * steps, "steps": steps}
 
-``loss`` is added to the agent's loss, its mean over a minibatch with weight 1: the price of thinking
-(arXiv:1603.08983), the KL of a halting distribution (arXiv:2107.05407), a distillation loss. The mean of every entry
-is logged as ``policy/NAME``: steps of computation, experts used, depth reached.
+PPO adds the mean of ``loss`` over a minibatch to its own loss with weight 1: the cost of computation
+(arXiv:1603.08983), the KL divergence of a halting distribution (arXiv:2107.05407), a distillation loss. The mean of
+every entry is logged as ``policy/NAME``: steps of computation, experts used, depth reached.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Extra", "check_extra", "extra_of"]
+__all__ = ["Aux", "aux_of", "check_aux"]
 
-Extra = Mapping[str, Any]
-
-
-def extra_of(out: tuple[Any, ...]) -> Extra:
-    """Return what stands behind distribution, value and state in a policy's result; empty where nothing does."""
-    extra: Extra = out[3] if len(out) > 3 else {}
-    return extra
+Aux = Mapping[str, Any]
 
 
-def check_extra(extra: Any, rows: int) -> None:
-    """Refuse an extra that is no dict of tensors [rows]."""
-    if not isinstance(extra, Mapping):
-        raise TypeError(
-            f"policy: the extra after its other results must be a dict of tensors, got {type(extra).__name__}"
-        )
-    for name, column in extra.items():
+def aux_of(out: tuple[Any, ...]) -> Aux:
+    """Return the auxiliary outputs in a policy's result (distribution, value, state, aux); empty without any."""
+    aux: Aux = out[3] if len(out) > 3 else {}
+    return aux
+
+
+def check_aux(aux: object, rows: int) -> None:
+    """Raise TypeError or ValueError unless the auxiliary outputs are a dict of tensors [rows]."""
+    if not isinstance(aux, Mapping):
+        raise TypeError(f"policy: aux, the last output, must be a dict of tensors, got {type(aux).__name__}")
+    for name, column in aux.items():
         shape = tuple(getattr(column, "shape", ()))
         if shape != (rows,):
-            raise ValueError(f"policy: extra[{name!r}] of {rows} observations must have shape ({rows},), got {shape}")
+            raise ValueError(f"policy: aux[{name!r}] of {rows} observations must have shape ({rows},), got {shape}")

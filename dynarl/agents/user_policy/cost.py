@@ -1,4 +1,4 @@
-"""How much computation batched programs took, for an agent's metrics."""
+"""Measures of the computation of per-sample policies, for the metrics of an agent."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["ComputeMeter"]
 
 
 class ComputeMeter:
-    """Adds up the batched calls of acting and learning; `metrics` are their means since the last call of it.
+    """Sums measures of the batched calls of acting and learning; `metrics` returns the means since its last call.
 
-    ``batching/path_lengths``: how many values each acted row decided by (``path_length`` their mean);
-    ``batching/operations_per_row``: the operations that an acted row took part in;
-    ``batching/PHASE_kernels_per_row`` and ``PHASE_cohorts``: the batched operations run for a row of a call, and
-    the sample groups of a call, where PHASE is acting or learning.
+    ``batching/path_lengths``: the number of decisions of each acted row (``path_length``: their mean);
+    ``batching/operations_per_row``: the operations that computed an acted row;
+    ``batching/PHASE_kernels_per_row`` and ``PHASE_cohorts``: the batched operations per row of a
+    call, and the sample groups per call; PHASE is acting or learning.
     """
 
     def __init__(self) -> None:

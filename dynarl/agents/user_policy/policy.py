@@ -1,8 +1,8 @@
-"""What `policy=` may be, and how agents call it; the contract stands in dynarl/rollout/feedback.py.
+"""The argument `policy=` and the calls of a user's policy. Its contract is in dynarl/rollout/feedback.py.
 
-A policy is an instance, or a class or function that makes one, called with (observation_space, action_space) where it
-takes two arguments, else without; or the name of a registered one. It is a program for ONE environment, batched
-automatically, unless its class says ``takes_batch = True`` or it is what `dynarl.batched` returned.
+The argument is a Module, a class or function that makes one, or the name of a registered policy. A class or function
+is called with (observation_space, action_space) if it takes two arguments, else without any. The Module is written for
+ONE environment and is batched automatically, unless its class has ``takes_batch = True`` or `dynarl.batched` made it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _NOT_BATCHED = (
 
 
 def make_policy(policy: PolicyLike, spaces: tuple[Any, Any], seed: int, options: Mapping[str, Any]) -> Module:
-    """Return the policy as a Module that takes batches, made with `seed` where it is still to be made."""
+    """Return the policy as a Module that takes batches; its parameters are drawn by `seed` unless it is an instance."""
     if isinstance(policy, Module):
         if options:
-            raise ValueError(f"policy_kwargs: {dict(options)} are for a policy still to be made, got an instance")
+            raise ValueError(f"policy_kwargs: {dict(options)} are for a policy that is made here, got an instance")
         module = policy
     else:
         factory = named_policy(policy) if isinstance(policy, str) else policy
@@ -47,7 +47,7 @@ def make_policy(policy: PolicyLike, spaces: tuple[Any, Any], seed: int, options:
 
 
 def _arguments(factory: Callable[..., Any], spaces: tuple[Any, Any], options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the arguments a class or function is called with: the two spaces, or nothing."""
+    """Return the positional arguments of a class or function that makes a policy: the two spaces, or none."""
     if not callable(factory):
         raise TypeError(
             f"policy: must be a dynarl.nn.Module, a class or function that makes one, or a name, got {factory!r}"
@@ -68,15 +68,15 @@ def _arguments(factory: Callable[..., Any], spaces: tuple[Any, Any], options: Ma
 
 
 class UserPolicy:
-    """A policy with what an agent needs to know to call it.
+    """A policy with its signature: state, action masks, `info` fields and number of outputs.
 
-    `module` is what the user wrote and `policy` what is called, with a batch axis. With `agent_masks` the agent sees
-    to action masks itself, so that the policy need not take them; with `takes_extra` it reads the losses of
-    dynarl/agents/user_policy/auxiliary.py.
+    `module` is the user's Module, `policy` the one that takes a batch axis. With `agent_masks` the agent applies action
+    masks itself, so that the policy need not take them. With `takes_aux` the policy may return auxiliary outputs (see
+    dynarl/agents/user_policy/auxiliary.py). `returns` names the outputs, for errors.
     """
 
-    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False, takes_extra: bool = False) -> None:
-        self.policy, self.agent_masks, self.takes_extra = policy, agent_masks, takes_extra
+    def __init__(self, policy: Module, *, returns: str, agent_masks: bool = False, takes_aux: bool = False) -> None:
+        self.policy, self.agent_masks, self.takes_aux = policy, agent_masks, takes_aux
         self.per_sample = isinstance(policy, BatchedModule)
         self.module: Any = policy.program if isinstance(policy, BatchedModule) else policy
         self.has_state = hasattr(self.module, "initial_state")
@@ -105,7 +105,7 @@ class UserPolicy:
 
     @property
     def last(self) -> Any:
-        """What happened in the last call of a per-sample program."""
+        """The statistics of the last call of a per-sample policy."""
         policy: Any = self.policy
         return policy.run.last
 
@@ -114,9 +114,9 @@ class UserPolicy:
         return self.module.initial_state() if self.has_state else ()
 
     def __call__(self, obs: Any, state: Any, feedback: Any, **batching: Any) -> tuple[Any, ...]:
-        """Return what the policy does for a batch, with () for the state where it has none, then its extra if any.
+        """Return the outputs of a batch, the next state (() for a policy without) and the auxiliary outputs, if any.
 
-        `batching` are `draws`, `recorder` and `paths` of a per-sample program.
+        `batching` are `draws`, `recorder` and `paths` of a per-sample policy.
         """
         if not self.per_sample:
             batching = {}
@@ -141,7 +141,7 @@ class UserPolicy:
         return (*out[:outputs], (), *out[outputs:]) if isinstance(out, tuple) else (out, ())
 
     def first_call(self, obs: Any, state: Any, feedback: Any) -> tuple[Any, ...]:
-        """Call the policy for the first time: an error says what it is called with."""
+        """Call the policy for the first time; a note on its error explains the arguments."""
         try:
             return self(obs, state, feedback)
         except Exception as error:
@@ -150,14 +150,14 @@ class UserPolicy:
             raise
 
     def wrong(self, got: str) -> TypeError:
-        """Return the error of a policy that returns something else than it should."""
+        """Return the error for wrong outputs, described by `got`."""
         each = "for one environment" if self.per_sample else "for a batch"
         note = f"; {_NOT_BATCHED}" if self.per_sample else ""
         return TypeError(f"policy: {self.where} must return {self.returns} {each}, got {got}{note}")
 
 
 def merging(networks: Iterable[Module]) -> list[int]:
-    """Return which batched programs in networks use lock-step: part of the state, since rounding depends on it."""
+    """Return which per-sample networks run in lock-step: part of the state, since rounding depends on it."""
     return [int(module.run.uses_lockstep) for module in _batched(networks)]
 
 

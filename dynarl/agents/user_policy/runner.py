@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.encoders.stored_actions import StoredActions
-from dynarl.agents.user_policy.auxiliary import check_extra, extra_of
+from dynarl.agents.user_policy.auxiliary import aux_of, check_aux
 from dynarl.agents.user_policy.cost import ComputeMeter
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad, tensor
@@ -35,7 +35,7 @@ class PolicyState(NamedTuple):
 
 
 class Decider(Protocol):
-    """What an algorithm does with the outputs of a policy besides its state."""
+    """Turns the outputs of a policy, without its state, into actions."""
 
     def check(self, policy: UserPolicy, outputs: tuple[Any, ...]) -> tuple[str, int]:
         """Raise TypeError or ValueError for wrong outputs of 2 rows; return kind and size of a row's noise."""
@@ -52,10 +52,10 @@ class Decider(Protocol):
 
 
 class PolicyRunner:
-    """Runs a policy with its state; the contract of policies stands in dynarl/rollout/feedback.py.
+    """Runs a policy with its state. The contract of policies is in dynarl/rollout/feedback.py.
 
-    `sequence_length` steps are learned from together; a policy whose state is empty learns from single steps. With
-    `record_paths`, acting keeps the decisions of per-sample policies.
+    A learner back-propagates through `sequence_length` steps; a policy with an empty state learns from single steps.
+    With `record_paths`, acting records the decisions of per-sample policies.
     """
 
     noise_period = 1
@@ -78,30 +78,17 @@ class PolicyRunner:
         self.keeps_paths = record_paths and policy.per_sample
         self.noise_kind, self.noise_size = self._check()
 
-    def check_replay(self, config: Any) -> None:
-        """Refuse settings of agents that learn from a replay which a policy with a state cannot have."""
-        if not state_leaves(self.policy.initial_state()):
-            return
-        prioritized = getattr(config, "prioritized", False)
-        if prioritized or config.n_step > 1:
-            what = "prioritized" if prioritized else f"n_step {config.n_step}"
-            raise ValueError(f"{what}: not with a policy that has a state, which learns from sequences drawn uniformly")
-        if config.batch_size < config.sequence_length:
-            raise ValueError(
-                f"batch_size: must be at least sequence_length {config.sequence_length}, got {config.batch_size}"
-            )
-
     def initial_state(self) -> Any:
         """Return the state of one environment before its first step, as arrays without batch axis."""
         with no_grad():
             return map_state(lambda leaf: to_host(leaf.array), self.initial())
 
     def initial(self) -> Any:
-        """Return that state as tensors, with their gradients."""
+        """Return the initial state as tensors through which gradients reach its parameters."""
         return map_state(self._leaf, self.policy.initial_state())
 
     def begin(self, start: Tensor, state: Any) -> Any:
-        """Return states [N, ...] with the initial one, and gradients to it, where an episode starts."""
+        """Return states [N, ...] with the initial state, and gradients to it, in the rows where an episode starts."""
 
         def reset(leaf: Tensor, first: Tensor) -> Any:
             return where(start.reshape(-1, *[1] * (leaf.ndim - 1)), first, leaf)
@@ -113,7 +100,7 @@ class PolicyRunner:
         return map_state(lambda leaf: np.repeat(leaf[None], rows, axis=0), self.initial_state())
 
     def draws(self, rows: Rows, purpose: str = "per-sample") -> Draws | None:
-        """Return the random streams of rows in a per-sample program."""
+        """Return the random streams of rows in a per-sample policy, None for other policies."""
         if not self.policy.per_sample:
             return None
         return Draws(self.seed, rows.env, rows.step, purpose=purpose)
@@ -126,7 +113,7 @@ class PolicyRunner:
         draws: Any = None,
         recorder: DecisionRecorder | None = None,
     ) -> tuple[tuple[Any, ...], Any]:
-        """Return what the policy returns for stored observations [N, ...], and its next state as arrays."""
+        """Return the policy's outputs for stored observations [N, ...], and its next state as arrays."""
         with no_grad():
             inputs = self.encoder(obs)
             given = map_state(self.tensor, state), feedback.map(self.tensor)
@@ -173,10 +160,10 @@ class PolicyRunner:
         reward: Any = None,
         info: Any = None,
     ) -> tuple[NDArray[Any], PolicyState]:
-        """Return stored actions for stored observations [N, ...] and the state to hand to the next call.
+        """Return stored actions for stored observations [N, ...], and the state for the next call.
 
-        Every episode starts where `before` is None; `reward` [N] and `info` are those of the last actions. `draw` keys
-        the random numbers inside per-sample policies, in calls with noise.
+        Without `before` all episodes start. `reward` [N] and `info` are those of the last actions. `draw` keys the
+        random numbers inside per-sample policies in calls with noise.
         """
         rows = len(obs)
         if before is None:
@@ -203,12 +190,12 @@ class PolicyRunner:
         return acted.action, PolicyState(acted.state, acted.action, before.step + 1)
 
     def tensor(self, array: Any) -> Tensor:
-        """Return an array as a tensor on the agent's device."""
+        """Return an array as a tensor on the policy's device."""
         tensor: Tensor = wrap(to_device(array, self.device))
         return tensor
 
     def _leaf(self, leaf: Any) -> Tensor:
-        """Return a leaf of the initial state as a tensor; a policy may give it as a number."""
+        """Return a leaf of the initial state, a number or a tensor, as a tensor."""
         if isinstance(leaf, (bool, int, float)):
             return tensor(leaf, device=self.device)
         if not isinstance(leaf, Tensor):
@@ -236,17 +223,20 @@ class PolicyRunner:
             given = map_state(self.tensor, state), feedback.map(self.tensor)
             out = policy.first_call(self.encoder(obs), *given)
         count = policy.returned
-        if not isinstance(out, tuple) or not count <= len(out) <= count + policy.takes_extra:
+        if not isinstance(out, tuple) or not count <= len(out) <= count + policy.takes_aux:
             shown = out if policy.has_state else (*out[: count - 1], *out[count:]) if len(out) > 2 else out[0]
             raise policy.wrong(f"{type(shown).__name__}{f' of {len(shown)}' if isinstance(shown, tuple) else ''}")
         kind, size = self.decider.check(policy, out[: count - 1])
         map_state(kept, state, out[count - 1])
-        check_extra(extra_of(out), 2)
+        check_aux(aux_of(out), 2)
         return str(kind), int(size)
 
 
 def kept(before: Any, after: Any) -> Any:
-    """Return the next state in the dtype of the one before; raise for another shape or one that loses digits."""
+    """Return the next state in the dtype of the state before.
+
+    Raises ValueError for another shape, TypeError for a dtype that would lose digits.
+    """
     if tuple(before.shape) != tuple(after.shape):
         raise ValueError(
             f"policy: a state must keep its shape, for {len(before)} environments {tuple(before.shape)}, "
