@@ -60,8 +60,15 @@ class EagerOperations(Execution):
             (x,) = operands
             rows = (x.tensor if x.group is group else x.at(group),)
             return self.result(op, rule(rows, _ONE_BATCHED, group.size, static))
-        batched = [x.__class__ is SampleTensor for x in operands]
-        given = [self._rows(op, x) for x in operands]
+        batched: list[bool] = []
+        given: list[Any] = []
+        for x in operands:
+            if x.__class__ is SampleTensor:
+                batched.append(True)
+                given.append(x.tensor if x.group is group else x.at(group))
+            else:
+                batched.append(False)
+                given.append(self._shared(op, x))
         if rule.__class__ is LeadingAxesRule:
             rule.check(given[0], batched)
             return self.result(op, op(*given, **static))
@@ -73,10 +80,8 @@ class EagerOperations(Execution):
         index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
         return self.result(_getitem, _getitem(rows, index=index))
 
-    def _rows(self, op: Operation, x: Any) -> Any:
-        """Return an operand's rows of the current group, or the operand if all samples share it."""
-        if x.__class__ is SampleTensor:
-            return x.tensor if x.group is self.group else x.at(self.group)
+    def _shared(self, op: Operation, x: Any) -> Any:
+        """Return an operand that all samples share; fail if it is a whole batch."""
         if self.run.is_argument(x):
             raise self.run.fail_whole_batch(op)
         return x
@@ -94,11 +99,11 @@ class EagerOperations(Execution):
                 return rule.general((p, q), (True, True), group.size, static)
             if y.__class__ in _NUMBERS:
                 return op(p, y, **static)
-            return rule.general((p, self._rows(op, y)), (True, False), group.size, static)
+            return rule.general((p, self._shared(op, y)), (True, False), group.size, static)
         q = y.tensor if y.group is group else y.at(group)
         if x.__class__ in _NUMBERS:
             return op(x, q, **static)
-        return rule.general((self._rows(op, x), q), (False, True), group.size, static)
+        return rule.general((self._shared(op, x), q), (False, True), group.size, static)
 
     def binary(self, op: Any, x: Any, y: Any) -> Any:
         """Apply `+`, `-` or `*` to floats of one rank, or a float and a number; leave everything else to `apply`."""

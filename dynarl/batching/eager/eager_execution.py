@@ -71,7 +71,8 @@ def run_scope(
                     raise
                 result = Raised(error)
             execution.count()
-            execution.check_replayed()
+            if execution.position < len(execution.log):  # it returned before it asked for everything in its log
+                execution.recall(None)
             outcomes.append((execution.group, result))
     finally:
         state.execution = outer
@@ -84,8 +85,9 @@ class EagerExecution(EagerOperations):
     __slots__ = ("waiting",)
 
     def __init__(self, run: BatchedRun, group: SampleGroup, log: Log, waiting: list[tuple[SampleGroup, Log]]) -> None:
-        super().__init__(run, group, log)
-        self.waiting = waiting
+        # Not by the base class: an execution begins for every part of every split.
+        self.run, self.group, self.log, self.waiting = run, group, log, waiting
+        self.position = self.steps = self.counted = 0
 
     def remember(self, key: object, value: Any) -> None:
         """Log a result, unless the group can no longer split."""
@@ -111,7 +113,7 @@ class EagerExecution(EagerOperations):
         else:
             values = to_host(x.at(group).array).reshape(-1)
             run.reads += 1
-        if run.decides():
+        if run.replay is not None or run.recorder is not None:
             run.record_read(group, values)
         parts = split(values) if group.size > 1 else None
         if parts is None:
@@ -228,7 +230,7 @@ class EagerExecution(EagerOperations):
                 rows = x.tensor if x.group is group else x.at(group)
                 if rows.array.ndim > 1:  # affine layers act on the last axis: they need no rule
                     return self.result(module, module.forward(rows))
-        function = function_of(module)
+        function = module.forward if module._hooks is None else function_of(module)
         if new and self.group.size == 1:
             return function(*args, **kwargs)
         if not new:

@@ -119,11 +119,6 @@ class Execution(ABC):
         self.run.replayed += 1
         return value
 
-    def check_replayed(self) -> None:
-        """Fail if the program returned before it asked for everything in its log."""
-        if self.position < len(self.log):
-            self.recall(None)
-
     def remember(self, key: object, value: Any) -> None:
         """Log a result for the parts of this group that may split off later."""
         self.log.append((key, value))
