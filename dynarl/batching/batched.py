@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from dynarl.autograd import Tensor
@@ -22,6 +23,7 @@ from dynarl.batching.lockstep.tracer import Signatures
 from dynarl.batching.rng_guard import drawing_line, generators_of, state_of
 from dynarl.batching.scopes.modules import forward_of
 from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.values.heap import Heap, heap_of
 from dynarl.batching.values.join import join_all
 from dynarl.batching.values.pytree import copied, map_leaves
 from dynarl.batching.values.sample_tensor import SampleTensor
@@ -54,6 +56,7 @@ class Batched:
         self.program, self.mode, self.max_groups, self.max_steps = program, mode, max_groups, max_steps
         plain = isinstance(program, Module) and program._hooks is None
         self._forward: Operation = forward_of(program) if plain else rewritten(program)  # type: ignore[arg-type]
+        self._unscoped: dict[object, str] = {}  # what cannot be a scope, as earlier calls found
         self.last: BatchedRun | None = None
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
         self._signatures: Signatures = {}
@@ -75,7 +78,7 @@ class Batched:
         inputs = Inputs(args, kwargs)
         size = inputs.size
         run = self.last = BatchedRun(size, self.max_groups or 64 * size + 4096, self.max_steps, inputs.tensors())
-        run.draws, run.recorder = draws, recorder
+        run.draws, run.recorder, run.unscoped = draws, recorder, self._unscoped
         run.replay = None if paths is None else DecisionReplay(paths)
         if self._generators is None:
             self._generators = generators_of(self.program)
@@ -111,8 +114,11 @@ class Batched:
         generators = self._generators or []
         before = state_of(generators)
         program = self._forward
-        if any(a.__class__ in (list, dict) for args, kwargs, _ in entries for a in (*args, *kwargs.values())):
-            program = _with_copies(program)
+        run.outer_cells = _outer_cells(self.program)
+        heaps = [heap_of((*args, *kwargs.values())) for args, kwargs, _ in entries]
+        if any([heap.mutable for heap in heaps]):
+            program = _restoring(program)
+            entries = [((heap, *args), kwargs, group) for heap, (args, kwargs, group) in zip(heaps, entries)]
         outcomes = _run(program, entries, run, self._signatures)
         if before != state_of(generators):
             again = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
@@ -203,14 +209,31 @@ def _run(program: Operation, entries: list[Entry], run: BatchedRun, signatures: 
         return outcomes
 
 
-def _with_copies(program: Operation) -> Operation:
-    """Return a program that gets its own copies of lists and dicts in every execution, for it may change them."""
+def _restoring(program: Operation) -> Operation:
+    """Return a program that finds its arguments unchanged in every execution, for it may change them."""
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = copied((args, kwargs))
-        return program(*args, **kwargs)
+    def run(heap: Heap, /, *args: Any, **kwargs: Any) -> Any:
+        heap.restore()
+        return copied(program(*args, **kwargs))  # what it returns may be an argument, which gets its contents back
 
     return run
+
+
+def _outer_cells(program: Any) -> frozenset[int]:
+    """Return the ids of the variables of functions around a program, as far as functions lead to them."""
+    found: dict[int, Any] = {}
+    todo = [program]
+    while todo:
+        value = todo.pop()
+        for part in (getattr(value, "__func__", None), getattr(value, "func", None), getattr(value, "__wrapped__", None)):
+            if isinstance(part, FunctionType):
+                todo.append(part)
+        for cell in (value.__closure__ or ()) if isinstance(value, FunctionType) else ():
+            if id(cell) not in found:
+                found[id(cell)] = cell
+                with contextlib.suppress(ValueError):
+                    todo.append(cell.cell_contents)
+    return frozenset(found)
 
 
 def _tensors(tree: Any) -> Any:

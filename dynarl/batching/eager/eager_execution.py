@@ -7,7 +7,8 @@ taken from the log (a continuation by replay). Where a scope returns, its parts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 from numpy.typing import DTypeLike
@@ -17,21 +18,23 @@ from dynarl.autograd.call_site import user_line
 from dynarl.autograd.device import to_host
 from dynarl.batching.draws import DeviceLike
 from dynarl.batching.eager.apply import EagerOperations
-from dynarl.batching.eager.repeat import Outcomes, Raised, repeat
-from dynarl.batching.groups.execution import DRAW, VALUE, Log, Operands, Operation, Static, Step, state
+from dynarl.batching.eager.repeat import Outcomes, Raised, repeat, run_once
+from dynarl.batching.groups.execution import DRAW, VALUE, Log, Names, Operands, Operation, Static, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
-from dynarl.batching.groups.run import BatchedRun
-from dynarl.batching.scopes.loops import repeat_in_place
+from dynarl.batching.groups.run import BatchedRun, Marks
+from dynarl.batching.scopes.loops import Live, Step, can_repeat, repeat_in_place
 from dynarl.batching.scopes.modules import function_of
+from dynarl.batching.scopes.rewrite import parts, rewritten
+from dynarl.batching.values.heap import NO_HEAP, Heap, Inseparable, encode, heap_of, packed, unpacked
 from dynarl.batching.values.join import join
-from dynarl.batching.values.pytree import copied
+from dynarl.batching.values.pytree import Encoded
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.variables import Variables
 from dynarl.nn import Linear, Sequential
 from dynarl.nn.containers import _is_plain
 
 __all__ = ["EagerExecution", "TooManyPaths", "run_scope"]
 
-_CONTAINERS = (list, dict, set)
 _UNSCOPED = object()
 """In a log: the result of a call that ran as part of its caller."""
 
@@ -149,34 +152,55 @@ class EagerExecution(EagerOperations):
 
     def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
         """Call a function in a scope of its own and join the results of its paths."""
+        return self._call(key, function, args, kwargs, ())
+
+    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
+        """Call a function of the user's own in a scope of its own, unless samples cannot part in it."""
+        called = rewritten(function)
+        if not parts(function):
+            return called(*args, **kwargs)
+        return self._call(code, called, args, kwargs, (function,))
+
+    def _call(
+        self, key: object, function: Operation, args: Operands, kwargs: Static, reached: tuple[Any, ...]
+    ) -> Any:
+        """Call a function in a scope; `reached` are the objects, besides its arguments, from which it may reach others."""
         if self.position < len(self.log):
             logged = self.recall(key)
-            return function(*args, **kwargs) if logged is _UNSCOPED else _given(logged)
-        group, run = self.group, self.run
-        if group.size == 1:
+            if logged is _UNSCOPED:
+                return function(*args, **kwargs)
+            if logged.__class__ is Encoded:
+                return _given(logged, heap_of((*args, *kwargs.values(), *reached)))
+            return _given(logged)
+        if self.group.size == 1:
             return function(*args, **kwargs)
+        run, marks = self.run, self.run.mark()
         self.step()
-        outcomes: Outcomes | None
-        for a in args:
-            if a.__class__ in _CONTAINERS:
-                outcomes = None if key in run.unscoped else self._call_unless_changing(key, function, args, kwargs)
-                break
-        else:
-            outcomes = run_scope(function, args, kwargs, group, run, keep_errors=True)
-        if outcomes is None:
-            self.remember(key, _UNSCOPED)
-            return function(*args, **kwargs)
-        return self._join(key, outcomes)
+        heap = NO_HEAP
+        if key not in run.unscoped:
+            try:
+                heap = heap_of((*args, *kwargs.values(), *reached))
+                program = function if not heap.mutable else _transaction(function, heap)
+                outcomes = run_scope(program, args, kwargs, self.group, run, keep_errors=True)
+                if not heap.mutable:
+                    outcomes = [
+                        (part, result if result.__class__ is Raised else packed(result)) for part, result in outcomes
+                    ]
+                return _given(self._join(key, outcomes), heap)
+            except Inseparable as reason:
+                self._undo(key, reason, heap, marks)
+        self.remember(key, _UNSCOPED)
+        return function(*args, **kwargs)
 
     def _join(self, key: object, outcomes: Outcomes) -> Any:
-        """Join the results of a scope's paths, log the joined result as the scope's, and return it.
+        """Join the results of a scope's paths and log the joined result.
 
         Parts whose results cannot be joined, or that raised, go separate ways from here.
         """
         if len(outcomes) == 1:
             result = outcomes[0][1]
             self.remember(key, result)
-            return _given(result)
+            return result
         returned = [entry for entry in outcomes if entry[1].__class__ is not Raised]
         joined: list[tuple[Any, SampleGroup]] = []
         if returned:
@@ -187,36 +211,60 @@ class EagerExecution(EagerOperations):
         if len(joined) == 1:
             result = joined[0][0]
             self.remember(key, result)
-            return _given(result)
-        return _given(self._diverge(joined, key))
+            return result
+        return self._diverge(joined, key)
 
-    def _call_unless_changing(
-        self, key: object, function: Operation, args: Operands, kwargs: Static
-    ) -> Outcomes | None:
-        """Run a scope that got lists, dicts or sets; if it changed one, undo the change and return None.
+    def _undo(self, key: object, reason: Inseparable, heap: Heap, marks: Marks) -> None:
+        """Return to the state in front of a scope that cannot be one, and note why."""
+        heap.restore()
+        self.run.rewind(marks)
+        self.run.error = None
+        self.run.unscoped[key] = str(reason)
 
-        Such a function must run as part of its caller, where each path has containers of its own by replay.
-        """
+    def run_statement(self, statement: Callable[[], None], outs: Names) -> None:
+        """Run a statement in a scope of its own."""
+        key = statement.__code__  # type: ignore[attr-defined]
+        if self.position < len(self.log):
+            logged = self.recall(key)
+            if logged is _UNSCOPED:
+                return statement()
+            way, values = logged
+            Variables(statement, outs).recall(values)
+            if way is not None:
+                raise way.again()
+            return None
+        if self.group.size == 1:
+            return statement()
+        self.step()
         run = self.run
-        held = [(a, a.copy()) for a in args if a.__class__ in _CONTAINERS]
-        mark = run.mark()
-        outcomes: Outcomes | None = None
-        try:
-            outcomes = run_scope(function, args, kwargs, self.group, run, keep_errors=True)
-        except PerSampleError:
-            if not any(_differs(a, before) for a, before in held):
-                raise
-        if any(_differs(a, before) for a, before in held):
-            outcomes = run.error = None
-            run.rewind(mark)
-            run.unscoped.add(key)
-            for a, before in held:
-                a.clear()
-                if isinstance(a, list):
-                    a.extend(before)
-                else:
-                    a.update(before)
-        return outcomes
+        if key not in run.unscoped:
+            variables, marks = Variables(statement, outs), run.mark()
+            try:
+                before: Any = None
+                entered = variables.enter()
+
+                def program() -> Any:
+                    nonlocal before
+                    if before is None:  # the first path finds everything in place
+                        before = entered
+                    else:
+                        variables.put(before)
+                    return run_once(statement), variables.leave()
+
+                outcomes = run_scope(program, (), {}, self.group, run)
+                way, values = self._join(key, outcomes)
+                if len(outcomes) > 1:
+                    variables.put(values)
+            except Inseparable as reason:
+                if before is not None:
+                    variables.put(before)
+                self._undo(key, reason, variables.heap, marks)
+            else:
+                if way is not None:
+                    raise way.again()
+                return None
+        self.remember(key, _UNSCOPED)
+        return statement()
 
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Call a Module in a scope of its own; one of this package that never branches is one entry of the log."""
@@ -245,35 +293,62 @@ class EagerExecution(EagerOperations):
             return _given(result)
         return result
 
-    def run_loop(self, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
+    def run_loop(self, step: Step, items: Any, outs: Names, live: Live) -> int:  # type: ignore[override]
         """Run a loop in a scope of its own."""
-        key = step.__code__
-        left: tuple[int, Operands]
+        key = step.__code__  # type: ignore[attr-defined]
         if self.position < len(self.log):
-            left = _given(self.recall(key))
-        elif self.group.size == 1:
-            left = repeat_in_place(step, items, values)
-        else:
-            self.step()
-            left = self._join(key, repeat(self, step, items, values))
-        return left
+            logged = self.recall(key)
+            if logged is _UNSCOPED:
+                return repeat_in_place(step, items)
+            way, values = logged
+            Variables(step, outs).recall(values)
+            return _left(way)
+        if self.group.size == 1:
+            return repeat_in_place(step, items)
+        self.step()
+        run = self.run
+        if key not in run.unscoped:
+            variables, marks, before = Variables(step, outs), run.mark(), None
+            try:
+                if not can_repeat(items):
+                    raise Inseparable(f"a loop over an object of class {type(items).__name__}")
+                before = variables.enter(items)
+                outcomes = repeat(self, variables, before, step, items, outs, live)
+                way, values = self._join(key, outcomes)
+                variables.put(values)
+            except Inseparable as reason:
+                if before is not None:
+                    variables.put(before)
+                self._undo(key, reason, variables.heap, marks)
+            else:
+                return _left(way)
+        self.remember(key, _UNSCOPED)
+        return repeat_in_place(step, items)
 
 
-def _given(result: Any) -> Any:
-    """Return a logged result for the program to keep, with containers of its own, or raise what the scope raised."""
-    kind = result.__class__
-    if kind is SampleTensor:
+def _left(way: Any) -> int:
+    """Return the way in which a loop was left, or raise what was raised in it."""
+    if way.__class__ is Raised:
+        raise way.again()
+    return int(way)
+
+
+def _transaction(function: Operation, heap: Heap) -> Operation:
+    """Return a function whose every call finds the objects of a heap unchanged, and returns what it did to them."""
+
+    def run(*args: Any, **kwargs: Any) -> Encoded:
+        heap.restore()
+        return encode((run_once(lambda: function(*args, **kwargs)),), heap)
+
+    return run
+
+
+def _given(result: Any, heap: Heap = NO_HEAP) -> Any:
+    """Return a logged result for the program to keep, or raise what the scope raised."""
+    if result.__class__ is SampleTensor:
         return result
-    if kind is Raised:
+    if result.__class__ is not Raised:
+        result = unpacked(result, heap)
+    if result.__class__ is Raised:
         raise result.again()
-    return copied(result)
-
-
-def _differs(a: Any, before: Any) -> bool:
-    """Return whether a container has other elements than before (the same objects, or equal strings)."""
-    if len(a) != len(before):
-        return True
-    if a.__class__ is set:
-        return bool(a != before)
-    pairs = zip(a, before) if a.__class__ is list else zip([*a, *a.values()], [*before, *before.values()])
-    return any(x is not y and not (x.__class__ is str and x == y) for x, y in pairs)
+    return result

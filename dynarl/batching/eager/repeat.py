@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from dynarl.batching.groups.execution import Operands, Step
-from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.groups.execution import Names, Operands, state
+from dynarl.batching.groups.group import PerSampleError, SampleGroup
 from dynarl.batching.groups.run import BatchedRun
+from dynarl.batching.scopes.loops import Live, Step, items_of
+from dynarl.batching.values.heap import Inseparable
 from dynarl.batching.values.join import join
-from dynarl.batching.values.ragged import END, SampleSequence
+from dynarl.batching.values.variables import Variables
 
-__all__ = ["Outcomes", "Raised", "repeat"]
+__all__ = ["Outcomes", "Raised", "repeat", "run_once"]
 
 Outcomes = list[tuple[SampleGroup, Any]]
 """(group, result) of each path; the result of a path that failed is `Raised`."""
@@ -28,6 +30,19 @@ class Raised:
         return self.error.with_traceback(self.traceback)
 
 
+def run_once(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns, or `Raised`."""
+    try:
+        return function(*args)
+    except PerSampleError:
+        raise
+    except Exception as error:
+        execution = state.execution
+        if execution is not None:
+            execution.add_note(error)
+        return Raised(error)
+
+
 class _Execution(Protocol):
     group: SampleGroup
     run: BatchedRun
@@ -37,28 +52,39 @@ class _Execution(Protocol):
     def step(self, steps: int = 1) -> None: ...
 
 
-def repeat(execution: _Execution, step: Step, items: Any, values: Operands) -> Outcomes:
-    """Run the iterations of a loop; return (group, (way, values)) of every part that left it."""
+def repeat(
+    execution: _Execution, variables: Variables, before: Any, step: Step, items: Any, outs: Names, live: Live
+) -> Outcomes:
+    """Run the iterations of a loop; return (group, (way, state)) of every part that left it.
+
+    `before` is the state of the variables in front of the loop.
+    """
     run = execution.run
+    listed = items if items.__class__ in (list, dict) else None
+    known = None if listed is None else list(listed)
+
+    def turn(ask: Callable[[], Any] | None, item: Any, values: Any) -> tuple[Any, Any]:
+        variables.put(values)
+        way = run_once(step, item) if ask is None else run_once(_ask_and_step, step, ask)
+        if known is not None and (len(known) != len(listed) or any(a is not b for a, b in zip(known, listed))):
+            raise Inseparable("a loop that changes the list it iterates over")
+        return way, variables.leave() if way == 0 or way.__class__ is Raised else variables.leave(live[way], outs)
+
     left: Outcomes = []
-    active: list[tuple[Operands, SampleGroup]] = [(values, execution.group)]
-    for ask, item in _iterations(items):
+    active: list[tuple[Any, SampleGroup]] = [(before, execution.group)]
+    for ask, item in items_of(items if known is None else known):
         if not active:
             break
         continuing: Outcomes = []
         for values, group in active:
-            before = run.operations
-            if ask is None:
-                outcomes = execution.run_nested(step, (item, *values), group)
-            else:
-                outcomes = execution.run_nested(_ask_and_step, (step, ask, *values), group)
-            for part, result in outcomes:
-                if result.__class__ is not Raised and not result[0]:
+            operations = run.operations
+            for part, result in execution.run_nested(turn, (ask, item, values), group):
+                if result[0] == 0 and result[0].__class__ is int:
                     continuing.append((part, result[1]))
                 else:
                     left.append((part, result))
             # Operations inside count towards max_steps of the loop, so that an endless loop stops.
-            execution.step(run.operations - before + 1)
+            execution.step(run.operations - operations + 1)
         if len(continuing) < 2:
             active = [(result, part) for part, result in continuing]
         else:
@@ -66,19 +92,5 @@ def repeat(execution: _Execution, step: Step, items: Any, values: Operands) -> O
     return left
 
 
-def _iterations(items: Any) -> Iterator[tuple[Callable[[], Any] | None, Any]]:
-    """Yield (function that returns each sample's own item, None), or (None, item) of an item that all samples share."""
-    if items is None:
-        while True:
-            yield None, None
-    elif items.__class__ is SampleSequence:
-        for ask in items.steps():
-            yield ask, None
-    else:
-        for item in items:
-            yield None, item
-        yield None, END
-
-
-def _ask_and_step(step: Step, ask: Callable[[], Any], *values: Any) -> tuple[int, Operands]:
-    return step(ask(), *values)
+def _ask_and_step(step: Step, ask: Callable[[], Any]) -> int:
+    return step(ask())

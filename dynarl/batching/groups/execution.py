@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import CodeType
 from typing import Any
 
 from numpy.typing import DTypeLike
@@ -26,10 +27,10 @@ __all__ = [
     "Entry",
     "Execution",
     "Log",
+    "Names",
     "Operands",
     "Operation",
     "Static",
-    "Step",
     "apply",
     "read",
     "state",
@@ -38,12 +39,12 @@ __all__ = [
 Operation = Callable[..., Any]
 Operands = tuple[Any, ...]
 Static = dict[str, Any]
+Names = tuple[str, ...]
+"""Names of variables of a program."""
 Entry = tuple[Operands, Static, SampleGroup]
 """(args, kwargs, group) of an execution that begins."""
 Log = list[tuple[object, Any]]
 """(key, value) of everything that was computed or read; the key is what asked for it."""
-Step = Callable[..., tuple[int, Operands]]
-"""One iteration of a loop: `step(item, *values) -> (way, values)`; see `Execution.run_loop`."""
 
 VALUE = "a concrete value"
 DRAW = "a per-sample random draw"
@@ -86,7 +87,15 @@ class Execution(ABC):
         """Call a Module whose diverged samples are joined at its return."""
 
     @abstractmethod
-    def run_loop(self, step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
+    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
+        """Call a function or method of the user's own, rewritten, in a scope of its own if samples can part in it."""
+
+    @abstractmethod
+    def run_statement(self, statement: Callable[[], None], outs: Names) -> None:
+        """Run a statement that assigns the variables `outs`; samples that diverge in it are joined behind it."""
+
+    @abstractmethod
+    def run_loop(self, step: Callable[[Any], int], items: Any, outs: Names, live: Sequence[Names | None]) -> int:
         """Repeat a step until it leaves the loop; samples that leave early wait for the others."""
 
     @abstractmethod

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dynarl.autograd import Tensor, primitive, xp
-from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.gradients import IndexedGradient
 from dynarl.autograd.graph import Node
 from dynarl.autograd.tape import call
@@ -27,12 +26,15 @@ def take_rows(x: Array, *, rows: Rows) -> Array:
 
 
 def take_unchecked(x: Tensor, rows: Rows) -> Tensor:
-    """Return x[rows] as `take_rows` does, without the checks of a primitive: this runs for every tensor at a split."""
+    """Return x[rows] as `take_rows` does, without the checks of a primitive: this runs for every tensor at a split.
+
+    It is recorded also under no_grad: for the program, which does not see rows, a tensor keeps its history.
+    """
     tensor = _new(Tensor)
     array = x.array
     tensor.array, tensor._leaf, tensor._node = array.take(rows, axis=0), None, None
     edge = x._node
-    if edge is not None and mode.recording:
+    if edge is not None:
         shape = array.shape
         tensor._node = Node(take_rows, (x,), {"rows": rows}, [edge], (lambda g: _put(g, rows, shape),))
     return tensor
@@ -51,15 +53,15 @@ def join_unchecked(
     """Return a Tensor [count, ...] whose rows `places[i]` are the rows `sources[i]` of parts[i] (None: all of them).
 
     Neither repeats a row, and the places together cover every row once. `join_rows` without the checks of a primitive.
+    Recorded also under no_grad: what was computed under no_grad has no history, and what passed through keeps its own.
     """
     tensor = _new(Tensor)
     arrays = [part.array for part in parts]
     tensor.array, tensor._leaf, tensor._node = _joined(arrays, sources, places, count), None, None
-    if mode.recording:
-        edges = [part._node for part in parts]
-        if edges.count(None) < len(edges):
-            static = {"sources": sources, "places": places, "count": count}
-            tensor._node = Node(join_rows, tuple(parts), static, edges, _vjps(arrays, edges, sources, places))
+    edges = [part._node for part in parts]
+    if edges.count(None) < len(edges):
+        static = {"sources": sources, "places": places, "count": count}
+        tensor._node = Node(join_rows, tuple(parts), static, edges, _vjps(arrays, edges, sources, places))
     return tensor
 
 

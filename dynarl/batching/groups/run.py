@@ -41,7 +41,8 @@ class BatchedRun:
         self.recorder: DecisionRecorder | None = None
         self.replay: DecisionReplay | None = None
         self.error: PerSampleError | None = None
-        self.unscoped: set[object] = set()  # scopes that changed a container: they run as part of their caller
+        self.unscoped: dict[object, str] = {}  # statements and functions that cannot be scopes, and why
+        self.outer_cells: frozenset[int] = frozenset()  # ids of the variables of functions around the program
         self._clear_statistics()
 
     # -- statistics and limits --------------------------------------------------------------------------------------

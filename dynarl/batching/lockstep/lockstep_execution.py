@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import Any, Protocol
 
 from dynarl.autograd.call_site import Line
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.batching.groups.execution import Log, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
-from dynarl.batching.lockstep.trace_calls import trace_call
-from dynarl.batching.lockstep.trace_loops import trace_loop
+from dynarl.batching.lockstep.trace_calls import inline, trace_call
+from dynarl.batching.lockstep.trace_loops import trace_loop, trace_statement
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer
+from dynarl.batching.scopes.rewrite import parts, rewritten
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["LockstepExecution", "Reader"]
@@ -42,6 +44,7 @@ class LockstepExecution(TracedExecution):
     apply = trace_operation
     call_scope = trace_call
     run_loop = trace_loop
+    run_statement = trace_statement
     draw = trace_draw
 
     def binary(self, op: Operation, x: Any, y: Any) -> Any:
@@ -59,6 +62,13 @@ class LockstepExecution(TracedExecution):
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Record a call of a Module."""
         return trace_call(self, module, None, args, kwargs)
+
+    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
+        """Run a function of the user's own inline: as a whole it would only run beside calls with equal structure."""
+        called = rewritten(function)
+        if not parts(function):
+            return called(*args, **kwargs)
+        return inline(self, code, called, args, kwargs, (function,))
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:
         """Return the rows of a lazy tensor."""

@@ -7,6 +7,7 @@ inline, as part of their caller.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 from dynarl.autograd import Tensor
@@ -19,26 +20,32 @@ from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.scopes.modules import function_of
+from dynarl.batching.values.heap import FIXED, Inseparable, heap_of, packed, unpacked
 from dynarl.batching.values.join import join
 from dynarl.batching.values.pytree import copied, flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
-__all__ = ["OPEN", "inline", "trace_call"]
+__all__ = ["OPEN", "end_inline", "inline", "trace_call"]
 
 OPEN = object()
 """In a log: a scope that has begun and whose end is not logged yet."""
 
 _NUMBERS = frozenset((float, int, bool))
-_CONTAINERS = (list, dict, set)
 _new: Callable[[type[SampleTensor]], SampleTensor] = object.__new__
 
 
-def trace_call(execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static) -> Any:
-    """Record a call of a Module (`key`, function None) or of a function, or run it inline."""
+def trace_call(
+    execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static,
+    reached: tuple[Any, ...] = (),
+) -> Any:  # fmt: skip
+    """Record a call of a Module (`key`, function None) or of a function, or run it inline.
+
+    `reached` are the objects, besides its arguments, from which the function may reach others.
+    """
     tracer = execution.tracer
     if execution.position < len(execution.log):
-        return inline(execution, key, function or function_of(key), args, kwargs)
+        return inline(execution, key, function or function_of(key), args, kwargs, reached)
     tracer.step(execution)
     group = execution.group
     usual = tracer.usual.get(key)
@@ -67,7 +74,7 @@ def trace_call(execution: TracedExecution, key: Any, function: Operation | None,
                 signature.operands = tuple(parts[2:])
                 tracer.usual[key] = signature
             return _add(execution, key, call)
-    return inline(execution, key, function or function_of(key), args, kwargs)
+    return inline(execution, key, function or function_of(key), args, kwargs, reached)
 
 
 def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
@@ -90,26 +97,46 @@ def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
     return copied(result)
 
 
-def inline(execution: TracedExecution, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
+def inline(
+    execution: TracedExecution, key: object, function: Operation, args: Operands, kwargs: Static,
+    reached: tuple[Any, ...] = (),
+) -> Any:  # fmt: skip
     """Run a scope as part of its caller; when it has returned, one entry of the log stands for all of it."""
-    tracer, start, log = execution.tracer, execution.position, execution.log
+    start, log = execution.position, execution.log
     if start < len(log):
         logged, value = log[start]
         if logged is not key or value is not OPEN:
-            return copied(execution.recall(key))
+            return unpacked(execution.recall(key))
         execution.position += 1
     else:
         execution.remember(key, OPEN)
+    # Where a call may change objects, its entries stay, so that replay changes them again.
+    changes = _may_change((*args, *kwargs.values(), *reached))
     result = function(*args, **kwargs)
-    if tracer.unwinding or tracer.executor.restart is not None:
-        raise Unwind
-    # A call that got containers may have changed them: its entries stay, so that replay changes them again.
-    if execution.position == len(execution.log) and not any([a.__class__ in _CONTAINERS for a in args]):
-        del execution.log[start:]
-        execution.position = start
-        execution.remember(key, result)
-        return copied(result)
+    end_inline(execution, start, key, None if changes else lambda: packed(result))
     return result
+
+
+def end_inline(execution: TracedExecution, start: int, key: object, describe: Callable[[], Any] | None) -> None:
+    """End a scope that ran inline: log what `describe` returns in place of its entries, which began at `start`."""
+    if execution.tracer.unwinding or execution.tracer.executor.restart is not None:
+        raise Unwind
+    if describe is None or execution.position != len(execution.log):
+        return
+    try:
+        described = describe()
+    except Inseparable:
+        return
+    del execution.log[start:]
+    execution.position = start
+    execution.remember(key, described)
+
+
+def _may_change(values: tuple[Any, ...]) -> bool:
+    try:
+        return heap_of(values).mutable
+    except Inseparable:
+        return True
 
 
 def _describe_simple(args: Operands, group: SampleGroup, parts: list[Any], operands: list[Any]) -> int | None:
@@ -186,9 +213,13 @@ def _describe_closure(function: Operation, parts: list[Any]) -> bool:
             values.append(cell.cell_contents)
         except ValueError:  # not assigned yet
             return False
+    if function.__class__ is MethodType:
+        values.append(function.__self__)
     for value in values:
         kind = value.__class__
-        if kind is SampleTensor or kind in _CONTAINERS or kind is tuple:
+        if kind is SampleTensor or kind is tuple or getattr(value, "__closure__", None):
+            return False
+        if kind not in FIXED and kind is not FunctionType and not isinstance(value, Module):
             return False
         parts.append((kind, value) if kind in _NUMBERS else id(value))
     return True

@@ -2,58 +2,70 @@
 
 from __future__ import annotations
 
-from collections import deque
-from types import FunctionType, MethodType
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import getitem
 from typing import Any
 
-from dynarl.autograd import Tensor
-from dynarl.batching.groups.execution import Operands, Step, state
+from dynarl.batching.groups.execution import Names, state
 from dynarl.batching.values.ragged import END, SampleSequence
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
-__all__ = ["changeable", "repeat_in_place", "run_loop"]
+__all__ = ["Live", "Step", "can_repeat", "items_of", "repeat_in_place", "run_loop"]
+
+Step = Callable[[Any], int]
+"""One iteration: `step(item) -> way`; 0 continues, other ways are the exits of the loop."""
+Live = tuple[Names | None, ...]
+"""By way: the variables that are read after it; None: all."""
 
 
-def run_loop(step: Step, items: Any, values: Operands, plain: bool) -> tuple[int, Operands]:
-    """Repeat `step(item, *values) -> (way, values)` until way is not 0, and return both.
+def run_loop(step: Step, items: Any, outs: Names, live: Live) -> int:
+    """Repeat `step(item)` until it returns a way that is not 0, and return that.
 
-    `items` is the iterable of a `for` loop, None for a `while` loop. Ways above 0 are the exits of the loop. A `plain`
-    loop is no scope of its own.
+    `items` is the iterable of a `for` loop, None for a `while` loop. `outs` are the variables that the step assigns.
     """
     execution = state.execution
-    if plain or execution is None or not _can_repeat(items):
-        return repeat_in_place(step, items, values)
-    return execution.run_loop(step, items, values)
+    if execution is None:
+        return repeat_in_place(step, items)
+    return execution.run_loop(step, items, outs, live)
 
 
-def repeat_in_place(step: Step, items: Any, values: Operands) -> tuple[int, Operands]:
+def repeat_in_place(step: Step, items: Any) -> int:
     """Repeat a step as Python does, inside the scope around the loop."""
     way = 0
     if items is None:
         while not way:
-            way, values = step(None, *values)
-        return way, values
+            way = step(None)
+        return way
     for item in items:
-        way, values = step(item, *values)
+        way = step(item)
         if way:
-            return way, values
-    return step(END, *values)
+            return way
+    return step(END)
 
 
-def changeable(value: Any) -> bool:
-    """Return whether one path could change a value for the others, unless each makes its own by replay."""
-    kind = value.__class__
-    return kind not in _FIXED and (isinstance(value, _CONTAINERS) or hasattr(kind, "__next__"))
-
-
-def _can_repeat(items: Any) -> bool:
+def can_repeat(items: Any) -> bool:
     """Return whether every iteration over the items gives the same."""
-    if isinstance(items, (tuple, list)):
-        return not any([changeable(item) for item in items])
     return isinstance(items, _REPEATABLE)
 
 
-_CONTAINERS = (list, dict, set, bytearray, deque)
-_FIXED = frozenset((SampleTensor, Tensor, int, float, bool, str, type(None), FunctionType, MethodType))
-_REPEATABLE = (type(None), range, SampleTensor, SampleSequence, Module)
+def items_of(items: Any) -> Iterator[tuple[Callable[[], Any] | None, Any]]:
+    """Yield (function that returns each sample's own item, None), or (None, item) of an item that all samples share."""
+    if items is None:
+        while True:
+            yield None, None
+    elif items.__class__ is SampleSequence:
+        for ask in items.steps():
+            yield ask, None
+    elif items.__class__ is SampleTensor:
+        for i in range(len(items)):  # taken inside the iteration, whose log it belongs to
+            yield partial(getitem, items, i), None
+        yield None, END
+    else:
+        for item in items:
+            yield None, item
+        yield None, END
+
+
+_REPEATABLE = (type(None), range, tuple, list, dict, str, SampleTensor, SampleSequence, Module)

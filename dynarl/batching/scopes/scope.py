@@ -1,14 +1,18 @@
-"""Join scopes around functions: samples that diverge inside are joined at the return."""
+"""Join scopes around functions and statements: samples that diverge inside are joined at the end."""
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Callable
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from dynarl.batching.groups.execution import Operands, Operation, Static, state
+from dynarl.autograd.call_site import is_user_code
+from dynarl.batching.groups.execution import Names, Operands, Operation, Static, state
+from dynarl.nn import Module
 
-__all__ = ["call_scope", "per_sample"]
+__all__ = ["call_scope", "callee", "join_statement", "per_sample"]
 
 
 def call_scope(key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
@@ -22,8 +26,8 @@ def call_scope(key: object, function: Operation, args: Operands, kwargs: Static)
 def per_sample(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a function of per-sample tensors so that samples that diverge inside it are joined at its return.
 
-    Without it (and outside Modules, whose calls are scopes already) a branch that the rewrite cannot handle keeps its
-    samples apart until the program ends, and the rest of the program runs once for each path.
+    A rewritten program calls its own functions so without it. It is needed where a function is called from code that
+    cannot be rewritten.
     """
     # The key is the code object: a nested function is a new object in every execution, its code is the same.
     key = function.__code__
@@ -33,3 +37,59 @@ def per_sample(function: Callable[..., Any]) -> Callable[..., Any]:
         return call_scope(key, function, args, kwargs)
 
     return call
+
+
+def join_statement(statement: Callable[[], None], outs: Names) -> None:
+    """Run a statement in a scope; `outs` are the variables it assigns."""
+    execution = state.execution
+    if execution is None:
+        statement()
+    else:
+        execution.run_statement(statement, outs)
+
+
+# -- calls of the user's own functions ------------------------------------------------------------------------------
+
+
+def callee(function: Any) -> Any:
+    """Return what a rewritten program calls in place of a function: a scope for a function of the user's own."""
+    kind = function.__class__
+    if kind is FunctionType:
+        code = function.__code__
+    elif kind is MethodType:
+        code = getattr(function.__func__, "__code__", None)
+        if code is None:
+            return function
+    elif kind in _passed or state.execution is None:
+        return function
+    else:
+        return _other_callee(function, kind)
+    found = _helpers.get(id(code))
+    if found is None or found[0] is not code:
+        found = _helpers[id(code)] = code, is_user_code(code)
+    return functools.partial(_call, code, function) if found[1] and state.execution is not None else function
+
+
+_passed: set[type] = set()
+_helpers: dict[int, tuple[CodeType, bool]] = {}
+
+
+def _other_callee(function: Any, kind: type) -> Any:
+    if kind is functools.partial:
+        inner = callee(function.func)
+        return function if inner is function.func else functools.partial(inner, *function.args, **function.keywords)
+    if function is builtins.print:
+        return function
+    call = getattr(kind, "__call__", None)
+    if issubclass(kind, (type, Module)) or not isinstance(call, FunctionType) or not is_user_code(call.__code__):
+        if function is not builtins.print and kind is not type(print):
+            _passed.add(kind)
+        return function
+    return callee(MethodType(call, function))  # an object with a method __call__
+
+
+def _call(code: CodeType, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    execution = state.execution
+    if execution is None:
+        return function(*args, **kwargs)
+    return execution.call_helper(code, function, args, kwargs)

@@ -109,6 +109,9 @@ def _similar(trees: Sequence[Any], *, final: bool) -> bool:
         return True
     if first is not None and (final or kind not in NUMBERS):
         return False
+    if kind is float:
+        first = repr(first)
+        return all([tree.__class__ is float and repr(tree) == first for tree in trees])
     return all([tree.__class__ is kind and tree == first for tree in trees])
 
 
@@ -185,7 +188,12 @@ def _kind_of_number(leaf: Any, i: int, structure: Structure, flat: list[_Flat], 
         kinds = {(x.shape, x.dtype): x for x in column if x.__class__ not in NUMBERS}
         likes[i, structure] = next(iter(kinds.values())) if len(kinds) == 1 else None
     like = likes[i, structure]
-    return (like.shape, like.dtype) if like is not None and _fits(leaf, like) else (leaf.__class__, leaf)
+    return (like.shape, like.dtype) if like is not None and _fits(leaf, like) else _exact(leaf)
+
+
+def _exact(number: Any) -> Any:
+    """Return what is equal for equal numbers only: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+    return (float, repr(number)) if number.__class__ is float else (number.__class__, number)
 
 
 def _fits(number: Any, like: Any) -> bool:

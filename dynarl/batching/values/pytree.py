@@ -13,11 +13,14 @@ from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.distributions import Bernoulli, Branched, Categorical, Independent, MultiCategorical, Normal, Product
 
 __all__ = [
+    "NODES",
     "NUMBERS",
+    "Encoded",
     "copied",
     "describe",
     "flatten",
     "map_leaves",
+    "opaque",
     "refuse_opaque",
     "register_node",
     "unflatten",
@@ -40,7 +43,7 @@ def _number(x: Any) -> int:
     return int((x.tensor if x.__class__ is SampleTensor else x).array.reshape(-1)[0])
 
 
-_NODES: dict[type, tuple[Parts, Build]] = {
+NODES: dict[type, tuple[Parts, Build]] = {
     Categorical: (lambda d: (d._logits,), lambda x: Categorical(logits=x, validate_args=False)),
     Bernoulli: (lambda d: (d.logits,), lambda x: Bernoulli(logits=x, validate_args=False)),
     Normal: (lambda d: (d._loc, d._scale), lambda m, s: Normal(m, s, validate_args=False)),
@@ -59,7 +62,16 @@ _NODES: dict[type, tuple[Parts, Build]] = {
 
 def register_node(kind: type, parts: Parts, build: Build) -> None:
     """Let programs return objects of a class: `parts(object)` returns its tree, `build(*parts)` undoes that."""
-    _NODES[kind] = parts, build
+    NODES[kind] = parts, build
+
+
+class Encoded:
+    """A tree that is described already: see `dynarl.batching.values.heap`."""
+
+    __slots__ = ("leaves", "structure")
+
+    def __init__(self, leaves: list[Any], structure: Structure) -> None:
+        self.leaves, self.structure = leaves, structure
 
 
 def flatten(tree: Any) -> tuple[list[Any], Structure]:
@@ -84,9 +96,12 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
         return dict, tuple((key, _flatten(tree[key], leaves)) for key in sorted(tree, key=str))
     if tree is None or isinstance(tree, str):
         return "constant", tree
-    node = _NODES.get(kind)
+    node = NODES.get(kind)
     if node is not None:
         return kind, tuple(_flatten(part, leaves) for part in node[0](tree))
+    if kind is Encoded:
+        leaves.extend(tree.leaves)
+        return Encoded, (len(tree.leaves), tree.structure)
     return "constant", _Opaque(tree)
 
 
@@ -101,6 +116,11 @@ class _Opaque:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def opaque(value: object) -> Structure:
+    """Return an object as a constant of a structure, equal to itself only."""
+    return _Opaque(value)
 
 
 def refuse_opaque(structure: Structure) -> None:
@@ -126,11 +146,13 @@ def unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     kind, parts = structure
     if kind == "constant":
         return parts.value if isinstance(parts, _Opaque) else parts
+    if kind is Encoded:
+        return Encoded([next(leaves) for _ in range(parts[0])], parts[1])
     if kind is dict:
         return {key: unflatten(part, leaves) for key, part in parts}
     built = [unflatten(part, leaves) for part in parts]
-    if kind in _NODES:
-        return _NODES[kind][1](*built)
+    if kind in NODES:
+        return NODES[kind][1](*built)
     return kind(*built) if hasattr(kind, "_fields") else kind(built)
 
 
@@ -154,7 +176,7 @@ def copied(tree: Any) -> Any:
         return {key: copied(part) for key, part in tree.items()}
     if kind in _IMMUTABLE:
         return tree
-    node = _NODES.get(kind)
+    node = NODES.get(kind)
     return tree if node is None else node[1](*[copied(part) for part in node[0](tree)])
 
 
@@ -167,7 +189,9 @@ def describe(structure: Structure) -> str:
         return "tensor"
     kind, parts = structure
     if kind == "constant":
-        return repr(parts)
+        return repr(parts.value if isinstance(parts, _Opaque) else parts)
+    if kind is Encoded:
+        return "state"
     if kind is dict:
         return "{" + ", ".join(f"{key}: {describe(part)}" for key, part in parts) + "}"
     return f"{kind.__name__}({', '.join(describe(part) for part in parts)})"

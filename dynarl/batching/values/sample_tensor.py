@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from dynarl.autograd import Tensor, is_grad_enabled
+from dynarl.autograd import Tensor
 from dynarl.autograd.device import to_host
 from dynarl.autograd.ops import elementwise, indexing, inplace
 from dynarl.batching.groups.execution import Operation, apply, read, state
@@ -88,10 +88,7 @@ class SampleTensor:
         if group is self.group:
             own: Tensor = self.tensor
             return own
-        tensor = None if self._parts is None else self._parts.get(group)
-        if tensor is not None and tensor._node is None and self.tensor._node is not None and is_grad_enabled():
-            return None  # taken under no_grad: without the history that is needed now
-        return tensor
+        return None if self._parts is None else self._parts.get(group)
 
     # -- description ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,106 @@
+"""The variables of a statement that is a scope: what its paths find in them, and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from dynarl.batching.groups.execution import Names
+from dynarl.batching.values.heap import EMPTY, NO_HEAP, Heap, decode, encode, heap_of, is_simple, outer_cells
+from dynarl.batching.values.pytree import Encoded
+from dynarl.batching.values.sample_tensor import SampleTensor
+
+__all__ = ["Variables"]
+
+_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None)))
+_RUNTIME = "_dynarl_"
+
+
+class Variables:
+    """The variables that a rewritten statement assigns (`outs`), and the mutable objects it can reach.
+
+    The state of a path is a tuple of the values of `outs`, or `Encoded` with the changes to the objects.
+    """
+
+    __slots__ = ("_cells", "_closure", "_read", "heap")
+
+    def __init__(self, statement: Callable[..., Any], outs: Names) -> None:
+        self._closure = closure = statement.__closure__ or ()  # type: ignore[attr-defined]
+        code = statement.__code__  # type: ignore[attr-defined]
+        found = _layouts.get(id(code))
+        if found is None or found[0] is not code:
+            found = _layouts[id(code)] = _layout(code, outs)
+        self._cells = [closure[i] for i in found[1]]
+        self._read = found[2]
+        self.heap: Heap = NO_HEAP
+
+    def find(self, *others: Any) -> None:
+        """Find the objects that are reachable, also from `others`. Raises Inseparable."""
+        held = [*others]
+        outer = outer_cells()
+        for i in self._read:
+            cell = self._closure[i]
+            if id(cell) not in outer:
+                try:
+                    held.append(cell.cell_contents)
+                except ValueError:
+                    continue
+        self.heap = heap_of(held)
+
+    def enter(self, *others: Any) -> Any:
+        """Find the objects that are reachable, and return the state. Raises Inseparable."""
+        self.find(*others)
+        return self.leave()
+
+    def leave(self, live: Names | None = None, names: Names = ()) -> Any:
+        """Return the state. Variables that are not in `live` count as unassigned: nothing reads them any more."""
+        simple = not self.heap.mutable
+        values = []
+        for cell in self._cells:
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                value = EMPTY
+            values.append(value)
+        if live is not None:
+            values = [value if name in live else EMPTY for name, value in zip(names, values)]
+        if simple:
+            for value in values:
+                if value.__class__ not in _SIMPLE and value is not EMPTY and not is_simple(value):
+                    simple = False
+        return tuple(values) if simple else encode(tuple(values), self.heap)
+
+    def put(self, values: Any) -> None:
+        """Give the variables and objects the state of a path."""
+        if self.heap.mutable:
+            self.heap.restore()
+        if values.__class__ is Encoded:
+            values = decode(values, self.heap)
+        for cell, value in zip(self._cells, values):
+            if value is not EMPTY:
+                cell.cell_contents = value
+            else:
+                with contextlib.suppress(ValueError):
+                    del cell.cell_contents
+
+    def recall(self, values: Any) -> None:
+        """Give the variables and objects of another execution of the program the state of a path."""
+        if values.__class__ is Encoded:
+            self.find()
+        self.put(values)
+
+
+_layouts: dict[int, tuple[CodeType, tuple[int, ...], tuple[int, ...]]] = {}
+
+
+def _layout(code: CodeType, outs: Names) -> tuple[CodeType, tuple[int, ...], tuple[int, ...]]:
+    free = code.co_freevars
+    # A name without a value in the closure is a name that the statement does not mention after all.
+    places = {name: i for i, name in enumerate(free)}
+    return (
+        code,
+        tuple([places[name] for name in outs]),
+        tuple([i for i, name in enumerate(free) if not name.startswith(_RUNTIME) or "_value_" in name]),
+    )
