@@ -61,6 +61,7 @@ class Batched:
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
         self._signatures: Signatures = {}
         self._generators: list[Any] | None = None
+        self._outer: frozenset[int] | None = None  # ids of the variables around the program, which keeps them alive
 
     def __call__(
         self,
@@ -114,7 +115,9 @@ class Batched:
         generators = self._generators or []
         before = state_of(generators)
         program = self._forward
-        run.outer_cells = _outer_cells(self.program)
+        if self._outer is None:
+            self._outer = _outer_cells(self.program)
+        run.outer_cells = self._outer
         heaps = [heap_of((*args, *kwargs.values())) for args, kwargs, _ in entries]
         if any([heap.mutable for heap in heaps]):
             program = _restoring(program)
@@ -225,6 +228,8 @@ def _outer_cells(program: Any) -> frozenset[int]:
     todo = [program]
     while todo:
         value = todo.pop()
+        if isinstance(value, Module):
+            value = type(value).forward
         for part in (getattr(value, "__func__", None), getattr(value, "func", None), getattr(value, "__wrapped__", None)):
             if isinstance(part, FunctionType):
                 todo.append(part)

@@ -8,6 +8,7 @@ taken from the log (a continuation by replay). Where a scope returns, its parts 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -25,7 +26,7 @@ from dynarl.batching.groups.run import BatchedRun, Marks
 from dynarl.batching.scopes.loops import Live, Step, can_repeat, repeat_in_place
 from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.scopes.rewrite import parts, rewritten
-from dynarl.batching.values.heap import NO_HEAP, Heap, Inseparable, encode, heap_of, packed, unpacked
+from dynarl.batching.values.heap import NO_HEAP, Heap, Inseparable, encode, heap_of, packed, reached_by, unpacked
 from dynarl.batching.values.join import join
 from dynarl.batching.values.pytree import Encoded
 from dynarl.batching.values.sample_tensor import SampleTensor
@@ -152,14 +153,12 @@ class EagerExecution(EagerOperations):
 
     def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
         """Call a function in a scope of its own and join the results of its paths."""
-        return self._call(key, function, args, kwargs, ())
+        return self._call(key, function, args, kwargs, reached_by(function))
 
-    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
-        """Call a function of the user's own in a scope of its own, unless samples cannot part in it."""
+    def helper(self, code: CodeType, function: Any) -> Any:
+        """Return a rewritten function that runs in a scope of its own, unless samples cannot part in it."""
         called = rewritten(function)
-        if not parts(function):
-            return called(*args, **kwargs)
-        return self._call(code, called, args, kwargs, (function,))
+        return partial(_call_helper, code, function, called) if parts(function) else called
 
     def _call(
         self, key: object, function: Operation, args: Operands, kwargs: Static, reached: tuple[Any, ...]
@@ -269,7 +268,7 @@ class EagerExecution(EagerOperations):
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Call a Module in a scope of its own; one of this package that never branches is one entry of the log."""
         if not module._straight:
-            return self.call_scope(module, function_of(module), args, kwargs)
+            return self._call(module, function_of(module), args, kwargs, ())
         position, log = self.position, self.log
         new = position == len(log)
         if new and len(args) == 1 and args[0].__class__ is SampleTensor:
@@ -312,7 +311,7 @@ class EagerExecution(EagerOperations):
             try:
                 if not can_repeat(items):
                     raise Inseparable(f"a loop over an object of class {type(items).__name__}")
-                before = variables.enter(items)
+                before = variables.enter(*_elements(items))
                 outcomes = repeat(self, variables, before, step, items, outs, live)
                 way, values = self._join(key, outcomes)
                 variables.put(values)
@@ -324,6 +323,18 @@ class EagerExecution(EagerOperations):
                 return _left(way)
         self.remember(key, _UNSCOPED)
         return repeat_in_place(step, items)
+
+
+def _call_helper(code: CodeType, function: Any, called: Any, /, *args: Any, **kwargs: Any) -> Any:
+    execution = state.execution
+    if execution.__class__ is not EagerExecution:
+        return called(*args, **kwargs)
+    return execution._call(code, called, args, kwargs, reached_by(function))
+
+
+def _elements(items: Any) -> Sequence[Any]:
+    """Return the objects that a loop hands out; the list itself cannot change without an end to the scope."""
+    return [*items.values()] if items.__class__ is dict else items if isinstance(items, (list, tuple)) else ()
 
 
 def _left(way: Any) -> int:

@@ -87,8 +87,8 @@ class Execution(ABC):
         """Call a Module whose diverged samples are joined at its return."""
 
     @abstractmethod
-    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
-        """Call a function or method of the user's own, rewritten, in a scope of its own if samples can part in it."""
+    def helper(self, code: CodeType, function: Any) -> Any:
+        """Return what to call in place of a function or method of the user's own: rewritten, in a scope if useful."""
 
     @abstractmethod
     def run_statement(self, statement: Callable[[], None], outs: Names) -> None:

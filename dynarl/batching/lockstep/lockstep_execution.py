@@ -9,11 +9,11 @@ from dynarl.autograd.call_site import Line
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.batching.groups.execution import Log, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
-from dynarl.batching.lockstep.trace_calls import inline, trace_call
+from dynarl.batching.lockstep.trace_calls import trace_call
 from dynarl.batching.lockstep.trace_loops import trace_loop, trace_statement
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer
-from dynarl.batching.scopes.rewrite import parts, rewritten
+from dynarl.batching.scopes.rewrite import rewritten
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["LockstepExecution", "Reader"]
@@ -63,12 +63,9 @@ class LockstepExecution(TracedExecution):
         """Record a call of a Module."""
         return trace_call(self, module, None, args, kwargs)
 
-    def call_helper(self, code: CodeType, function: Any, args: Operands, kwargs: Static) -> Any:
-        """Run a function of the user's own inline: as a whole it would only run beside calls with equal structure."""
-        called = rewritten(function)
-        if not parts(function):
-            return called(*args, **kwargs)
-        return inline(self, code, called, args, kwargs, (function,))
+    def helper(self, code: CodeType, function: Any) -> Any:
+        """Return a rewritten function, which runs as part of its caller: paths meet in operations, whatever calls them."""
+        return rewritten(function)
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:
         """Return the rows of a lazy tensor."""

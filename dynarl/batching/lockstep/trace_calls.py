@@ -20,7 +20,7 @@ from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.scopes.modules import function_of
-from dynarl.batching.values.heap import FIXED, Inseparable, heap_of, packed, unpacked
+from dynarl.batching.values.heap import FIXED, Inseparable, heap_of, packed, reached_by, unpacked
 from dynarl.batching.values.join import join
 from dynarl.batching.values.pytree import copied, flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
@@ -35,17 +35,11 @@ _NUMBERS = frozenset((float, int, bool))
 _new: Callable[[type[SampleTensor]], SampleTensor] = object.__new__
 
 
-def trace_call(
-    execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static,
-    reached: tuple[Any, ...] = (),
-) -> Any:  # fmt: skip
-    """Record a call of a Module (`key`, function None) or of a function, or run it inline.
-
-    `reached` are the objects, besides its arguments, from which the function may reach others.
-    """
+def trace_call(execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static) -> Any:
+    """Record a call of a Module (`key`, function None) or of a function, or run it inline."""
     tracer = execution.tracer
     if execution.position < len(execution.log):
-        return inline(execution, key, function or function_of(key), args, kwargs, reached)
+        return inline(execution, key, function or function_of(key), args, kwargs)
     tracer.step(execution)
     group = execution.group
     usual = tracer.usual.get(key)
@@ -74,7 +68,7 @@ def trace_call(
                 signature.operands = tuple(parts[2:])
                 tracer.usual[key] = signature
             return _add(execution, key, call)
-    return inline(execution, key, function or function_of(key), args, kwargs, reached)
+    return inline(execution, key, function or function_of(key), args, kwargs)
 
 
 def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
@@ -97,10 +91,7 @@ def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
     return copied(result)
 
 
-def inline(
-    execution: TracedExecution, key: object, function: Operation, args: Operands, kwargs: Static,
-    reached: tuple[Any, ...] = (),
-) -> Any:  # fmt: skip
+def inline(execution: TracedExecution, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
     """Run a scope as part of its caller; when it has returned, one entry of the log stands for all of it."""
     start, log = execution.position, execution.log
     if start < len(log):
@@ -111,7 +102,7 @@ def inline(
     else:
         execution.remember(key, OPEN)
     # Where a call may change objects, its entries stay, so that replay changes them again.
-    changes = _may_change((*args, *kwargs.values(), *reached))
+    changes = _may_change((*args, *kwargs.values(), *reached_by(function)))
     result = function(*args, **kwargs)
     end_inline(execution, start, key, None if changes else lambda: packed(result))
     return result

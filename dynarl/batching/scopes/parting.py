@@ -29,21 +29,31 @@ _METHODS = frozenset((
 
 
 def may_part(node: ast.AST) -> bool:
-    """Return whether samples may part inside a simple statement."""
+    """Return whether samples may part inside a statement and be together again behind it.
+
+    Behind `k = int(x)` they stay apart, by the number: a scope would be of no use.
+    """
+    value = getattr(node, "value", None)
+    if isinstance(value, ast.Call) and _reads(value.func):
+        return any(may_part(argument) for argument in value.args)
+    if isinstance(value, (ast.Compare, ast.UnaryOp)) and isinstance(getattr(value, "op", ast.Not()), ast.Not):
+        return False
     for part in own_nodes(node):
         if isinstance(part, _PARTS):
             return True
         if isinstance(part, ast.Compare) and len(part.ops) > 1:
             return True
-        if isinstance(part, ast.Call):
-            called = part.func
-            if isinstance(called, ast.Name) and called.id in _READS:
-                return True
-            if isinstance(called, ast.Attribute) and called.attr in _READING_METHODS:
-                return True
+        if isinstance(part, ast.Call) and _reads(part.func):
+            return True
         if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Load) and _is_computed(part.slice):
             return True
     return False
+
+
+def _reads(called: ast.AST) -> bool:
+    if isinstance(called, ast.Name):
+        return called.id in _READS
+    return isinstance(called, ast.Attribute) and called.attr in _READING_METHODS
 
 
 def _is_computed(node: ast.AST) -> bool:

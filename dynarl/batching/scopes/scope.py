@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 from collections.abc import Callable
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 from dynarl.autograd.call_site import is_user_code
@@ -54,23 +53,27 @@ def join_statement(statement: Callable[[], None], outs: Names) -> None:
 def callee(function: Any) -> Any:
     """Return what a rewritten program calls in place of a function: a scope for a function of the user's own."""
     kind = function.__class__
+    if kind in _passed:
+        return function
+    execution = state.execution
+    if execution is None:
+        return function
     if kind is FunctionType:
         code = function.__code__
     elif kind is MethodType:
         code = getattr(function.__func__, "__code__", None)
         if code is None:
             return function
-    elif kind in _passed or state.execution is None:
-        return function
     else:
         return _other_callee(function, kind)
     found = _helpers.get(id(code))
     if found is None or found[0] is not code:
         found = _helpers[id(code)] = code, is_user_code(code)
-    return functools.partial(_call, code, function) if found[1] and state.execution is not None else function
+    return execution.helper(code, function) if found[1] else function
 
 
-_passed: set[type] = set()
+_passed: set[type] = {type}
+"""Classes whose objects are called as they are."""
 _helpers: dict[int, tuple[CodeType, bool]] = {}
 
 
@@ -78,18 +81,10 @@ def _other_callee(function: Any, kind: type) -> Any:
     if kind is functools.partial:
         inner = callee(function.func)
         return function if inner is function.func else functools.partial(inner, *function.args, **function.keywords)
-    if function is builtins.print:
+    if kind is BuiltinFunctionType:
         return function
     call = getattr(kind, "__call__", None)
     if issubclass(kind, (type, Module)) or not isinstance(call, FunctionType) or not is_user_code(call.__code__):
-        if function is not builtins.print and kind is not type(print):
-            _passed.add(kind)
+        _passed.add(kind)
         return function
     return callee(MethodType(call, function))  # an object with a method __call__
-
-
-def _call(code: CodeType, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-    execution = state.execution
-    if execution is None:
-        return function(*args, **kwargs)
-    return execution.call_helper(code, function, args, kwargs)

@@ -29,7 +29,7 @@ from dynarl.nn import Module
 
 __all__ = [
     "EMPTY", "FIXED", "NO_HEAP", "Heap", "Inseparable", "decode", "encode", "heap_of", "is_simple", "outer_cells",
-    "packed", "unpacked",
+    "packed", "reached_by", "unpacked",
 ]
 
 _MOST_OBJECTS = 10_000
@@ -257,6 +257,10 @@ class _Object(_Kind):
     parts, build, fixed, same = _Dict.parts, _Dict.build, _Dict.fixed, _Dict.same
 
 
+class _Frozen(_Object):
+    """An object that cannot change, but leads to others: a frozen dataclass."""
+
+
 class _Through(_Kind):
     """An object that cannot change, but leads to others: a function, a method, a partial or a tuple."""
 
@@ -341,6 +345,9 @@ def _new_kind(cls: type) -> _Kind | None:
         return None
     if issubclass(cls, Tensor):
         return _KINDS[Tensor]
+    parameters = getattr(cls, "__dataclass_params__", None)
+    if parameters is not None and parameters.frozen:
+        return _Frozen(tuple([name for base in cls.__mro__ for name in _slots(base)]))
     native = [base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE]
     if native == [object] or native[0].__module__ in ("typing", "abc"):
         if not any("__dict__" in vars(base) or "__slots__" in vars(base) for base in cls.__mro__):
@@ -392,8 +399,8 @@ class Heap:
                 continue
             seen.add(id(x))
             keep.append(x)
-            if kind is _TUPLE:
-                todo.extend(x)
+            if kind is _TUPLE or kind.__class__ is _Frozen:
+                todo.extend(x if kind is _TUPLE else kind.parts(kind.read(x)))
                 continue
             if len(self.objects) >= _MOST_OBJECTS:
                 raise Inseparable(f"more than {_MOST_OBJECTS} objects")
@@ -430,6 +437,22 @@ def heap_of(values: Iterable[Any]) -> Heap:
             heap = Heap(values)
             return heap if heap.objects else NO_HEAP
     return NO_HEAP
+
+
+def reached_by(function: Any) -> tuple[Any, ...]:
+    """Return (function,) if a function or method may lead to objects that can change, else ()."""
+    if function.__class__ is types.MethodType:
+        return (function,) if function.__self__.__class__ not in FIXED else reached_by(function.__func__)
+    cells = getattr(function, "__closure__", None)
+    if not cells:
+        return ()
+    if not _assigns_outer(function.__code__):
+        outer = outer_cells()
+        for cell in cells:
+            if id(cell) not in outer and _CELL.read(cell)[0].__class__ not in FIXED:
+                return (function,)
+        return ()
+    return (function,)
 
 
 def is_simple(tree: Any) -> bool:

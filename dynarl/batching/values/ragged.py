@@ -84,6 +84,8 @@ class Ragged:
 class SampleSequence:
     """One sample's sequence."""
 
+    _batching_constant = True  # a program cannot change it
+
     def __init__(self, ragged: Ragged, group: SampleGroup) -> None:
         self._steps = [SampleTensor(wrap(step), group) for step in ragged.steps]
         # One flag more than there are steps: how often a sample decides whether to end must not depend on the longest
@@ -123,6 +125,8 @@ class RaggedGraph:
     A link [2] goes from one node to another, both counted from 0 within their own graph. Inside a per-sample program
     the three are the sample's own: `graph.nodes[link[0]]` for `link in graph.edge_links`.
     """
+
+    _batching_constant = True
 
     def __init__(self, nodes: Any, edges: Any, edge_links: Any) -> None:
         self.nodes, self.edges, self.edge_links = nodes, edges, edge_links

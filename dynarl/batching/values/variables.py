@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from types import CodeType
+from types import CellType, CodeType
 from typing import Any
 
 from dynarl.batching.groups.execution import Names
@@ -14,7 +14,7 @@ from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["Variables"]
 
-_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None)))
+_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None), EMPTY.__class__))
 _RUNTIME = "_dynarl_"
 
 
@@ -56,21 +56,18 @@ class Variables:
 
     def leave(self, live: Names | None = None, names: Names = ()) -> Any:
         """Return the state. Variables that are not in `live` count as unassigned: nothing reads them any more."""
-        simple = not self.heap.mutable
-        values = []
-        for cell in self._cells:
-            try:
-                value = cell.cell_contents
-            except ValueError:
-                value = EMPTY
-            values.append(value)
+        try:
+            values = [cell.cell_contents for cell in self._cells]
+        except ValueError:  # some are not assigned
+            values = [_content(cell) for cell in self._cells]
         if live is not None:
             values = [value if name in live else EMPTY for name, value in zip(names, values)]
-        if simple:
-            for value in values:
-                if value.__class__ not in _SIMPLE and value is not EMPTY and not is_simple(value):
-                    simple = False
-        return tuple(values) if simple else encode(tuple(values), self.heap)
+        if self.heap.mutable:
+            return encode(tuple(values), self.heap)
+        for value in values:
+            if value.__class__ not in _SIMPLE and not is_simple(value):
+                return encode(tuple(values), self.heap)
+        return tuple(values)
 
     def put(self, values: Any) -> None:
         """Give the variables and objects the state of a path."""
@@ -90,6 +87,13 @@ class Variables:
         if values.__class__ is Encoded:
             self.find()
         self.put(values)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return EMPTY
 
 
 _layouts: dict[int, tuple[CodeType, tuple[int, ...], tuple[int, ...]]] = {}
