@@ -41,7 +41,7 @@ nn/utils:               optim nn
 distributions:          autograd nn
 batching:               autograd nn
 batching/groups:        autograd batching
-batching/values:        autograd distributions batching/groups
+batching/values:        autograd nn distributions batching/groups
 batching/rules:         autograd nn batching/groups batching/values
 batching/scopes:        autograd nn batching/groups batching/values
 batching/eager:         autograd nn batching batching/groups batching/values batching/rules batching/scopes

@@ -22,7 +22,7 @@ from dynarl.batching.lockstep.scheduler import run_lockstep
 from dynarl.batching.lockstep.tracer import Signatures
 from dynarl.batching.rng_guard import drawing_line, generators_of, state_of
 from dynarl.batching.scopes.modules import forward_of
-from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.scopes.rewritten import rewritten
 from dynarl.batching.values.heap import Heap, heap_of
 from dynarl.batching.values.join import join_all
 from dynarl.batching.values.pytree import copied, map_leaves
@@ -230,7 +230,11 @@ def _outer_cells(program: Any) -> frozenset[int]:
         value = todo.pop()
         if isinstance(value, Module):
             value = type(value).forward
-        for part in (getattr(value, "__func__", None), getattr(value, "func", None), getattr(value, "__wrapped__", None)):
+        for part in (
+            getattr(value, "__func__", None),
+            getattr(value, "func", None),
+            getattr(value, "__wrapped__", None),
+        ):
             if isinstance(part, FunctionType):
                 todo.append(part)
         for cell in (value.__closure__ or ()) if isinstance(value, FunctionType) else ():

@@ -7,7 +7,7 @@ import dynarl
 from dynarl import nn
 from dynarl.agents import PPO
 from dynarl.batching import Draws, Ragged, batched, per_sample
-from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.scopes.rewritten import rewritten
 from dynarl.distributions import Categorical
 from tests.learning import SHORT_CARTPOLE, learns, mean_return
 

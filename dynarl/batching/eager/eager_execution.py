@@ -22,12 +22,14 @@ from dynarl.batching.eager.apply import EagerOperations
 from dynarl.batching.eager.repeat import Outcomes, Raised, repeat, run_once
 from dynarl.batching.groups.execution import DRAW, VALUE, Log, Names, Operands, Operation, Static, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
-from dynarl.batching.groups.run import BatchedRun, Marks
+from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.scopes.loops import Live, Step, can_repeat, repeat_in_place
 from dynarl.batching.scopes.modules import function_of
-from dynarl.batching.scopes.rewrite import parts, rewritten
-from dynarl.batching.values.heap import NO_HEAP, Heap, Inseparable, encode, heap_of, packed, reached_by, unpacked
+from dynarl.batching.scopes.rewritten import parts, rewritten
+from dynarl.batching.values.effects import encode, packed, unpacked
+from dynarl.batching.values.heap import NO_HEAP, Heap, heap_of, reached_by
 from dynarl.batching.values.join import join
+from dynarl.batching.values.kinds import Inseparable
 from dynarl.batching.values.pytree import Encoded
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.variables import Variables
@@ -153,43 +155,126 @@ class EagerExecution(EagerOperations):
 
     def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
         """Call a function in a scope of its own and join the results of its paths."""
-        return self._call(key, function, args, kwargs, reached_by(function))
+        return self.call(key, function, args, kwargs, reached_by(function))
 
     def helper(self, code: CodeType, function: Any) -> Any:
         """Return a rewritten function that runs in a scope of its own, unless samples cannot part in it."""
         called = rewritten(function)
         return partial(_call_helper, code, function, called) if parts(function) else called
 
-    def _call(
-        self, key: object, function: Operation, args: Operands, kwargs: Static, reached: tuple[Any, ...]
-    ) -> Any:
-        """Call a function in a scope; `reached` are the objects, besides its arguments, from which it may reach others."""
+    def call(self, key: object, function: Operation, args: Operands, kwargs: Static, reached: Operands) -> Any:
+        """Call a function in a scope. It may reach objects from its arguments and from those in `reached`."""
         if self.position < len(self.log):
             logged = self.recall(key)
             if logged is _UNSCOPED:
                 return function(*args, **kwargs)
-            if logged.__class__ is Encoded:
-                return _given(logged, heap_of((*args, *kwargs.values(), *reached)))
-            return _given(logged)
+            encoded = logged.__class__ is Encoded
+            return _given(logged, heap_of((*args, *kwargs.values(), *reached)) if encoded else NO_HEAP)
         if self.group.size == 1:
             return function(*args, **kwargs)
-        run, marks = self.run, self.run.mark()
         self.step()
         heap = NO_HEAP
+
+        def scope() -> Any:
+            nonlocal heap
+            heap = heap_of((*args, *kwargs.values(), *reached))
+            if heap.mutable:
+                program = _transaction(function, heap)
+                outcomes = run_scope(program, args, kwargs, self.group, self.run, keep_errors=True)
+            else:
+                outcomes = [
+                    (part, result if result.__class__ is Raised else packed(result))
+                    for part, result in run_scope(function, args, kwargs, self.group, self.run, keep_errors=True)
+                ]
+            return self._join(key, outcomes)
+
+        result = self._attempt(key, scope, lambda: heap.restore())
+        return function(*args, **kwargs) if result is _UNSCOPED else _given(result, heap)
+
+    def run_statement(self, statement: Callable[[], None], outs: Names) -> None:
+        """Run a statement in a scope of its own."""
+        key = statement.__code__
+        variables = Variables(statement, outs)
+        before: Any = None
+
+        def scope() -> Any:
+            entered = variables.enter()
+
+            def program() -> Any:
+                nonlocal before
+                if before is None:  # the first path finds everything in place
+                    before = entered
+                else:
+                    variables.put(before)
+                return run_once(statement), variables.leave()
+
+            outcomes = run_scope(program, (), {}, self.group, self.run)
+            result = self._join(key, outcomes)
+            if len(outcomes) > 1:
+                variables.put(result[1])
+            return result
+
+        if self.position < len(self.log):
+            result = self._recalled(key, variables)
+        elif self.group.size == 1:
+            result = _UNSCOPED
+        else:
+            self.step()
+            result = self._attempt(key, scope, lambda: None if before is None else variables.put(before))
+        if result is _UNSCOPED:
+            statement()
+        elif result[0] is not None:
+            raise result[0].again()
+
+    def run_loop(self, step: Step, items: Any, outs: Names, live: Live) -> int:
+        """Run a loop in a scope of its own."""
+        key = step.__code__
+        variables = Variables(step, outs)
+        before: Any = None
+
+        def scope() -> Any:
+            nonlocal before
+            if not can_repeat(items):
+                raise Inseparable(f"a loop over an object of class {type(items).__name__}")
+            before = variables.enter(*_elements(items))
+            result = self._join(key, repeat(self, variables, before, step, items, outs, live))
+            variables.put(result[1])
+            return result
+
+        if self.position < len(self.log):
+            result = self._recalled(key, variables)
+        elif self.group.size == 1:
+            result = _UNSCOPED
+        else:
+            self.step()
+            result = self._attempt(key, scope, lambda: None if before is None else variables.put(before))
+        if result is _UNSCOPED:
+            return repeat_in_place(step, items)
+        if result[0].__class__ is Raised:
+            raise result[0].again()
+        return int(result[0])
+
+    def _recalled(self, key: object, variables: Variables) -> Any:
+        """Return the logged result of a statement, after giving its variables their values."""
+        result = self.recall(key)
+        if result is not _UNSCOPED:
+            variables.recall(result[1])
+        return result
+
+    def _attempt(self, key: object, scope: Callable[[], Any], undo: Callable[[], None]) -> Any:
+        """Run a scope and return its result; if it cannot be one, undo what it did and return `_UNSCOPED`."""
+        run = self.run
         if key not in run.unscoped:
+            marks = run.mark()
             try:
-                heap = heap_of((*args, *kwargs.values(), *reached))
-                program = function if not heap.mutable else _transaction(function, heap)
-                outcomes = run_scope(program, args, kwargs, self.group, run, keep_errors=True)
-                if not heap.mutable:
-                    outcomes = [
-                        (part, result if result.__class__ is Raised else packed(result)) for part, result in outcomes
-                    ]
-                return _given(self._join(key, outcomes), heap)
+                return scope()
             except Inseparable as reason:
-                self._undo(key, reason, heap, marks)
+                undo()
+                run.rewind(marks)
+                run.error = None
+                run.unscoped[key] = str(reason)
         self.remember(key, _UNSCOPED)
-        return function(*args, **kwargs)
+        return _UNSCOPED
 
     def _join(self, key: object, outcomes: Outcomes) -> Any:
         """Join the results of a scope's paths and log the joined result.
@@ -213,62 +298,10 @@ class EagerExecution(EagerOperations):
             return result
         return self._diverge(joined, key)
 
-    def _undo(self, key: object, reason: Inseparable, heap: Heap, marks: Marks) -> None:
-        """Return to the state in front of a scope that cannot be one, and note why."""
-        heap.restore()
-        self.run.rewind(marks)
-        self.run.error = None
-        self.run.unscoped[key] = str(reason)
-
-    def run_statement(self, statement: Callable[[], None], outs: Names) -> None:
-        """Run a statement in a scope of its own."""
-        key = statement.__code__  # type: ignore[attr-defined]
-        if self.position < len(self.log):
-            logged = self.recall(key)
-            if logged is _UNSCOPED:
-                return statement()
-            way, values = logged
-            Variables(statement, outs).recall(values)
-            if way is not None:
-                raise way.again()
-            return None
-        if self.group.size == 1:
-            return statement()
-        self.step()
-        run = self.run
-        if key not in run.unscoped:
-            variables, marks = Variables(statement, outs), run.mark()
-            try:
-                before: Any = None
-                entered = variables.enter()
-
-                def program() -> Any:
-                    nonlocal before
-                    if before is None:  # the first path finds everything in place
-                        before = entered
-                    else:
-                        variables.put(before)
-                    return run_once(statement), variables.leave()
-
-                outcomes = run_scope(program, (), {}, self.group, run)
-                way, values = self._join(key, outcomes)
-                if len(outcomes) > 1:
-                    variables.put(values)
-            except Inseparable as reason:
-                if before is not None:
-                    variables.put(before)
-                self._undo(key, reason, variables.heap, marks)
-            else:
-                if way is not None:
-                    raise way.again()
-                return None
-        self.remember(key, _UNSCOPED)
-        return statement()
-
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Call a Module in a scope of its own; one of this package that never branches is one entry of the log."""
         if not module._straight:
-            return self._call(module, function_of(module), args, kwargs, ())
+            return self.call(module, function_of(module), args, kwargs, ())
         position, log = self.position, self.log
         new = position == len(log)
         if new and len(args) == 1 and args[0].__class__ is SampleTensor:
@@ -292,56 +325,17 @@ class EagerExecution(EagerOperations):
             return _given(result)
         return result
 
-    def run_loop(self, step: Step, items: Any, outs: Names, live: Live) -> int:  # type: ignore[override]
-        """Run a loop in a scope of its own."""
-        key = step.__code__  # type: ignore[attr-defined]
-        if self.position < len(self.log):
-            logged = self.recall(key)
-            if logged is _UNSCOPED:
-                return repeat_in_place(step, items)
-            way, values = logged
-            Variables(step, outs).recall(values)
-            return _left(way)
-        if self.group.size == 1:
-            return repeat_in_place(step, items)
-        self.step()
-        run = self.run
-        if key not in run.unscoped:
-            variables, marks, before = Variables(step, outs), run.mark(), None
-            try:
-                if not can_repeat(items):
-                    raise Inseparable(f"a loop over an object of class {type(items).__name__}")
-                before = variables.enter(*_elements(items))
-                outcomes = repeat(self, variables, before, step, items, outs, live)
-                way, values = self._join(key, outcomes)
-                variables.put(values)
-            except Inseparable as reason:
-                if before is not None:
-                    variables.put(before)
-                self._undo(key, reason, variables.heap, marks)
-            else:
-                return _left(way)
-        self.remember(key, _UNSCOPED)
-        return repeat_in_place(step, items)
-
 
 def _call_helper(code: CodeType, function: Any, called: Any, /, *args: Any, **kwargs: Any) -> Any:
     execution = state.execution
     if execution.__class__ is not EagerExecution:
         return called(*args, **kwargs)
-    return execution._call(code, called, args, kwargs, reached_by(function))
+    return execution.call(code, called, args, kwargs, reached_by(function))
 
 
 def _elements(items: Any) -> Sequence[Any]:
     """Return the objects that a loop hands out; the list itself cannot change without an end to the scope."""
     return [*items.values()] if items.__class__ is dict else items if isinstance(items, (list, tuple)) else ()
-
-
-def _left(way: Any) -> int:
-    """Return the way in which a loop was left, or raise what was raised in it."""
-    if way.__class__ is Raised:
-        raise way.again()
-    return int(way)
 
 
 def _transaction(function: Operation, heap: Heap) -> Operation:

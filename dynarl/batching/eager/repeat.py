@@ -9,8 +9,8 @@ from dynarl.batching.groups.execution import Names, Operands, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
 from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.scopes.loops import Live, Step, items_of
-from dynarl.batching.values.heap import Inseparable
 from dynarl.batching.values.join import join
+from dynarl.batching.values.kinds import Inseparable
 from dynarl.batching.values.variables import Variables
 
 __all__ = ["Outcomes", "Raised", "repeat", "run_once"]
@@ -60,19 +60,19 @@ def repeat(
     `before` is the state of the variables in front of the loop.
     """
     run = execution.run
-    listed = items if items.__class__ in (list, dict) else None
-    known = None if listed is None else list(listed)
+    listed: Any = items if items.__class__ in (list, dict) else ()
+    known = list(listed)
 
     def turn(ask: Callable[[], Any] | None, item: Any, values: Any) -> tuple[Any, Any]:
         variables.put(values)
         way = run_once(step, item) if ask is None else run_once(_ask_and_step, step, ask)
-        if known is not None and (len(known) != len(listed) or any(a is not b for a, b in zip(known, listed))):
+        if len(known) != len(listed) or any([a is not b for a, b in zip(known, listed)]):
             raise Inseparable("a loop that changes the list it iterates over")
         return way, variables.leave() if way == 0 or way.__class__ is Raised else variables.leave(live[way], outs)
 
     left: Outcomes = []
     active: list[tuple[Any, SampleGroup]] = [(before, execution.group)]
-    for ask, item in items_of(items if known is None else known):
+    for ask, item in items_of(known if items.__class__ in (list, dict) else items):
         if not active:
             break
         continuing: Outcomes = []

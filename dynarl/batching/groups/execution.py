@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -95,7 +95,7 @@ class Execution(ABC):
         """Run a statement that assigns the variables `outs`; samples that diverge in it are joined behind it."""
 
     @abstractmethod
-    def run_loop(self, step: Callable[[Any], int], items: Any, outs: Names, live: Sequence[Names | None]) -> int:
+    def run_loop(self, step: Callable[[Any], int], items: Any, outs: Names, live: tuple[Names | None, ...]) -> int:
         """Repeat a step until it leaves the loop; samples that leave early wait for the others."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from dynarl.batching.lockstep.trace_calls import trace_call
 from dynarl.batching.lockstep.trace_loops import trace_loop, trace_statement
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer
-from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.scopes.rewritten import rewritten
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["LockstepExecution", "Reader"]
@@ -64,7 +64,7 @@ class LockstepExecution(TracedExecution):
         return trace_call(self, module, None, args, kwargs)
 
     def helper(self, code: CodeType, function: Any) -> Any:
-        """Return a rewritten function, which runs as part of its caller: paths meet in operations, whatever calls them."""
+        """Return a rewritten function. It runs as part of its caller: paths meet in operations, whatever calls them."""
         return rewritten(function)
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:

@@ -20,8 +20,10 @@ from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.scopes.modules import function_of
-from dynarl.batching.values.heap import FIXED, Inseparable, heap_of, packed, reached_by, unpacked
+from dynarl.batching.values.effects import packed, unpacked
+from dynarl.batching.values.heap import heap_of, reached_by
 from dynarl.batching.values.join import join
+from dynarl.batching.values.kinds import FIXED, Inseparable
 from dynarl.batching.values.pytree import copied, flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module

@@ -9,7 +9,7 @@ from dynarl.batching.groups.execution import Names
 from dynarl.batching.lockstep.trace_calls import OPEN, end_inline
 from dynarl.batching.lockstep.tracer import TracedExecution
 from dynarl.batching.scopes.loops import Live, Step, repeat_in_place
-from dynarl.batching.values.heap import Inseparable
+from dynarl.batching.values.kinds import Inseparable
 from dynarl.batching.values.variables import Variables
 
 __all__ = ["trace_loop", "trace_statement"]
@@ -17,12 +17,12 @@ __all__ = ["trace_loop", "trace_statement"]
 
 def trace_statement(execution: TracedExecution, statement: Callable[[], None], outs: Names) -> None:
     """Run a statement; see `Execution.run_statement`."""
-    _inline(execution, statement.__code__, statement, outs, statement)  # type: ignore[attr-defined]
+    _inline(execution, statement.__code__, statement, outs, statement)
 
 
 def trace_loop(execution: TracedExecution, step: Step, items: Any, outs: Names, live: Live) -> int:
     """Repeat a step as Python does; see `Execution.run_loop`."""
-    key = step.__code__  # type: ignore[attr-defined]
+    key = step.__code__
 
     def iteration(item: Any) -> int:
         return int(_inline(execution, key, step, outs, lambda: step(item)))
@@ -59,9 +59,7 @@ def _inline(
     return way
 
 
-def _skip_logged(
-    key: object, step: Step, items: Any, outs: Names, execution: TracedExecution
-) -> tuple[int, int]:
+def _skip_logged(key: object, step: Step, items: Any, outs: Names, execution: TracedExecution) -> tuple[int, int]:
     """Skip iterations that are already in the log; return their number and the way of the last one.
 
     Iterating over tensors or sequences logs operations between the iterations, which ends the search: those are

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from dynarl.batching.groups.execution import Operands, Operation, Static, state
-from dynarl.batching.scopes.rewrite import rewritten
+from dynarl.batching.scopes.rewritten import rewritten
 from dynarl.nn import Module
 
 __all__ = ["call_module", "forward_of", "function_of"]

@@ -11,7 +11,7 @@ from dynarl.autograd.call_site import is_user_code
 from dynarl.batching.groups.execution import Names, Operands, Operation, Static, state
 from dynarl.nn import Module
 
-__all__ = ["call_scope", "callee", "join_statement", "per_sample"]
+__all__ = ["call_of", "call_scope", "callee", "join_statement", "per_sample"]
 
 
 def call_scope(key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
@@ -83,8 +83,14 @@ def _other_callee(function: Any, kind: type) -> Any:
         return function if inner is function.func else functools.partial(inner, *function.args, **function.keywords)
     if kind is BuiltinFunctionType:
         return function
-    call = getattr(kind, "__call__", None)
-    if issubclass(kind, (type, Module)) or not isinstance(call, FunctionType) or not is_user_code(call.__code__):
+    call = call_of(kind)
+    if call is None or not is_user_code(call.__code__):
         _passed.add(kind)
         return function
     return callee(MethodType(call, function))  # an object with a method __call__
+
+
+def call_of(kind: type) -> FunctionType | None:
+    """Return the Python method `__call__` of a class of callable objects, which are no Modules."""
+    call = None if issubclass(kind, (type, Module)) else getattr(kind, "__call__", None)  # noqa: B004
+    return call if isinstance(call, FunctionType) else None

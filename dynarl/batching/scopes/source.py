@@ -5,7 +5,6 @@ compiled again, and a function's source is used only if the result equals the fu
 """
 
 from __future__ import annotations
-
 import __future__ as future
 
 import ast
@@ -13,9 +12,10 @@ import linecache
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 
-__all__ = ["NotProven", "Source", "source_of"]
+__all__ = ["FUTURE", "NotProven", "Source", "source_of"]
 
-_FUTURE = sum(getattr(future, name).compiler_flag for name in future.all_feature_names)
+FUTURE = sum(getattr(future, name).compiler_flag for name in future.all_feature_names)
+"""The compiler flags that `from __future__ import` sets."""
 
 
 class NotProven(Exception):
@@ -71,7 +71,7 @@ def source_of(function: FunctionType) -> Source:
     file = _files.get(code.co_filename)
     if file is None or file.text != text:
         try:
-            file = _File(text, code.co_filename, code.co_flags & _FUTURE)
+            file = _File(text, code.co_filename, code.co_flags & FUTURE)
         except (SyntaxError, ValueError, RecursionError):
             raise NotProven("its file does not compile") from None
         _files[code.co_filename] = file

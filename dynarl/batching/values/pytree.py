@@ -19,6 +19,7 @@ __all__ = [
     "copied",
     "describe",
     "flatten",
+    "is_simple",
     "map_leaves",
     "opaque",
     "refuse_opaque",
@@ -181,6 +182,17 @@ def copied(tree: Any) -> Any:
 
 
 _IMMUTABLE = (SampleTensor, Tensor, int, float, bool, str, type(None))
+
+
+def is_simple(tree: Any) -> bool:
+    """Return whether a value is a tensor, number, string or None, or a tuple of them: it can be handed out again."""
+    kind = tree.__class__
+    if kind is tuple:
+        return all([part.__class__ in _SIMPLE or is_simple(part) for part in tree])
+    return kind in _SIMPLE
+
+
+_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None)))
 
 
 def describe(structure: Structure) -> str:

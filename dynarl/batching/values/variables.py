@@ -8,8 +8,10 @@ from types import CellType, CodeType
 from typing import Any
 
 from dynarl.batching.groups.execution import Names
-from dynarl.batching.values.heap import EMPTY, NO_HEAP, Heap, decode, encode, heap_of, is_simple, outer_cells
-from dynarl.batching.values.pytree import Encoded
+from dynarl.batching.values.effects import decode, encode
+from dynarl.batching.values.heap import NO_HEAP, Heap, heap_of
+from dynarl.batching.values.kinds import EMPTY, Inseparable, outer_cells
+from dynarl.batching.values.pytree import Encoded, is_simple
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["Variables"]
@@ -27,8 +29,8 @@ class Variables:
     __slots__ = ("_cells", "_closure", "_read", "heap")
 
     def __init__(self, statement: Callable[..., Any], outs: Names) -> None:
-        self._closure = closure = statement.__closure__ or ()  # type: ignore[attr-defined]
-        code = statement.__code__  # type: ignore[attr-defined]
+        self._closure = closure = statement.__closure__ or ()
+        code = statement.__code__
         found = _layouts.get(id(code))
         if found is None or found[0] is not code:
             found = _layouts[id(code)] = _layout(code, outs)
@@ -42,11 +44,14 @@ class Variables:
         outer = outer_cells()
         for i in self._read:
             cell = self._closure[i]
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                continue
             if id(cell) not in outer:
-                try:
-                    held.append(cell.cell_contents)
-                except ValueError:
-                    continue
+                held.append(value)
+            elif hasattr(value, "__next__"):  # outer state is not to change, but an iterator has no other use
+                raise Inseparable("an iterator around the program")
         self.heap = heap_of(held)
 
     def enter(self, *others: Any) -> Any:
