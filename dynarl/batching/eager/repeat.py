@@ -37,10 +37,15 @@ def run_once(function: Callable[..., Any], *args: Any) -> Any:
     except PerSampleError:
         raise
     except Exception as error:
-        execution = state.execution
-        if execution is not None:
-            execution.add_note(error)
-        return Raised(error)
+        return raised(error)
+
+
+def raised(error: Exception) -> Raised:
+    """Return an exception of the program as the result of a path."""
+    execution = state.execution
+    if execution is not None:
+        execution.add_note(error)
+    return Raised(error)
 
 
 class _Execution(Protocol):
@@ -62,14 +67,7 @@ def repeat(
     run = execution.run
     listed: Any = items if items.__class__ in (list, dict) else ()
     known = list(listed)
-
-    def turn(ask: Callable[[], Any] | None, item: Any, values: Any) -> tuple[Any, Any]:
-        variables.put(values)
-        way = run_once(step, item) if ask is None else run_once(_ask_and_step, step, ask)
-        if len(known) != len(listed) or any([a is not b for a, b in zip(known, listed)]):
-            raise Inseparable("a loop that changes the list it iterates over")
-        return way, variables.leave() if way == 0 or way.__class__ is Raised else variables.leave(live[way], outs)
-
+    turn = _turn(variables, step, listed, known, outs, live)
     left: Outcomes = []
     active: list[tuple[Any, SampleGroup]] = [(before, execution.group)]
     for ask, item in items_of(known if items.__class__ in (list, dict) else items):
@@ -92,5 +90,23 @@ def repeat(
     return left
 
 
-def _ask_and_step(step: Step, ask: Callable[[], Any]) -> int:
-    return step(ask())
+def _turn(
+    variables: Variables, step: Step, listed: Any, known: list[Any], outs: Names, live: Live
+) -> Callable[[Callable[[], Any] | None, Any, Any], tuple[Any, Any]]:
+    """Return the program of one iteration: from a path's state to (way, state)."""
+
+    def turn(ask: Callable[[], Any] | None, item: Any, values: Any) -> tuple[Any, Any]:
+        variables.put(values)
+        try:  # `run_once` written out: this runs for every iteration
+            way: Any = step(item if ask is None else ask())
+        except PerSampleError:
+            raise
+        except Exception as error:
+            way = raised(error)
+        if known and (len(known) != len(listed) or any([a is not b for a, b in zip(known, listed)])):
+            raise Inseparable("a loop that changes the list it iterates over")
+        if way == 0 or way.__class__ is Raised:
+            return way, variables.leave()
+        return way, variables.leave(live[way], outs)
+
+    return turn

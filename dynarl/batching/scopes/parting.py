@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.call_site import is_user_code
 from dynarl.batching.scopes.names import own_nodes
+from dynarl.nn import Module
 
 __all__ = ["calls_for_helper", "may_part"]
 
@@ -77,11 +79,15 @@ def calls_for_helper(node: ast.AST, function: FunctionType) -> bool:
 
 
 def _resolved(node: ast.AST, function: FunctionType) -> Any:
-    """Return the global that a name means now, or None. It may change later: that would cost speed only."""
+    """Return what a name of no local variable means now, or None. It may change: that would cost speed only."""
     if not isinstance(node, ast.Name):
         return None
     code = function.__code__
-    if node.id in code.co_varnames or node.id in code.co_cellvars or node.id in code.co_freevars:
+    if node.id in code.co_varnames or node.id in code.co_cellvars:
+        return None
+    if node.id in code.co_freevars:
+        with contextlib.suppress(ValueError, TypeError):  # not assigned yet, or a function without its variables
+            return function.__closure__[code.co_freevars.index(node.id)].cell_contents  # type: ignore[index]
         return None
     value = function.__globals__.get(node.id)
     return getattr(builtins, node.id, None) if value is None else value
@@ -90,4 +96,4 @@ def _resolved(node: ast.AST, function: FunctionType) -> Any:
 def _is_user(value: Any) -> bool:
     if isinstance(value, FunctionType):
         return is_user_code(value.__code__)
-    return value is not None and not isinstance(value, (BuiltinFunctionType, type, ModuleType))
+    return value is not None and not isinstance(value, (BuiltinFunctionType, type, ModuleType, Module))

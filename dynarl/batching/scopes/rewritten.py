@@ -115,25 +115,32 @@ def rewritten(function: Any) -> Any:
     for as long as its code is the same; defaults and closures are the function's.
     """
     kind = function.__class__
+    if kind is not FunctionType:
+        return _rewritten_callable(function, kind)
+    done = function.__dict__.get("_dynarl_rewritten")
+    if done is None or done[0] is not function or done[1] is not function.__code__:
+        done = function.__dict__["_dynarl_rewritten"] = function, function.__code__, _rewrite(function)
+    made = done[2]
+    if made is not function:
+        if made.__defaults__ is not function.__defaults__:
+            made.__defaults__ = function.__defaults__
+        if made.__kwdefaults__ is not function.__kwdefaults__:
+            made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+def _rewritten_callable(function: Any, kind: type) -> Any:
+    """Return a method, a partial or an object with a method `__call__` with its function rewritten."""
     if kind is MethodType:
         made = rewritten(function.__func__)
         return function if made is function.__func__ else MethodType(made, function.__self__)
     if kind is functools.partial:
         made = rewritten(function.func)
         return function if made is function.func else functools.partial(made, *function.args, **function.keywords)
-    if kind is not FunctionType:
-        call = call_of(kind)
-        if call is None or rewritten(call) is call:
-            return function
-        return MethodType(rewritten(call), function)
-    done = function.__dict__.get("_dynarl_rewritten")
-    if done is None or done[0] is not function or done[1] is not function.__code__:
-        made = _rewrite(function)
-        done = function.__dict__["_dynarl_rewritten"] = function, function.__code__, made
-    made = done[2]
-    if made is not function:
-        made.__defaults__, made.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    return made
+    call = call_of(kind)
+    if call is None or rewritten(call) is call:
+        return function
+    return MethodType(rewritten(call), function)
 
 
 def parts(function: Any) -> bool:
