@@ -14,7 +14,6 @@ import dynarl
 from dynarl import nn
 from dynarl.batching import batched, per_sample
 from tests.helpers.plain_reference import (
-    EVERY,
     X,
     assert_equals_plain,
     in_every_mode,
@@ -24,20 +23,7 @@ from tests.helpers.plain_reference import (
 )
 
 CASES = {}
-WRONG = {
-    "decorated_by_wraps": EVERY,
-    "decorated_twice": EVERY,
-    "decorated_forward_of_an_inner_module": EVERY,
-    "forward_under_no_grad": EVERY,
-    "inner_forward_under_no_grad": EVERY,
-    "inner_function_reads_a_name_assigned_in_an_if": EVERY,
-    "lambda_reads_a_name_assigned_in_a_nested_if": EVERY,
-    "nonlocal_tensor_changed_in_an_if": "eager auto lockstep",
-    "global_assigned_on_a_branch_that_no_sample_takes": EVERY,
-    "multi_line_string": EVERY,
-    "multi_line_f_string": EVERY,
-    "own_docstring_is_read": EVERY,
-}
+WRONG = {}
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 
 
@@ -274,7 +260,7 @@ def context_manager_as_decorator():
 # -- closures, globals, defaults --------------------------------------------------------------------------------------
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_a_closure_variable_changes_between_calls(mode):
     epsilon = 1.0
 
@@ -291,7 +277,7 @@ def test_a_closure_variable_changes_between_calls(mode):
         epsilon *= 0.1
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_a_helper_of_the_enclosing_function_is_replaced_between_calls(mode):
     def helper(v):
         return v * 2
@@ -324,7 +310,7 @@ def test_a_closure_variable_set_after_batched_is_called(mode):
     np.testing.assert_allclose(run(dynarl.tensor(X)).numpy(), np.where(X[:, :1] > 0, X * 3, X))
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_default_values_changed_after_batched_is_called(mode):
     def program(x, scale=2.0, *, shift=1.0):
         y = x
@@ -338,7 +324,7 @@ def test_default_values_changed_after_batched_is_called(mode):
     np.testing.assert_allclose(run(dynarl.tensor(X)).numpy(), np.where(X[:, :1] > 0, X * 5 + 4, X))
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_code_changed_after_batched_is_called(mode):
     def program(x):
         y = x
@@ -358,7 +344,7 @@ def test_code_changed_after_batched_is_called(mode):
     np.testing.assert_allclose(run(dynarl.tensor(X)).numpy(), np.where(X[:, :1] > 0, X * 9, X))
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_forward_of_a_class_replaced_after_the_first_call(mode):
     class Program(nn.Module):
         def forward(self, x):
@@ -603,7 +589,7 @@ def imported(path, name):
     return module
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 @pytest.mark.parametrize("edit", ["same lines", "lines moved"])
 def test_a_file_edited_after_import_runs_as_imported(tmp_path, mode, edit):
     path = tmp_path / "edited_program.py"

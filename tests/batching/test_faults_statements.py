@@ -10,10 +10,7 @@ from tests.helpers.plain_reference import EVERY, assert_equals_plain, parametriz
 
 CASES = {}
 WRONG = {
-    "private_attribute": EVERY,
     "private_method_and_local": EVERY,
-    "break_in_the_else_of_an_inner_loop": EVERY,
-    "name_deleted_after_an_if": EVERY,
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 

@@ -29,7 +29,7 @@ _RUNTIME = {
 }
 """What rewritten source calls, by name."""
 _CONTROL = (ast.If, ast.While, ast.For, ast.Match, ast.Try)
-_FRAME = frozenset(("locals", "vars", "dir", "eval", "exec"))  # functions that see the frame of their caller
+_FRAME = frozenset(("locals", "vars", "dir", "eval", "exec", "id"))  # they see the caller's frame, or identity
 
 _Compiled = tuple[CodeType | None, str, bool]
 _compiled_codes: dict[int, tuple[CodeType, _Compiled]] = {}
@@ -55,6 +55,8 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
     named = {part.id for part in own_nodes(ast.Module(definition.body, [])) if isinstance(part, ast.Name)}
     if named & _FRAME:
         return None, f"it calls {', '.join(sorted(named & _FRAME))}", True
+    if _compares_identity(definition):
+        return None, "it compares objects by `is`, and a joined tensor is a new object", True
     if any(name.startswith("_dynarl_") for name in named):
         return None, "it uses names that begin with _dynarl_", True
     definition.decorator_list, definition.returns = [], None
@@ -71,6 +73,16 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
         return _compile(code, definition, source.class_name), "", parting
     except (SyntaxError, ValueError, RecursionError) as error:
         return None, f"the rewritten source does not compile: {error}", True
+
+
+def _compares_identity(definition: ast.FunctionDef) -> bool:
+    """Return whether a function compares objects, other than None and the like, by `is`."""
+    return any(
+        isinstance(part, ast.Compare)
+        and any(isinstance(op, (ast.Is, ast.IsNot)) for op in part.ops)
+        and not any(isinstance(side, ast.Constant) for side in (part.left, *part.comparators))
+        for part in ast.walk(definition)
+    )
 
 
 def _compile(code: CodeType, definition: ast.FunctionDef, class_name: str | None) -> CodeType:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
+
+import numpy as np
 
 from dynarl.autograd.call_site import is_user_code
 from dynarl.batching.groups.execution import Names, Operands, Operation, Static, state
@@ -68,8 +73,18 @@ def callee(function: Any) -> Any:
         return _other_callee(function, kind)
     found = _helpers.get(id(code))
     if found is None or found[0] is not code:
-        found = _helpers[id(code)] = code, is_user_code(code)
+        found = _helpers[id(code)] = code, is_user_code(code) and not _is_library(code)
     return execution.helper(code, function) if found[1] else function
+
+
+_STANDARD = sysconfig.get_path("stdlib") + os.sep
+_NUMPY = str(Path(np.__file__).parent)
+
+
+def _is_library(code: CodeType) -> bool:
+    """Return whether a function belongs to Python's library or NumPy: these do not branch on per-sample tensors."""
+    file = code.co_filename
+    return file.startswith(_NUMPY) or (file.startswith(_STANDARD) and "site-packages" not in file)
 
 
 _passed: set[type] = {type}

@@ -81,6 +81,10 @@ class _Encoder:
         """Return the structure of a function or method that the scope made or looked up."""
         if x.__class__ is types.MethodType:
             return types.MethodType, (self.structure(x.__func__), self.structure(x.__self__))
+        if x.__class__ is types.BuiltinFunctionType:
+            if isinstance(x.__self__, types.ModuleType) or x.__self__ is None:
+                return "constant", opaque(x)
+            return "bound", (x.__name__, self.structure(x.__self__))
         if x.__class__ is types.FunctionType and not x.__closure__:
             return "constant", opaque(x)
         raise Inseparable(f"a {x.__class__.__name__} that it made")  # it would keep the variables of one path
@@ -182,6 +186,9 @@ class _Decoder:
     def _made(self, inside: int) -> Any:
         return self.made[inside]
 
+    def _bound(self, inside: Any) -> Any:
+        return getattr(self.value(inside[1]), inside[0])
+
     def _tensor(self, inside: int) -> Any:
         leaf = next(self.leaves)
         self.made[inside] = leaf if leaf.__class__ is SampleTensor else wrap(leaf.array.copy())
@@ -197,6 +204,7 @@ class _Decoder:
 
 _DECODED: dict[str, Callable[[_Decoder, Any], Any]] = {
     "constant": _Decoder._constant, "old": _Decoder._old, "made": _Decoder._made, "tensor": _Decoder._tensor,
+    "bound": _Decoder._bound,
     "new": _Decoder._new,
 }  # fmt: skip
 _CONSTANTS = frozenset((opaque(None).__class__, _Value))

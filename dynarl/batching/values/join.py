@@ -32,9 +32,9 @@ def join(
     decision, reading a number is not.
     """
     trees = [tree for _, tree in results]
-    if len(trees) == 1 and trees[0].__class__ is SampleTensor and trees[0].group is group:
-        return [(trees[0], group)]
     parts = [part for part, _ in results]
+    if len(trees) == 1 and parts[0] is group and trees[0].__class__ is SampleTensor and trees[0].group is group:
+        return [(trees[0], group)]
     if _similar(trees, final=False):
         target = _union(parts, group)
         return [(_join_similar(trees, parts, target, final=False), target)]

@@ -44,7 +44,7 @@ EMPTY = _Empty()
 
 FIXED: set[type] = {
     SampleTensor, int, float, bool, str, bytes, complex, type(None), type, range, slice, frozenset, _Empty, Parameter,
-    types.ModuleType, types.BuiltinFunctionType, type(Ellipsis), type(NotImplemented), types.CodeType,
+    types.ModuleType, type(Ellipsis), type(NotImplemented), types.CodeType,
     types.MethodWrapperType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.GetSetDescriptorType, types.MappingProxyType, property, staticmethod, classmethod,
 }  # fmt: skip
@@ -317,6 +317,7 @@ _KINDS: dict[type, Kind | None] = {
     list: _List(), dict: _Dict(), set: _Set(), deque: _Deque(), bytearray: _Bytes(), tuple: TUPLE,
     np.ndarray: _Array(), Tensor: SharedTensor(), types.CellType: CELL,
     types.FunctionType: Through(_parts_of_function),
+    types.BuiltinFunctionType: Through(lambda x: () if isinstance(x.__self__, types.ModuleType) else (x.__self__,)),
     types.MethodType: Through(lambda x: (x.__self__, x.__func__)),
     functools.partial: Through(lambda x: (x.func, *x.args, *x.keywords.values())),
 }  # fmt: skip
