@@ -54,8 +54,6 @@ class Batched:
         if max_groups is not None and max_groups < 1:
             raise ValueError(f"batched: max_groups must be at least 1, got {max_groups}")
         self.program, self.mode, self.max_groups, self.max_steps = program, mode, max_groups, max_steps
-        plain = isinstance(program, Module) and program._hooks is None
-        self._forward: Operation = forward_of(program) if plain else rewritten(program)  # type: ignore[arg-type]
         self._unscoped: dict[object, str] = {}  # what cannot be a scope, as earlier calls found
         self.last: BatchedRun | None = None
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
@@ -110,11 +108,19 @@ class Batched:
         entries = inputs.single_samples(run) if self.mode == "loop" else inputs.entries(run, lockstep=run.lockstep)
         return self._guarded(entries, run)
 
+    def _rewritten(self) -> Operation:
+        """Return the program with join scopes; in every call anew, for a class may get another `forward`."""
+        program = self.program
+        if isinstance(program, Module):
+            return forward_of(program) if program._hooks is None else program
+        made: Operation = rewritten(program)
+        return made
+
     def _guarded(self, entries: list[Entry], run: BatchedRun) -> Outcomes:
         """Run the program and refuse random numbers that are not per sample: one draw would serve a whole group."""
         generators = self._generators or []
         before = state_of(generators)
-        program = self._forward
+        program = self._rewritten()
         if self._outer is None:
             self._outer = _outer_cells(self.program)
         run.outer_cells = self._outer

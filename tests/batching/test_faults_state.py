@@ -16,10 +16,7 @@ CASES = {}
 WRONG = {
     "array_changed_after_an_operation_used_it": "lockstep",
     "tensor_changed_after_an_operation_used_it": "lockstep",
-    "closed_over_containers_of_the_program": "eager auto",
-    "module_given_a_counter": "eager auto",
     "module_given_a_tensor": "lockstep",
-    "per_sample_function_given_state": "eager auto",
     "object_batch_with_one_list_under_two_names": EVERY,
     "simulators_stepped_in_a_loop_with_a_list": EVERY,
 }

@@ -181,6 +181,7 @@ class EagerExecution(EagerOperations):
             if heap.mutable:
                 program = _transaction(function, heap)
                 outcomes = run_scope(program, args, kwargs, self.group, self.run, keep_errors=True)
+                heap.restore()  # from what the last path left; the joined changes are made below
             else:
                 outcomes = [
                     (part, result if result.__class__ is Raised else packed(result))

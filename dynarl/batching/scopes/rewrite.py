@@ -35,6 +35,7 @@ debuggers show the user's lines.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
@@ -45,9 +46,9 @@ from dynarl.batching.scopes.parting import calls_for_helper, may_part
 __all__ = ["rewrite"]
 
 
-def rewrite(definition: ast.FunctionDef, function: FunctionType) -> bool:
-    """Rewrite the definition of a function in place; return whether it changed."""
-    rewriter = _Rewriter(function, definition)
+def rewrite(definition: ast.FunctionDef, function: FunctionType, class_name: str | None) -> bool:
+    """Rewrite the definition of a function, which may be in a class, in place; return whether it changed."""
+    rewriter = _Rewriter(function, definition, class_name)
     definition.body = _rewritten_body(rewriter, definition.body)
     return rewriter.changed
 
@@ -55,8 +56,8 @@ def rewrite(definition: ast.FunctionDef, function: FunctionType) -> bool:
 class _Rewriter(ast.NodeTransformer):
     """Rewrites the statements of one function, inner statements before outer ones."""
 
-    def __init__(self, function: FunctionType, definition: ast.FunctionDef) -> None:
-        self.function = function
+    def __init__(self, function: FunctionType, definition: ast.FunctionDef, class_name: str | None) -> None:
+        self.function, self.class_name = function, class_name
         self.count = self.loops = 0
         self.changed = False
         self.loads = loaded_names(definition)
@@ -110,7 +111,7 @@ class _Rewriter(ast.NodeTransformer):
         outs = self._shared_names(node, [getattr(node, "body", []), getattr(node, "orelse", [])], node)
         self.count, self.changed = self.count + 1, True
         name = f"_dynarl_statement_{self.count}"
-        made: Any = statements(f"def {name}():\n    pass\n_dynarl_join({name}, {outs!r})\n", node)
+        made: Any = statements(f"def {name}():\n    pass\n_dynarl_join({name}, {self._mangled(outs)!r})\n", node)
         made[0].body = [*self._declarations(outs, node), node]
         return made
 
@@ -153,11 +154,12 @@ class _Rewriter(ast.NodeTransformer):
         if leaving.keeps_values:
             outs = (*outs, leaving.value)
             self.shared.add(leaving.value)
-        live: list[Any] = [None, *[tuple(sorted(after & set(outs)))] * leaving.breaks]
-        live += [tuple(sorted(names & set(outs))) for _, _, names in leaving.returns]
+        live: list[Any] = [None, *[self._mangled(after & set(outs))] * leaving.breaks]
+        live += [self._mangled(names & set(outs)) for _, _, names in leaving.returns]
         way = f"_dynarl_way_{number}"
         made: Any = statements(
-            f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({name}, _, {outs!r}, {tuple(live)!r})\n", node
+            f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({name}, _, {self._mangled(outs)!r}, {tuple(live)!r})\n",
+            node,
         )
         made[0].body = [*self._declarations(outs, node), *stepped, *statements("return 0", node)]
         made[1].value.args[1] = at(ast.Constant(None), node) if items is None else items
@@ -168,6 +170,11 @@ class _Rewriter(ast.NodeTransformer):
             made += statements(f"if {way} == {number}:\n    pass\n", node)
             made[-1].body = [value]
         return made
+
+    def _mangled(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return names as the compiler calls them: private names in a class begin with the name of the class."""
+        prefix = "" if self.class_name is None else f"_{self.class_name.lstrip('_')}"
+        return tuple([prefix + n if n.startswith("__") and not n.endswith("__") else n for n in sorted(names)])
 
     # -- names ------------------------------------------------------------------------------------------------------
 

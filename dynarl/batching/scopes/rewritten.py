@@ -67,7 +67,7 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
     arguments.defaults = [ast.copy_location(ast.Constant(None), d) for d in arguments.defaults]
     arguments.kw_defaults = [d and ast.copy_location(ast.Constant(None), d) for d in arguments.kw_defaults]
     parting = any(isinstance(part, _CONTROL) for part in ast.walk(definition)) or may_part(definition)
-    if not rewrite(definition, function):
+    if not rewrite(definition, function, source.class_name):
         return None, "", parting
     try:
         return _compile(code, definition, source.class_name), "", parting

@@ -7,7 +7,7 @@ import dis
 import enum
 import functools
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -90,29 +90,47 @@ def _is(a: Any, b: Any) -> bool:
 _BY_VALUE = frozenset((int, float, str, bool))
 
 
+def _check_attributes(x: Any) -> None:
+    if getattr(x, "__dict__", None):
+        raise Inseparable(f"attributes of an object of {type(x).__name__}, a subclass of a container")
+
+
+# Subclasses may define methods of the same names with another meaning (Counter.update): the base class's are used.
+
+
 class _List(Kind):
     def read(self, x: Any) -> Any:
-        return list(x)
+        _check_attributes(x)
+        return list.copy(x)
 
     def write(self, x: Any, contents: Any) -> None:
-        x[:] = contents
+        list.__setitem__(x, slice(None), contents)
 
 
-class _Deque(_List):
+class _Deque(Kind):
+    def read(self, x: Any) -> Any:
+        _check_attributes(x)
+        return list(deque.__iter__(x))
+
     def write(self, x: Any, contents: Any) -> None:
-        x.clear()
-        x.extend(contents)
+        deque.clear(x)
+        deque.extend(x, contents)
 
 
 class _Dict(Kind):
     """Contents are [keys, values]; the keys are fixed."""
 
     def read(self, x: Any) -> Any:
-        return [tuple(x), *x.values()]
+        _check_attributes(x)
+        base = OrderedDict if isinstance(x, OrderedDict) else dict
+        items = list(base.items(x))
+        return [tuple([key for key, _ in items]), *[value for _, value in items]]
 
     def write(self, x: Any, contents: Any) -> None:
-        x.clear()
-        x.update(zip(contents[0], contents[1:]))
+        base = OrderedDict if isinstance(x, OrderedDict) else dict
+        base.clear(x)
+        for key, value in zip(contents[0], contents[1:]):
+            base.__setitem__(x, key, value)
 
     def parts(self, contents: Any) -> Iterable[Any]:
         return contents[1:]
@@ -131,11 +149,12 @@ class _Set(Kind):
     """The elements are fixed."""
 
     def read(self, x: Any) -> Any:
-        return set(x)
+        _check_attributes(x)
+        return set(set.copy(x))
 
     def write(self, x: Any, contents: Any) -> None:
-        x.clear()
-        x.update(contents)
+        set.clear(x)
+        set.update(x, contents)
 
     def parts(self, contents: Any) -> Iterable[Any]:
         return ()
