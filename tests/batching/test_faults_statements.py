@@ -6,11 +6,10 @@ import functools
 import numpy as np
 
 from dynarl import nn
-from tests.helpers.plain_reference import EVERY, assert_equals_plain, parametrize
+from tests.helpers.plain_reference import assert_equals_plain, parametrize
 
 CASES = {}
-WRONG = {
-}
+WRONG = {}
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 
 
