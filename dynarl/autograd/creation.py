@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd import dispatch
 from dynarl.autograd.device import device_of, is_array, namespace_for, to_device, xp
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.tensor import Tensor, wrap
@@ -14,6 +15,8 @@ from dynarl.autograd.tensor import Tensor, wrap
 
 def _finish(array: Any, device: Any, requires_grad: bool) -> Tensor:
     out: Tensor = wrap(to_device(array, device))
+    if dispatch.call_module is not None and not requires_grad:  # a batched call runs
+        return dispatch.batching_rules["made"](out)
     return out.requires_grad_() if requires_grad else out
 
 
@@ -22,6 +25,9 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Python floats give the default floating dtype, ints int64, bools bool; arrays keep theirs.
     """
+    if data.__class__ is dispatch.sample_type or _holds_samples(data):
+        out: Tensor = dispatch.batching_rules["tensor"](data, dtype)
+        return out.requires_grad_() if requires_grad else out
     if isinstance(data, Tensor):
         data = data.array
     if isinstance(data, np.generic):
@@ -33,6 +39,13 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     else:
         array = _from_python(data, dtype)
     return _finish(array, device, requires_grad)
+
+
+def _holds_samples(data: Any) -> bool:
+    """Return whether a nested sequence holds a per-sample tensor."""
+    if not isinstance(data, (list, tuple)) or not dispatch.in_batched_call():
+        return False
+    return any(part.__class__ is dispatch.sample_type or _holds_samples(part) for part in data)
 
 
 def _from_python(data: Any, dtype: Any) -> Any:
@@ -118,6 +131,11 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 
 def _like(name: str) -> Any:
     def op(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        if input.__class__ is dispatch.sample_type:  # equal for all samples
+            make = globals()[name.removesuffix("_like")]
+            return make(
+                *input.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+            )
         array = getattr(xp(input.array), name)(input.array, dtype=dtype)
         return _finish(array, device, requires_grad)
 

@@ -38,7 +38,11 @@ class _Unregistered:
 
 
 sample_type: Any = _Unregistered
-"""The class of per-sample tensors. Tested by identity (`x.__class__ is dispatch.sample_type`): it is not a Tensor."""
+"""The class of per-sample tensors. Tested by identity (`x.__class__ is dispatch.sample_type`).
+
+It is a subclass of Tensor without an array of its own, so this test comes before `isinstance(x, Tensor)` where arrays
+are read.
+"""
 
 apply_per_sample: _Apply | None = None
 """Apply an operation to operands of which at least one is a per-sample tensor: `(operation, operands, static)`."""

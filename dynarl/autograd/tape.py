@@ -127,10 +127,11 @@ def primitive(
 
 def _unary(body: Callable[..., Any], floats: bool, views: bool) -> Any:
     def op(x: Any, **static: Any) -> Any:
-        if x.__class__ is not Tensor and not isinstance(x, Tensor):
+        if x.__class__ is not Tensor:
             if x.__class__ is dispatch.sample_type:
                 return dispatch.apply_per_sample(op, (x,), static)  # type: ignore[misc]
-            x = wrap(operand(x))
+            if not isinstance(x, Tensor):
+                x = wrap(operand(x))
         array = x.array
         if floats and array.dtype.kind != "f":
             array = array.astype(result_type(array, 0.0))
@@ -163,13 +164,13 @@ def _promoting(body: Callable[..., Any]) -> Any:
             return several(x, y, *rest, **static)
         a, b = x, y
         left = right = None
-        if x.__class__ is Tensor or isinstance(x, Tensor):
+        if x.__class__ is Tensor or (x.__class__ is not dispatch.sample_type and isinstance(x, Tensor)):
             a, left = x.array, x._node
         elif x.__class__ is dispatch.sample_type or y.__class__ is dispatch.sample_type:
             return dispatch.apply_per_sample(op, (x, y), static)  # type: ignore[misc]
         else:
             a = operand(x)
-        if y.__class__ is Tensor or isinstance(y, Tensor):
+        if y.__class__ is Tensor or (y.__class__ is not dispatch.sample_type and isinstance(y, Tensor)):
             b, right = y.array, y._node
         elif y.__class__ is dispatch.sample_type:
             return dispatch.apply_per_sample(op, (x, y), static)  # type: ignore[misc]
@@ -201,14 +202,14 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
         edges = []
         needs = False
         for a in args:
+            if a.__class__ is dispatch.sample_type:
+                return dispatch.apply_per_sample(op if owner is None else owner(), args, static)  # type: ignore[misc]
             if a.__class__ is Tensor or isinstance(a, Tensor):
                 arrays.append(a.array)
                 edge = a._node
                 edges.append(edge)
                 if edge is not None:
                     needs = True
-            elif a.__class__ is dispatch.sample_type:
-                return dispatch.apply_per_sample(op if owner is None else owner(), args, static)  # type: ignore[misc]
             else:
                 arrays.append(None if a is None else operand(a))
                 edges.append(None)

@@ -27,6 +27,7 @@ from dynarl.batching.values.heap import Heap, heap_of
 from dynarl.batching.values.join import join_all
 from dynarl.batching.values.pytree import copied, map_leaves
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import TrackViews
 from dynarl.batching.wiring import batched_run_open
 from dynarl.nn import Module
 
@@ -59,6 +60,7 @@ class Batched:
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
         self._signatures: Signatures = {}
         self._generators: list[Any] | None = None
+        self._tracks_views = False  # the program changes tensors in place
         self._outer: frozenset[int] | None = None  # ids of the variables around the program, which keeps them alive
 
     def __call__(
@@ -78,11 +80,13 @@ class Batched:
         size = inputs.size
         run = self.last = BatchedRun(size, self.max_groups or 64 * size + 4096, self.max_steps, inputs.tensors())
         run.draws, run.recorder, run.unscoped = draws, recorder, self._unscoped
+        run.tracks_views = self._tracks_views
         run.replay = None if paths is None else DecisionReplay(paths)
         if self._generators is None:
             self._generators = generators_of(self.program)
         with collector_paused():
             outcomes = self._outcomes(inputs, run)
+        self._tracks_views = run.tracks_views
         if run.error is not None:
             raise run.error
         run.check_finished()
@@ -209,13 +213,20 @@ def batched(
 
 def _run(program: Operation, entries: list[Entry], run: BatchedRun, signatures: Signatures) -> Outcomes:
     """Run a program for entries and return (group, result) of each path."""
+    marks = run.mark()
     with batched_run_open():
-        if run.lockstep:
-            return run_lockstep(program, entries, run, signatures)
-        outcomes: Outcomes = []
-        for args, kwargs, group in entries:
-            outcomes += run_scope(program, args, kwargs, group, run)
-        return outcomes
+        while True:
+            with contextlib.suppress(TrackViews):
+                if run.lockstep:
+                    outcomes = run_lockstep(program, entries, run, signatures)
+                else:
+                    outcomes = []
+                    for args, kwargs, group in entries:
+                        outcomes += run_scope(program, args, kwargs, group, run)
+                if run.tracks_views or not run.must_track_views:  # the program may have caught TrackViews
+                    return outcomes
+            run.restart(marks)
+            run.tracks_views = True
 
 
 def _restoring(program: Operation) -> Operation:

@@ -16,7 +16,7 @@ from dynarl.batching.lockstep.lazy import lazy_rows
 from dynarl.batching.values.object_batch import ObjectBatch, RowsOf, eager_rows
 from dynarl.batching.values.pytree import Structure, unflatten
 from dynarl.batching.values.ragged import Ragged
-from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import argument
 
 __all__ = ["Inputs"]
 
@@ -53,7 +53,7 @@ class Inputs:
     def _batches(self, run: BatchedRun) -> list[Any]:
         """Return the leaves as all samples of a run see them."""
         return [
-            SampleTensor(x, run.root)
+            argument(x, run.root)
             if x.__class__ not in _OBJECTS
             else x.per_sample(run.root)
             if isinstance(x, Ragged)

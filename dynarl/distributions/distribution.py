@@ -133,7 +133,7 @@ class Distribution:
         Where `has_rsample`, gradients flow through the parameters unless under `no_grad()`.
         """
         shape = self.batch_shape + self.event_shape
-        array = noise.array if isinstance(noise, Tensor) else noise
+        array = raw(noise)
         if array.shape != shape:
             if array.size != math.prod(shape):
                 kind, k = self.noise
@@ -162,7 +162,12 @@ class Distribution:
 
 def is_tensor(value: Any) -> bool:
     """Return whether a value is a tensor, of a batch or of one sample."""
-    return isinstance(value, Tensor) or value.__class__ is dispatch.sample_type
+    return isinstance(value, Tensor)
+
+
+def raw(value: Any) -> Any:
+    """Return the array of a tensor; arrays and per-sample tensors, which have none, stay as they are."""
+    return value.array if isinstance(value, Tensor) and value.__class__ is not dispatch.sample_type else value
 
 
 def as_parameters(*values: Any) -> list[Tensor]:

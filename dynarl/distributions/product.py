@@ -9,7 +9,7 @@ from typing import Any
 from dynarl.autograd import Tensor, rand
 from dynarl.autograd.device import xp
 from dynarl.autograd.ops.shape import cat
-from dynarl.distributions.distribution import Distribution
+from dynarl.distributions.distribution import Distribution, raw
 
 _TINY = 1e-38
 
@@ -60,7 +60,7 @@ class Product(Distribution):
 
     def sample_from(self, noise: Any) -> Tensor:
         """Return the sample that uniform `noise` [rows, k] determines."""
-        array = noise.array if isinstance(noise, Tensor) else noise
+        array = raw(noise)
         shape = (*self.batch_shape, sum(self._numbers()))
         if array.size != math.prod(shape):
             raise ValueError(

@@ -9,7 +9,7 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.ops.elementwise import exp, log
 from dynarl.autograd.ops.linalg import matmul
 from dynarl.autograd.tensor import wrap
-from dynarl.distributions.distribution import Distribution
+from dynarl.distributions.distribution import Distribution, raw
 from dynarl.distributions.normal import Normal
 
 __all__ = ["StateDependentNormal", "marginal_log_std"]
@@ -61,7 +61,7 @@ class StateDependentNormal(Distribution):
 
     def sample_from(self, noise: Any) -> Tensor:
         """Return loc + h theta [B, A] for noise of B x H x A numbers, theta = exp(log_std) noise."""
-        array = noise.array if isinstance(noise, Tensor) else noise
+        array = raw(noise)
         rows, shape = self.batch_shape[0], tuple(self.log_std.shape)
         if array.size != rows * math.prod(shape):
             raise ValueError(

@@ -71,6 +71,11 @@ class Module:
         elif isinstance(value, Module):
             self._register("module", name, value)
         else:
+            if value.__class__ is dispatch.sample_type:
+                raise RuntimeError(
+                    f"{type(self).__name__}.{name}: a per-sample tensor cannot be stored on a Module, because it "
+                    "belongs to the samples of one call; return it as state and pass it to the next call"
+                )
             kind = self.__dict__.get("_kinds", {}).get(name)
             if kind is not None:
                 if not (value is None or (kind == "buffer" and isinstance(value, Tensor))):
@@ -82,11 +87,6 @@ class Module:
                 changes.count += 1
             elif name == "forward":
                 changes.count += 1
-            elif value.__class__ is dispatch.sample_type:
-                raise RuntimeError(
-                    f"{type(self).__name__}.{name}: a per-sample tensor cannot be stored on a Module, because it "
-                    "belongs to the samples of one call; return it as state and pass it to the next call"
-                )
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Module:
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is state but not a parameter; `persistent=False` keeps it out of `state_dict`."""
         self._check_new_name("buffer", name)
-        if not (tensor is None or isinstance(tensor, Tensor)):
+        if not (tensor is None or (isinstance(tensor, Tensor) and tensor.__class__ is not dispatch.sample_type)):
             raise TypeError(
                 f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (dynarl.Tensor or None required)"
             )

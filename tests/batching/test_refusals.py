@@ -637,10 +637,8 @@ def test_a_change_of_state_outside_is_refused_and_undone(build, mode):
 
 IN_PLACE = {}
 WRONG_IN_PLACE = {
-    "argument_added_to": EVERY,
     "view_added_to": EVERY,
     "tensor_with_a_view_added_to": EVERY,
-    "leaf_of_an_object_added_to": EVERY,
 }
 
 

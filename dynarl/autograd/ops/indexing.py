@@ -174,6 +174,9 @@ def _setitem(x: Any, value: Any, *, index: Any) -> Any:
 
 def setitem(x: Any, index: Any, value: Any) -> None:
     """Assign x[index] = value in place; gradients flow to the remaining elements of x and to the value."""
+    parts = index if index.__class__ is tuple else (index,)
+    if value.__class__ is dispatch.sample_type or any([part.__class__ is dispatch.sample_type for part in parts]):
+        dispatch.batching_rules["refuse_shared"](x, "setitem")
     index = raw_index(index)
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:

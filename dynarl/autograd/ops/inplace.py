@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dynarl.autograd import dispatch
 from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.ops import activation, comparison, elementwise, indexing
@@ -27,6 +28,8 @@ def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
             out = op(before, *args, **kwargs)
         else:
             out = op(self.detach(), *args, **kwargs)
+        if out.__class__ is dispatch.sample_type:
+            dispatch.batching_rules["refuse_shared"](self, name)
         write(self, out.array, name)
         if recording:
             follow(self, out._node)

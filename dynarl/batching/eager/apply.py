@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import ANOMALY, mode
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.autograd.tape import record
 from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
-from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, rule_of
+from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, ViewRule, rule_of
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import note_view
 
 __all__ = ["EagerOperations"]
 
@@ -59,7 +62,12 @@ class EagerOperations(Execution):
         if len(operands) == 1:
             (x,) = operands
             rows = (x.tensor if x.group is group else x.at(group),)
-            return self.result(op, rule(rows, _ONE_BATCHED, group.size, static))
+            result = self.result(op, rule(rows, _ONE_BATCHED, group.size, static))
+            if self.run.tracks_views and rule.__class__ is ViewRule:
+                shares = rule.shares(rows[0], static)
+                if shares is not False:
+                    note_view(x, result, op, static if shares else None)
+            return result
         batched: list[bool] = []
         given: list[Any] = []
         for x in operands:
@@ -74,17 +82,24 @@ class EagerOperations(Execution):
             return self.result(op, op(*given, **static))
         return self.result(op, rule(given, batched, group.size, static))
 
+    def constant(self, x: Any) -> Any:
+        """Return a per-sample tensor whose rows are one Tensor."""
+        return SampleTensor(x.expand((self.group.size, *x.shape)), self.group)
+
     def getitem(self, x: Any, index: Any) -> SampleTensor:
         """Return `x[index]`: one sample's first axis is the second of the rows."""
         rows = x.tensor if x.group is self.group else x.at(self.group)
-        index = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
-        return self.result(_getitem, _getitem(rows, index=index))
+        whole = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
+        result = self.result(_getitem, _getitem(rows, index=whole))
+        if self.run.tracks_views:
+            note_view(x, result, _getitem, {"index": index})
+        return result
 
     def _shared(self, op: Operation, x: Any) -> Any:
         """Return an operand that all samples share; fail if it is a whole batch."""
         if self.run.is_argument(x):
             raise self.run.fail_whole_batch(op)
-        return x
+        return x.item() if isinstance(x, np.generic) else x
 
     def _pair(self, op: Operation, operands: Operands, rule: ElementwiseRule, static: Static) -> Any:
         """Apply an elementwise operation; numbers and equal ranks and dtypes need no alignment."""

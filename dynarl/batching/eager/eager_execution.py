@@ -22,10 +22,11 @@ from dynarl.batching.eager.apply import EagerOperations
 from dynarl.batching.eager.repeat import Outcomes, Raised, repeat, run_once
 from dynarl.batching.groups.execution import DRAW, VALUE, Log, Names, Operands, Operation, Static, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
-from dynarl.batching.groups.run import BatchedRun
+from dynarl.batching.groups.run import BatchedRun, Change
 from dynarl.batching.scopes.loops import Live, Step, can_repeat, repeat_in_place
 from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.scopes.rewritten import parts, rewritten
+from dynarl.batching.values.changes import Changed, join_changes, roll_back, states_since
 from dynarl.batching.values.effects import encode, packed, unpacked
 from dynarl.batching.values.heap import NO_HEAP, Heap, heap_of, reached_by
 from dynarl.batching.values.join import join
@@ -59,11 +60,14 @@ def run_scope(
 
     With `keep_errors` a path that raised has a `Raised` as its result: the caller may catch it for those samples.
     """
-    outer = state.execution
+    outer, undo, mark = state.execution, run.undo, len(run.undo)
+    finals: list[list[Change]] = []
     waiting: list[tuple[SampleGroup, Log]] = [(group, [])]
     outcomes: Outcomes = []
     try:
         while waiting:
+            if len(undo) > mark:
+                roll_back(run, mark)
             part, log = waiting.pop()
             if run.max_paths is not None and len(outcomes) + len(waiting) >= run.max_paths:
                 run.too_many = True
@@ -79,16 +83,22 @@ def run_scope(
             execution.count()
             if execution.position < len(execution.log):  # it returned before it asked for everything in its log
                 execution.recall(None)
+            if len(undo) > mark and (waiting or outcomes):
+                finals += [[] for _ in range(len(outcomes) - len(finals))]
+                finals.append(states_since(run, mark))
             outcomes.append((execution.group, result))
     finally:
         state.execution = outer
+    if finals:
+        join_changes(run, mark, [part for part, _ in outcomes], finals, group)
     return outcomes
 
 
 class EagerExecution(EagerOperations):
     """One execution of a scope's program for one group; `waiting` are the groups and logs that replay after it."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("mark", "waiting")
+    mark: int  # the length of `run.undo` where the scope began that this execution runs
 
     def __init__(self, run: BatchedRun, group: SampleGroup, log: Log, waiting: list[tuple[SampleGroup, Log]]) -> None:
         # Not by the base class: an execution begins for every part of every split.
@@ -165,7 +175,7 @@ class EagerExecution(EagerOperations):
     def call(self, key: object, function: Operation, args: Operands, kwargs: Static, reached: Operands) -> Any:
         """Call a function in a scope. It may reach objects from its arguments and from those in `reached`."""
         if self.position < len(self.log):
-            logged = self.recall(key)
+            logged = _again(self.recall(key))
             if logged is _UNSCOPED:
                 return function(*args, **kwargs)
             encoded = logged.__class__ is Encoded
@@ -257,7 +267,7 @@ class EagerExecution(EagerOperations):
 
     def _recalled(self, key: object, variables: Variables) -> Any:
         """Return the logged result of a statement, after giving its variables their values."""
-        result = self.recall(key)
+        result = _again(self.recall(key))
         if result is not _UNSCOPED:
             variables.recall(result[1])
         return result
@@ -266,10 +276,11 @@ class EagerExecution(EagerOperations):
         """Run a scope and return its result; if it cannot be one, undo what it did and return `_UNSCOPED`."""
         run = self.run
         if key not in run.unscoped:
-            marks = run.mark()
+            marks, self.mark = run.mark(), len(run.undo)
             try:
                 return scope()
             except Inseparable as reason:
+                roll_back(run, self.mark)
                 undo()
                 run.rewind(marks)
                 run.error = None
@@ -282,9 +293,10 @@ class EagerExecution(EagerOperations):
 
         Parts whose results cannot be joined, or that raised, go separate ways from here.
         """
+        states = states_since(self.run, self.mark) if len(self.run.undo) > self.mark else None
         if len(outcomes) == 1:
             result = outcomes[0][1]
-            self.remember(key, result)
+            self.remember(key, result if states is None else Changed(self.run, result, states))
             return result
         returned = [entry for entry in outcomes if entry[1].__class__ is not Raised]
         joined: list[tuple[Any, SampleGroup]] = []
@@ -295,9 +307,11 @@ class EagerExecution(EagerOperations):
             joined.sort(key=lambda entry: -entry[1].size)
         if len(joined) == 1:
             result = joined[0][0]
-            self.remember(key, result)
+            self.remember(key, result if states is None else Changed(self.run, result, states))
             return result
-        return self._diverge(joined, key)
+        if states is not None:
+            joined = [(Changed(self.run, result, states), part) for result, part in joined]
+        return _again(self._diverge(joined, key))
 
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
         """Call a Module in a scope of its own; one of this package that never branches is one entry of the log."""
@@ -315,7 +329,7 @@ class EagerExecution(EagerOperations):
         if new and self.group.size == 1:
             return function(*args, **kwargs)
         if not new:
-            return _given(self.recall(module)) if log[position][0] is module else function(*args, **kwargs)
+            return _given(_again(self.recall(module))) if log[position][0] is module else function(*args, **kwargs)
         group = self.group
         result = function(*args, **kwargs)
         if self.group is group:
@@ -332,6 +346,11 @@ def _call_helper(code: CodeType, function: Any, called: Any, /, *args: Any, **kw
     if execution.__class__ is not EagerExecution:
         return called(*args, **kwargs)
     return execution.call(code, called, args, kwargs, reached_by(function))
+
+
+def _again(logged: Any) -> Any:
+    """Return the logged result of a scope, after changing in place what the scope changed."""
+    return logged.again() if logged.__class__ is Changed else logged
 
 
 def _elements(items: Any) -> Sequence[Any]:

@@ -9,6 +9,7 @@ from dynarl.batching.groups.execution import Names, Operands, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
 from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.scopes.loops import Live, Step, items_of
+from dynarl.batching.values.changes import keep_others
 from dynarl.batching.values.join import join
 from dynarl.batching.values.kinds import Inseparable
 from dynarl.batching.values.variables import Variables
@@ -75,8 +76,11 @@ def repeat(
             break
         continuing: Outcomes = []
         for values, group in active:
-            operations = run.operations
-            for part, result in execution.run_nested(turn, (ask, item, values), group):
+            operations, mark = run.operations, len(run.undo)
+            outcomes = execution.run_nested(turn, (ask, item, values), group)
+            if len(run.undo) > mark and group is not execution.group:
+                keep_others(run, mark)
+            for part, result in outcomes:
                 if result[0] == 0 and result[0].__class__ is int:
                     continuing.append((part, result[1]))
                 else:

@@ -16,6 +16,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from dynarl.autograd import dispatch
 from dynarl.autograd.call_site import line_of, user_line
 from dynarl.batching.draws import DeviceLike
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
@@ -23,6 +24,7 @@ from dynarl.batching.groups.run import BatchedRun, name_of, some_samples
 
 __all__ = [
     "DRAW",
+    "MADE",
     "VALUE",
     "Entry",
     "Execution",
@@ -32,6 +34,7 @@ __all__ = [
     "Operation",
     "Static",
     "apply",
+    "ended",
     "read",
     "state",
 ]
@@ -46,6 +49,7 @@ Entry = tuple[Operands, Static, SampleGroup]
 Log = list[tuple[object, Any]]
 """(key, value) of everything that was computed or read; the key is what asked for it."""
 
+MADE = "a tensor that the program made"
 VALUE = "a concrete value"
 DRAW = "a per-sample random draw"
 
@@ -101,6 +105,10 @@ class Execution(ABC):
     @abstractmethod
     def draw(self, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None, device: DeviceLike) -> Any:
         """Return "uniform" or "normal" random numbers of each sample's own stream. Not called during replay."""
+
+    @abstractmethod
+    def constant(self, x: Any) -> Any:
+        """Return a per-sample tensor that equals a Tensor for every sample."""
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:
         """Return the rows of a group that are not computed yet."""
@@ -165,13 +173,23 @@ class _State(threading.local):
 state = _State()
 
 
+def ended(done: str = "used") -> PerSampleError:
+    """Return the error of a per-sample tensor that is used where no program runs."""
+    if dispatch.call_module is not None:
+        return PerSampleError(
+            f"a per-sample tensor was {done} in another thread than the one that runs its program; "
+            "a per-sample program runs in one thread"
+        )
+    return PerSampleError(
+        f"a per-sample tensor was {done} after its call had ended; return it from the program to keep it"
+    )
+
+
 def apply(op: Operation, operands: Operands, static: Static) -> Any:
     """Apply an operation to operands of which at least one is a per-sample tensor."""
     execution = state.execution
     if execution is None:
-        raise PerSampleError(
-            "a per-sample tensor was used after its call had ended; return it from the program to keep it"
-        )
+        raise ended()
     position, log = execution.position, execution.log
     if position < len(log):
         logged, value = log[position]
@@ -186,7 +204,7 @@ def read(x: Any) -> Any:
     """Return the Python number of a per-sample tensor with one element; samples that differ go separate ways."""
     execution = state.execution
     if execution is None:
-        raise PerSampleError("a per-sample tensor was read after its call had ended; return it from the program")
+        raise ended("read")
     if execution.position < len(execution.log):
         return execution.recall(VALUE)
     return execution.read(x)

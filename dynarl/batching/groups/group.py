@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PerSampleError", "Rows", "SampleGroup", "split"]
+__all__ = ["PerSampleError", "Rows", "SampleGroup", "number_key", "split"]
 
 Rows = NDArray[np.int64]
 """Row numbers."""
@@ -62,7 +64,9 @@ class SampleGroup:
 def split(values: NDArray[np.generic]) -> list[tuple[Number, Rows]] | None:
     """Return (value, rows) for each distinct value of `values` [n], the largest part first; None if all are equal.
 
-    NaN counts as one value. The order of the parts depends on the values alone, so that a run can be repeated.
+    0.0 and -0.0 are two values, since Python can tell them apart (copysign, atan2, str, division by them in NumPy). NaN
+    counts as one value, whatever its bits. The order of the parts depends on the values alone, so that a run can be
+    repeated.
     """
     if values.dtype == np.bool_:
         count = int(np.count_nonzero(values))
@@ -72,7 +76,7 @@ def split(values: NDArray[np.generic]) -> list[tuple[Number, Rows]] | None:
         groups: list[tuple[Number, Rows]] = [(True, yes), (False, no)]
         return groups if 2 * count >= len(values) else groups[::-1]
     if np.count_nonzero(values == values[0]) == len(values):
-        return None
+        return _by_sign(np.arange(len(values)), values) if values[0] == 0 and values.dtype.kind == "f" else None
     order = values.argsort(kind="stable")
     ordered = values[order]
     (cuts,) = (ordered[1:] != ordered[:-1]).nonzero()
@@ -82,5 +86,27 @@ def split(values: NDArray[np.generic]) -> list[tuple[Number, Rows]] | None:
         if len(starts) == 1:
             return None
     groups = [(ordered[k].item(), order[k:end]) for k, end in zip(starts, [*starts[1:], len(values)])]
+    if values.dtype.kind == "f":
+        for k, (value, rows) in enumerate(groups):
+            if value == 0:
+                groups[k : k + 1] = _by_sign(rows, values) or [(value, rows)]
+                break
     groups.sort(key=lambda group: -len(group[1]))
     return groups
+
+
+def _by_sign(rows: Rows, values: NDArray[np.generic]) -> list[tuple[Number, Rows]] | None:
+    """Return the parts of rows with 0.0 and with -0.0, the largest first; None if all zeros have the same sign."""
+    negative = np.signbit(values[rows])
+    count = int(np.count_nonzero(negative))
+    if count in (0, len(rows)):
+        return None
+    groups: list[tuple[Number, Rows]] = [(0.0, rows[~negative]), (-0.0, rows[negative])]
+    return groups if 2 * count <= len(rows) else groups[::-1]
+
+
+def number_key(number: Any) -> Any:
+    """Return a key under which numbers are equal only if Python cannot tell them apart: 0.0 is not -0.0, NaN is NaN."""
+    if number.__class__ is float and (number == 0.0 or number != number):
+        return str(number)
+    return number

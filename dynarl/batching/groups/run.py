@@ -15,10 +15,12 @@ from dynarl.batching.decisions import DecisionRecorder, DecisionReplay
 from dynarl.batching.draws import Draws
 from dynarl.batching.groups.group import PerSampleError, Rows, SampleGroup
 
-__all__ = ["BatchedRun", "Marks", "name_of", "some_samples"]
+__all__ = ["BatchedRun", "Change", "Marks", "name_of", "some_samples"]
 
 Marks = tuple[Any, Any, Any]
 """States of the random streams, the recorder and the replay."""
+Change = tuple[Any, Any, SampleGroup]
+"""(x, tensor, group): what a per-sample tensor held before it was changed in place; see values/changes.py."""
 
 _OTHER_PATH = (
     "paths were recorded; per-sample programs must depend on their arguments and parameters alone, not on "
@@ -41,6 +43,10 @@ class BatchedRun:
         self.recorder: DecisionRecorder | None = None
         self.replay: DecisionReplay | None = None
         self.error: PerSampleError | None = None
+        self.must_track_views = False
+        # A program that changes tensors in place runs again with this: see values/shared_memory.py.
+        self.tracks_views = False
+        self.undo: list[Change] = []
         self.unscoped: dict[object, str] = {}  # statements and functions that cannot be scopes, and why
         self.outer_cells: frozenset[int] = frozenset()  # ids of the variables of functions around the program
         self._clear_statistics()
@@ -148,6 +154,7 @@ class BatchedRun:
     def restart(self, marks: Marks) -> None:
         """Clear everything that happened since the beginning, so that the program can run again."""
         self._clear_statistics()
+        self.undo.clear()
         self.error = None
         self.rewind(marks)
 

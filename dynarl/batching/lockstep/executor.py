@@ -22,6 +22,7 @@ from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.values.join import join
 from dynarl.batching.values.pytree import flatten
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import argument
 from dynarl.nn import Module
 
 __all__ = ["MOST_WAITING", "Executor", "Restart", "Unwind", "replace_sample_tensors"]
@@ -113,11 +114,11 @@ class Executor:
     def _run_scope(self, signature: Signature, call: LazyCall, columns: list[Any], total: int) -> tuple[Any, ...]:
         """Run the function of equal calls eagerly, for one group of all their rows."""
         group = CombinedGroup(total)
-        rows = iter([SampleTensor(column, group) if column.__class__ is not tuple else column[0] for column in columns])
+        rows = iter([argument(column, group) if column.__class__ is not tuple else column[0] for column in columns])
         args, kwargs = call.args
         args = replace_sample_tensors(args, lambda x: next(rows))
         kwargs = {name: replace_sample_tensors(a, lambda x: next(rows)) for name, a in kwargs.items()}
-        drawn = self.run.drawn
+        drawn, undone = self.run.drawn, len(self.run.undo)
         function = call.function
         if isinstance(function, Module):
             function = function_of(function)
@@ -130,7 +131,9 @@ class Executor:
             or any(leaf.__class__ is not SampleTensor for leaf in leaves)
         ):
             self._fail(signature)
-        return tuple([leaf.at(group) for leaf in leaves])
+        rows_of_leaves = tuple([leaf.at(group) for leaf in leaves])
+        del self.run.undo[undone:]
+        return rows_of_leaves
 
 
 def _column(tensors: Sequence[SampleTensor], groups: list[SampleGroup], total: int) -> Any:
@@ -170,7 +173,7 @@ def _apply(
 def _numbers(numbers: list[Any], groups: list[SampleGroup], like: Any) -> tuple[Any, bool]:
     """Return the numbers of many calls: one number if they are equal, else a row for each sample."""
     first = numbers[0]
-    if all([number == first for number in numbers]):
+    if all([number == first for number in numbers]) and (first != 0 or len({str(number) for number in numbers}) == 1):
         return first, False
     array = (like[0] if like.__class__ is tuple else like).array
     rows = np.array(numbers, array.dtype)

@@ -14,9 +14,11 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import is_array
-from dynarl.batching.groups.group import SampleGroup
+from dynarl.autograd.tensor import wrap
+from dynarl.batching.groups.group import SampleGroup, number_key
 from dynarl.batching.values.object_batch import RowsOf
-from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.sample_tensor import STALE, SampleTensor
+from dynarl.batching.values.shared_memory import LINKS_OF_ARGUMENT
 
 __all__ = [
     "CombinedGroup",
@@ -24,7 +26,9 @@ __all__ = [
     "LazyOutput",
     "Signature",
     "TensorSpec",
+    "as_now",
     "computed",
+    "constant",
     "frozen",
     "is_small",
     "lazy_rows",
@@ -147,6 +151,13 @@ def computed(tensor: Tensor, group: SampleGroup) -> LazyCall:
 _NONE: list[Any] = []
 
 
+def constant(tensor: Tensor, group: SampleGroup) -> SampleTensor:
+    """Return a SampleTensor of a Tensor that all samples share."""
+    call = computed(wrap(tensor.array[None]), group)
+    call.constant, call.args = True, tensor
+    return sample_tensor(call, group)
+
+
 def lazy_rows(source: Tensor) -> RowsOf:
     """Return what makes SampleTensors of consecutive rows of a stacked array, without slicing it for each."""
     spec, results = spec_of(source), (source,)
@@ -156,7 +167,7 @@ def lazy_rows(source: Tensor) -> RowsOf:
         call = LazyCall(None, spec, group, (), None, _NONE, -1)
         call.results, call.start = results, start
         x = _new(SampleTensor)
-        x.tensor, x.group, x._parts = call, group, None
+        x.tensor, x.group, x._parts, x._base = call, group, None, LINKS_OF_ARGUMENT
         return x
 
     return rows
@@ -170,6 +181,13 @@ def sample_tensor(slot: LazyCall | LazyOutput, group: SampleGroup) -> SampleTens
 
 
 _new: Callable[[type[SampleTensor]], SampleTensor] = object.__new__
+
+
+def as_now(x: SampleTensor) -> SampleTensor:
+    """Return what stands for a tensor as it is now: it might change in place before a call of it runs."""
+    if x.group is STALE:
+        x._refresh()
+    return sample_tensor(x.tensor, x.group)
 
 
 def slot_of(x: SampleTensor) -> Any:
@@ -198,7 +216,7 @@ def frozen(value: Any) -> Hashable:
         return kind, *[frozen(part) for part in value]
     if is_array(value) or isinstance(value, Tensor):
         return "object", id(value)
-    return kind, value
+    return kind, number_key(value)
 
 
 def is_small(tensor: Tensor) -> bool:

@@ -9,6 +9,7 @@ from dynarl.autograd.call_site import Line
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.batching.groups.execution import Log, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.lockstep.lazy import constant
 from dynarl.batching.lockstep.trace_calls import trace_call
 from dynarl.batching.lockstep.trace_loops import trace_loop, trace_statement
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
@@ -54,6 +55,10 @@ class LockstepExecution(TracedExecution):
     def getitem(self, x: Any, index: Any) -> Any:
         """Record an index."""
         return trace_operation(self, _getitem, (x,), {"index": index})
+
+    def constant(self, x: Any) -> Any:
+        """Return a per-sample tensor whose rows are one Tensor."""
+        return constant(x, self.group)
 
     def read(self, x: Any) -> Any:
         """Return a number when all paths have come as far as they can."""

@@ -28,9 +28,10 @@ from dynarl.batching.groups.group import SampleGroup, split
 from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.lockstep.executor import Restart, Unwind
 from dynarl.batching.lockstep.gather import gather, gather_rows
-from dynarl.batching.lockstep.lazy import TensorSpec, slot_of
+from dynarl.batching.lockstep.lazy import TensorSpec, as_now, slot_of
 from dynarl.batching.lockstep.lockstep_execution import LockstepExecution
 from dynarl.batching.lockstep.tracer import Signatures, Tracer
+from dynarl.batching.values.changes import frozen, roll_back
 from dynarl.batching.values.pytree import flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
 
@@ -80,6 +81,7 @@ class _Scheduler:
                     execution.recall(None)
                 ended.append((execution.group, result))
             self.executor.flush()
+            roll_back(self.run, 0)  # results of paths without changes in place hold what they held
         finally:
             state.execution, mode.recording = outer, recording
         return self._joined(ended)
@@ -87,9 +89,12 @@ class _Scheduler:
     def _continue(self, program: Operation, execution: LockstepExecution) -> Any:
         """Run the program from the start of its log until it returns or has to wait; what it returns, or None."""
         state.execution, execution.position, execution.waits_for = execution, 0, None
+        if self.run.undo:
+            roll_back(self.run, 0)
         self.tracer.unwinding = False
         try:
-            return program(*execution.args, **execution.kwargs)
+            result = program(*execution.args, **execution.kwargs)
+            return frozen(result) if self.run.undo else result
         except Unwind:
             return None
         except Exception as error:
@@ -105,6 +110,8 @@ class _Scheduler:
         self.tracer.step(execution)
         if x.shape != () and x.numel() != 1:
             raise RuntimeError(f"item: expected one number per sample, got shape {x.shape}; use any() or all()")
+        if self.tracer.tracks_views:
+            x = as_now(x)
         slot_of(x)
         group = execution.group
         if x.group is not group:

@@ -14,10 +14,10 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import mode
 from dynarl.batching.eager.eager_execution import run_scope
 from dynarl.batching.groups.execution import Operands, Operation, Static
-from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.groups.group import SampleGroup, number_key
 from dynarl.batching.lockstep.executor import MOST_WAITING, Unwind, replace_sample_tensors
 from dynarl.batching.lockstep.gather import gather
-from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, computed, sample_tensor
+from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, as_now, computed, sample_tensor, slot_of
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
 from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.values.effects import packed, unpacked
@@ -26,6 +26,7 @@ from dynarl.batching.values.join import join
 from dynarl.batching.values.kinds import FIXED, Inseparable
 from dynarl.batching.values.pytree import copied, flatten, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import argument
 from dynarl.nn import Module
 
 __all__ = ["OPEN", "end_inline", "inline", "trace_call"]
@@ -44,6 +45,8 @@ def trace_call(execution: TracedExecution, key: Any, function: Operation | None,
         return inline(execution, key, function or function_of(key), args, kwargs)
     tracer.step(execution)
     group = execution.group
+    if tracer.tracks_views:
+        return _trace_tracked(execution, key, function, args, kwargs)
     usual = tracer.usual.get(key)
     if usual is not None and function is None and not kwargs:
         usual_depth = depth_of(args, usual, group)
@@ -69,6 +72,28 @@ def trace_call(execution: TracedExecution, key: Any, function: Operation | None,
             if simple:
                 signature.operands = tuple(parts[2:])
                 tracer.usual[key] = signature
+            return _add(execution, key, call)
+    return inline(execution, key, function or function_of(key), args, kwargs)
+
+
+def _trace_tracked(
+    execution: TracedExecution, key: Any, function: Operation | None, args: Operands, kwargs: Static
+) -> Any:
+    """Record a call in a program that changes tensors in place, with its arguments as they are now."""
+    tracer, group = execution.tracer, execution.group
+    now = replace_sample_tensors(args, as_now)
+    named = {name: replace_sample_tensors(a, as_now) for name, a in kwargs.items()}
+    parts: list[Any] = [key, mode.recording]
+    operands: list[Any] = []
+    fixed: list[Any] = []
+    depth = _describe(tracer, group, function, now, named, parts, operands, fixed)
+    if operands:
+        signature = tracer.signatures.get(tuple(parts))
+        if signature is None:
+            return _learn(execution, tuple(parts), key, function or function_of(key), args, kwargs)
+        if not signature.eager and not mode.anomaly:
+            call = LazyCall(signature, signature.specs[0], group, (now, named), function or key, operands, depth + 1)
+            call.number = tracer.number(signature, fixed) if fixed else signature.number
             return _add(execution, key, call)
     return inline(execution, key, function or function_of(key), args, kwargs)
 
@@ -104,8 +129,10 @@ def inline(execution: TracedExecution, key: object, function: Operation, args: O
     else:
         execution.remember(key, OPEN)
     # Where a call may change objects, its entries stay, so that replay changes them again.
+    undone = len(execution.run.undo)
     changes = _may_change((*args, *kwargs.values(), *reached_by(function)))
     result = function(*args, **kwargs)
+    changes = changes or len(execution.run.undo) > undone
     end_inline(execution, start, key, None if changes else lambda: packed(result))
     return result
 
@@ -182,7 +209,7 @@ def _describe_argument(tracer: Tracer, a: Any, parts: list[Any], given: list[Sam
         parts.append(len(a))
         return all([_describe_argument(tracer, part, parts, given, fixed) for part in a])
     elif kind in _NUMBERS or kind is str or a is None:
-        parts.append((kind, a))
+        parts.append((kind, number_key(a)))
     elif isinstance(a, Tensor):
         if tracer.run.is_argument(a):
             return False
@@ -233,7 +260,9 @@ def _learn(
     splits = {line: list(sizes) for line, sizes in run.splits.items()}
 
     def rows(x: SampleTensor) -> SampleTensor:
-        return SampleTensor(gather([x], [group], group.size), group)
+        x = as_now(x)
+        slot_of(x)
+        return argument(gather([x], [group], group.size), group)
 
     leaves: list[Any] = []
     try:

@@ -54,7 +54,9 @@ def _inline(
         changes = variables.heap.mutable
     except Inseparable:
         changes = True
+    undone = len(execution.run.undo)
     way = run()
+    changes = changes or len(execution.run.undo) > undone  # tensors in place
     end_inline(execution, start, key, None if changes else lambda: (way, variables.leave()))
     return way
 

@@ -12,12 +12,23 @@ from dynarl.autograd.grad_mode import OFF, mode
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.draws import DeviceLike
 from dynarl.batching.groups.execution import DRAW, Operands, Operation, Static
-from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.groups.group import SampleGroup, number_key
 from dynarl.batching.groups.run import name_of
-from dynarl.batching.lockstep.lazy import LazyCall, Signature, computed, frozen, is_small, sample_tensor, spec_of
+from dynarl.batching.lockstep.lazy import (
+    LazyCall,
+    Signature,
+    as_now,
+    computed,
+    constant,
+    frozen,
+    is_small,
+    sample_tensor,
+    spec_of,
+)
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
-from dynarl.batching.rules.table import SHAREABLE, apply_rule
+from dynarl.batching.rules.table import RULES, SHAREABLE, ViewRule, apply_rule
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import note_view
 
 __all__ = ["trace_draw", "trace_operation"]
 
@@ -28,11 +39,24 @@ def trace_operation(execution: TracedExecution, op: Operation, operands: Operand
     """Record an operation and return the SampleTensor of its result."""
     tracer = execution.tracer
     tracer.step(execution)
+    if tracer.tracks_views:
+        return _trace_tracked(execution, op, operands, static)
     key = op if not static else (op, *[(name, frozen(value)) for name, value in static.items()])
     call = _usual_call(tracer, key, operands, static, execution.group)
     if call is not None:
         return tracer.add(execution, op, call)
     return _trace_unusual(execution, key, op, operands, static)
+
+
+def _trace_tracked(execution: TracedExecution, op: Operation, operands: Operands, static: Static) -> Any:
+    """Record an operation in a program that changes tensors in place."""
+    now = tuple([as_now(a) if a.__class__ is SampleTensor else a for a in operands])
+    key = op if not static else (op, *[(name, frozen(value)) for name, value in static.items()])
+    result = _trace_unusual(execution, key, op, now, static)
+    rule = RULES.get(op)
+    if rule.__class__ is ViewRule and (shares := rule.shares(None, static)) is not False:
+        note_view(operands[0], result, op, static if shares else None)
+    return result
 
 
 def _usual_call(tracer: Tracer, key: Any, args: Operands, static: Static, group: SampleGroup) -> LazyCall | None:
@@ -43,7 +67,7 @@ def _usual_call(tracer: Tracer, key: Any, args: Operands, static: Static, group:
         return None
     operands = [a for a in args if a.__class__ is SampleTensor]
     call = LazyCall(signature, signature.specs[0], group, args, static, operands, depth + 1)
-    fixed = [] if signature.columns else [a for a in args if a.__class__ is not SampleTensor]
+    fixed = [] if signature.columns else [number_key(a) for a in args if a.__class__ is not SampleTensor]
     call.number = tracer.number(signature, fixed) if fixed else signature.number
     return call
 
@@ -90,10 +114,10 @@ def _enter_shared(a: Any, shareable: bool, parts: list[Any], fixed: list[Any], n
         fixed.append(id(a))
         parts.append(None if a is None else (a.shape, a.dtype, a._node is not None))
     elif shareable:
-        numbers.append(a)
+        numbers.append(number_key(a))
         parts.append(kind)
     else:
-        parts.append((kind, a))
+        parts.append((kind, number_key(a)))
 
 
 def _shared(tracer: Tracer, op: Operation, a: Any, shareable: bool) -> Any:
@@ -112,10 +136,9 @@ def _shared(tracer: Tracer, op: Operation, a: Any, shareable: bool) -> Any:
         return a
     known = tracer.shared.get(id(a))
     if known is None:
-        call = computed(wrap(a.array[None]), tracer.run.root)
-        call.constant, call.args = True, a
-        known = tracer.shared[id(a)] = a, call  # keeps the tensor, so that its id stays its own
-    return sample_tensor(known[1], tracer.run.root)
+        # The tensor is kept, so that its id stays its own.
+        known = tracer.shared[id(a)] = a, constant(a, tracer.run.root)
+    return sample_tensor(known[1].tensor, tracer.run.root)
 
 
 def _learn(tracer: Tracer, key: Any, op: Operation, args: Operands, static: Static) -> Signature:

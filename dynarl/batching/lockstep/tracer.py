@@ -27,12 +27,12 @@ class Tracer:
     """What the paths of one batched run have recorded. Signatures are shared by all runs of a program."""
 
     def __init__(self, run: BatchedRun, signatures: Signatures) -> None:
-        self.run, self.signatures = run, signatures
+        self.run, self.signatures, self.tracks_views = run, signatures, run.tracks_views
         self.executor = Executor(run)
         self.queue: deque[Any] = deque()  # executions that can continue
         self.unwinding = False  # the current path has to wait
         self.numbers: dict[Any, int] = {}
-        self.shared: dict[int, tuple[Any, LazyCall]] = {}
+        self.shared: dict[int, tuple[Any, SampleTensor]] = {}
         self.usual: dict[Any, Signature] = {}  # by operation or Module: the signature of its last usual call
 
     def step(self, execution: Execution) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.ops import comparison, elementwise, indexing, normalization, reduction, shape, sorting
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import Operation, Static, apply
@@ -211,6 +212,17 @@ def _diag_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
 RULES.update({_diagonal_op: _diagonal_rule, _diag_op: _diag_rule})
 
 
+def _tensor(data: Any, dtype: Any = None) -> Any:
+    """Return nested sequences with per-sample tensors as one tensor, without history and in the dtype of its values."""
+    if isinstance(data, (list, tuple)):
+        parts = [_tensor(part) for part in data]
+        kind = max((part.dtype.kind for part in parts), key="biuf".index)
+        common = get_default_dtype() if kind == "f" else np.dtype(np.int64) if kind in "iu" else np.dtype(np.bool_)
+        return shape.stack([part.to(dtype or common) for part in parts])
+    made = data.detach().clone() if isinstance(data, Tensor) else wrap(np.asarray(data))
+    return made if dtype is None else made.to(dtype)
+
+
 _PAIRS = (
     "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
     "bitwise_xor",
@@ -231,5 +243,6 @@ FUNCTIONS: dict[str, Operation] = {
     "diag": _diag,
     "diagonal": _diagonal,
     "repeat_interleave": _repeat_interleave,
+    "tensor": _tensor,
 }
 """By function name: what replaces the function when an operand is a per-sample tensor."""

@@ -14,15 +14,16 @@ from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.rules.operations import Rows, expanded, shifted
 from dynarl.batching.rules.table import RULES, Flags
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import note_view, tracks_views
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["FUNCTIONS", "HOLE"]
 
 
 class _Hole:
     """Marks the place of a tensor in an index: the tensors are operands."""
 
 
-_HOLE = _Hole()
+HOLE = _Hole()
 
 
 def _pick(*operands: Any, index: Any) -> Any:
@@ -37,8 +38,8 @@ def _pick_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
         p.array.reshape(n if own else 1, *(1,) * (depth - p.ndim + own), *p.shape[own:])
         for p, own in zip(picks, batched[1:])
     )
-    parts = [next(arrays) if part is _HOLE else part for part in index]
-    holes = [i for i, part in enumerate(index) if part is _HOLE]
+    parts = [next(arrays) if part is HOLE else part for part in index]
+    holes = [i for i, part in enumerate(index) if part is HOLE]
     lead = holes[0] if holes[-1] - holes[0] == len(holes) - 1 else 0  # dimensions before those of the tensors
     if batched[0]:  # NumPy puts the dimensions of index arrays first, with the rows
         out = indexing.getitem(x, (np.arange(n).reshape(-1, *(1,) * depth), *parts))
@@ -69,8 +70,11 @@ def _getitem(x: Any, index: Any) -> Any:
     if together and not any(p.__class__ is SampleTensor for p in tensors):
         return indexing._getitem(x, index=tuple(p.array if isinstance(p, Tensor) else p for p in parts))
     x, parts = _numbers_first(x, parts, together)
-    holes = tuple(_HOLE if isinstance(p, (SampleTensor, Tensor)) else p for p in parts)
-    return apply(_pick, (x, *(p for p in parts if isinstance(p, (SampleTensor, Tensor)))), {"index": holes})
+    holes = tuple(HOLE if isinstance(p, (SampleTensor, Tensor)) else p for p in parts)
+    picked = apply(_pick, (x, *(p for p in parts if isinstance(p, (SampleTensor, Tensor)))), {"index": holes})
+    if tracks_views() and x.__class__ is SampleTensor and not any(p.ndim for p in tensors):
+        note_view(x, picked, indexing.getitem, {"index": index})  # numbers as index give a view
+    return picked
 
 
 def _masked(x: Any, parts: list[Any], tensors: list[Any]) -> Any:

@@ -31,6 +31,7 @@ from dynarl.batching.rules.table import (
     LeadingAxesRule,
     Operation,
     Rule,
+    ViewRule,
     by_row,
 )
 from dynarl.batching.values.sample_tensor import cast, cloned, detached
@@ -216,6 +217,15 @@ def _getitem(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     return get(operands[0], index=index)
 
 
+def _detached(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
+    return operands[0].detach()
+
+
+def _is_contiguous(rows: Any, static: Static) -> bool | None:
+    """Return whether reshape of one sample's tensor is certain to be a view; in lock-step nothing is known of it."""
+    return True if isinstance(rows, Tensor) and rows.array.flags.c_contiguous else None
+
+
 _ELEMENTWISE = (elementwise, trigonometry, activation)
 _PROMOTING = [op for m in _ELEMENTWISE for op in vars(m).values() if getattr(op, "promotes", False)]
 _ALONG_AXIS = [
@@ -224,7 +234,7 @@ _ALONG_AXIS = [
 ]  # fmt: skip
 _UNCHANGED = [
     *(op for m in _ELEMENTWISE for op in vars(m).values() if hasattr(op, "body") and not op.promotes),
-    reduction._root, shape._triangle, cloned, detached, cast,
+    reduction._root, shape._triangle, cloned, cast,
 ]  # fmt: skip
 RULES.update({
     **dict.fromkeys(_UNCHANGED),
@@ -232,9 +242,10 @@ RULES.update({
     **{op: _along_axis(op) for op in _ALONG_AXIS},
     elementwise._where: where_rule,
     shape._roll: _roll,
-    shape._reshape: _reshape,
-    shape._transpose: _transpose,
-    shape._broadcast_to: _broadcast,
+    detached: ViewRule(_detached, lambda rows, static: None),
+    shape._reshape: ViewRule(_reshape, _is_contiguous),
+    shape._transpose: ViewRule(_transpose, lambda rows, static: True),
+    shape._broadcast_to: ViewRule(_broadcast, lambda rows, static: True),
     shape._concatenate: _concatenate,
     linalg.matmul: _matmul,
     linalg._einsum: _einsum,
@@ -242,7 +253,7 @@ RULES.update({
     affine.mlp: LeadingAxesRule(_check_linear),
     recurrent.gru_cell: _cell(recurrent.gru_cell, 2),
     recurrent.lstm_cell: _cell(recurrent.lstm_cell, 3),
-    indexing._getitem: _getitem,
+    indexing._getitem: ViewRule(_getitem, lambda rows, static: indexing._is_basic(static["index"])),
 })  # fmt: skip
 # Without pow: an exponent that is a number has a formula of its own (x * x), which rounds differently.
 SHAREABLE.update({*_PROMOTING, elementwise._where, shape._concatenate} - {elementwise.pow})

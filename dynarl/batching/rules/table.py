@@ -21,6 +21,7 @@ __all__ = [
     "SHAREABLE",
     "ElementwiseRule",
     "LeadingAxesRule",
+    "ViewRule",
     "apply_rule",
     "by_row",
     "rule_of",
@@ -53,7 +54,22 @@ class LeadingAxesRule:
         self.check = check
 
 
-RULES: dict[Operation, Rule | ElementwiseRule | LeadingAxesRule | None] = {}
+class ViewRule:
+    """The rule of an operation with one operand whose result shares memory with it in plain Python.
+
+    `shares(rows, static)` says whether it does, None if that is not known: reshape copies where memory needs it.
+    """
+
+    __slots__ = ("rule", "shares")
+
+    def __init__(self, rule: Rule, shares: Callable[[Any, dict[str, Any]], bool | None]) -> None:
+        self.rule, self.shares = rule, shares
+
+    def __call__(self, operands: Sequence[Any], batched: Flags, n: int, static: dict[str, Any]) -> Any:
+        return self.rule(operands, batched, n, static)
+
+
+RULES: dict[Operation, Rule | ElementwiseRule | LeadingAxesRule | ViewRule | None] = {}
 
 SHAREABLE: set[Operation] = set()
 """Operations that accept a row for each sample in place of a number or small tensor that all samples share.

@@ -15,6 +15,7 @@ from dynarl.batching.groups.group import PerSampleError, Rows, SampleGroup
 from dynarl.batching.groups.rows import join_unchecked
 from dynarl.batching.values.pytree import NUMBERS, Structure, describe, flatten, refuse_opaque, unflatten
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import note_joined, tracks_views
 
 __all__ = ["join", "join_all"]
 
@@ -158,7 +159,10 @@ def _join_tensors(
         tensor = x.held(part)
         sources.append(part.rows_in(x.group) if tensor is None else None)
         tensors.append(x.tensor if tensor is None else tensor)
-    return _joined(tensors, sources, parts, target, places)
+    joined = _joined(tensors, sources, parts, target, places)
+    if tracks_views():
+        note_joined(joined, column)
+    return joined
 
 
 def _joined(
@@ -226,7 +230,10 @@ def _join_leaves(
         ):
             return first  # no path changed it, or all samples share it
     tensors, sources = _as_rows(column, parts)
-    return _joined(tensors, sources, parts, target, places)
+    joined = _joined(tensors, sources, parts, target, places)
+    if tracks_views():
+        note_joined(joined, column)
+    return joined
 
 
 def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list[Rows | None]]:

@@ -12,8 +12,9 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.groups.group import Rows, SampleGroup
+from dynarl.batching.groups.group import Rows, SampleGroup, number_key
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import argument
 
 __all__ = ["ObjectBatch", "RowsOf", "eager_rows"]
 
@@ -103,13 +104,13 @@ class ObjectBatch:
         if positions is None or bool((positions[1:] - positions[:-1] == 1).all()):
             tensors = [rows_of[kind](group, base + start) for kind, base in places]
         else:
-            tensors = [SampleTensor(sources[kind][base + positions], group) for kind, base in places]
+            tensors = [argument(sources[kind][base + positions], group) for kind, base in places]
         return _rebuild(self.objects[first], iter(tensors))
 
 
 def eager_rows(source: Tensor) -> RowsOf:
     """Return what makes SampleTensors of consecutive rows of a stacked array."""
-    return lambda group, start: SampleTensor(source[start : start + group.size], group)
+    return lambda group, start: argument(source[start : start + group.size], group)
 
 
 def _flatten(item: Any, key: list[Any], leaves: list[Any]) -> None:
@@ -129,7 +130,7 @@ def _flatten(item: Any, key: list[Any], leaves: list[Any]) -> None:
         leaves.append(item)
         key += (tuple(item.shape), item.dtype)
     elif kind in _CONSTANTS:
-        key += (kind, item)
+        key += (kind, number_key(item))
     elif isinstance(item, dict):
         key += (kind, tuple(item))
         for part in item.values():

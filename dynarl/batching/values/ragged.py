@@ -15,6 +15,7 @@ from dynarl.autograd.ops.segment import Segments
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.group import SampleGroup
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.shared_memory import argument
 
 __all__ = ["END", "Ragged", "RaggedGraph", "SampleSequence"]
 
@@ -87,11 +88,11 @@ class SampleSequence:
     _batching_constant = True  # a program cannot change it
 
     def __init__(self, ragged: Ragged, group: SampleGroup) -> None:
-        self._steps = [SampleTensor(wrap(step), group) for step in ragged.steps]
+        self._steps = [argument(wrap(step), group) for step in ragged.steps]
         # One flag more than there are steps: how often a sample decides whether to end must not depend on the longest
         # sequence of its batch, or recorded paths would not fit another batch.
-        self._more = [SampleTensor(wrap(ragged.lengths > t), group) for t in range(len(ragged.steps) + 1)]
-        self._length = SampleTensor(wrap(ragged.lengths), group)
+        self._more = [argument(wrap(ragged.lengths > t), group) for t in range(len(ragged.steps) + 1)]
+        self._length = argument(wrap(ragged.lengths), group)
 
     def __iter__(self) -> Iterator[SampleTensor]:
         for t, more in enumerate(self._more):

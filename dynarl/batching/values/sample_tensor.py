@@ -1,6 +1,6 @@
 """SampleTensor: a tensor as one sample's program sees it, with the batch axis hidden.
 
-It behaves as a Tensor of the sample's shape. Underneath is a Tensor [n, ...] with one row for each sample of a group.
+It is a Tensor of the sample's shape. Underneath is a Tensor [n, ...] with one row for each sample of a group.
 Operations run on all rows at once; reading a concrete value (`if`, `int()`, `.item()`) splits the group where the rows
 differ.
 """
@@ -8,18 +8,23 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from dynarl.autograd import Tensor
-from dynarl.autograd.device import to_host
-from dynarl.autograd.ops import elementwise, indexing, inplace
+from dynarl.autograd.device import to_host, xp
+from dynarl.autograd.graph import Leaf
+from dynarl.autograd.ops import elementwise, indexing
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import Operation, apply, read, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
 from dynarl.batching.groups.rows import take_unchecked
 
-__all__ = ["SampleTensor", "cast", "cloned", "detached"]
+__all__ = ["STALE", "SampleTensor", "cast", "cloned", "detached"]
+
+STALE = SampleGroup(None, None, 0)
+"""The group of a view whose base has changed in place: it is taken again when it is used."""
 
 
 def cast(x: Tensor, *, dtype: Any) -> Tensor:
@@ -54,17 +59,25 @@ def _reflected(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda x, y: method(y, x)
 
 
-class SampleTensor:
-    """One sample's view of a Tensor [n, ...] that belongs to a group of n samples."""
+class SampleTensor(Tensor):
+    """One sample's view of a Tensor [n, ...] that belongs to a group of n samples.
 
-    __slots__ = ("__weakref__", "_parts", "group", "tensor")
+    It has no slots of its own, so that it is as small as a Tensor: those of Tensor hold its Tensor, group and parts.
+    """
+
+    if TYPE_CHECKING:
+        __slots__ = ("_parts", "group", "tensor")
+        tensor: Any
+        group: SampleGroup
+        _parts: dict[SampleGroup, Tensor] | None
+    else:
+        __slots__ = ()
+        tensor = vars(Tensor)["array"]  # in lock-step a LazyCall or LazyOutput stands in for the Tensor
+        group = vars(Tensor)["_leaf"]
+        _parts = vars(Tensor)["_node"]
+        # `_base` is unset unless a view was made of it or it is one: see values/shared_memory.py
     __array_priority__ = 2000
-    __array_ufunc__ = None
     __hash__ = object.__hash__
-
-    tensor: Any  # in lock-step execution a LazyCall or LazyOutput stands in for the Tensor
-    group: SampleGroup
-    _parts: dict[SampleGroup, Tensor] | None
 
     def __init__(self, tensor: Tensor, group: SampleGroup) -> None:
         self.tensor, self.group, self._parts = tensor, group, None
@@ -80,11 +93,13 @@ class SampleTensor:
         if tensor is None:
             if self._parts is None:
                 self._parts = {}
-            tensor = self._parts[group] = take_unchecked(own, group.rows_in(self.group))
+            tensor = self._parts[group] = take_unchecked(self.tensor, group.rows_in(self.group))
         return tensor
 
     def held(self, group: SampleGroup) -> Tensor | None:
         """Return the rows of a group if they were taken before."""
+        if self.group is STALE:
+            self._refresh()
         if group is self.group:
             own: Tensor = self.tensor
             return own
@@ -119,19 +134,18 @@ class SampleTensor:
         return self.tensor._node
 
     @property
-    def requires_grad(self) -> bool:
-        """Whether backward computes a gradient for it."""
-        return self.tensor._node is not None
+    def _leaf(self) -> None:
+        return None
 
     @property
     def array(self) -> NoReturn:
         """Refused: one sample has no array of its own."""
         raise PerSampleError(
             "this operation reads a tensor's raw array and is not offered inside a per-sample program; "
-            "compose it of others, or do it on the batch outside"
+            "compose it of others, read values by item() or tolist(), or do it on the batch outside"
         )
 
-    def size(self, dim: int | None = None) -> tuple[int, ...] | int:
+    def size(self, dim: int | None = None) -> Any:
         """Return one sample's shape, or the size of one dimension."""
         return self.shape if dim is None else self.shape[dim]
 
@@ -142,6 +156,21 @@ class SampleTensor:
     def numel(self) -> int:
         """Return the number of elements of one sample."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    nelement = numel
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of one sample's elements."""
+        return self.numel() * self.element_size()
+
+    def element_size(self) -> int:
+        """Return the bytes of one element."""
+        return int(self.dtype.itemsize)
+
+    def is_contiguous(self) -> bool:
+        """Return True: the memory layout is the batch's."""
+        return True
 
     def is_floating_point(self) -> bool:
         """Return whether the dtype is floating."""
@@ -181,6 +210,44 @@ class SampleTensor:
             raise TypeError("iter: a 0-dim tensor cannot be iterated")
         return (self[i] for i in range(self.shape[0]))
 
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def numpy(self, *, force: bool = False) -> NoReturn:
+        """Refused: one sample has no array of its own."""
+        raise PerSampleError(
+            "NumPy needs a tensor's array, and one sample of a per-sample program has none: use dynarl's functions, "
+            "or the sample's values (item(), tolist()), for which samples with different values go separate ways"
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self.numpy()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        function = getattr(xp(wrap(0.0)), ufunc.__name__, None)
+        if method != "__call__" or function is None or kwargs:
+            raise TypeError(
+                f"numpy.{ufunc.__name__}: not offered for a per-sample tensor; use dynarl's functions, or NumPy's on "
+                "its values (item(), tolist()), for which samples with different values go separate ways"
+            )
+        return function(*inputs)
+
+    def __str__(self) -> str:
+        return self._alone().__repr__()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.ndim == 0 else object.__format__(self, spec)
+
+    def _alone(self) -> Tensor:
+        """Return the sample's own Tensor, for its text; samples with different values go separate ways."""
+        flat = self.reshape(-1)
+        values = [flat[i].item() for i in range(self.numel())]
+        held = self.tensor
+        if not isinstance(held, Tensor):  # lock-step; reading the values has computed it
+            held = held.call.results[held.index]
+        alone: Tensor = wrap(np.array(values, self.dtype).reshape(self.shape), _origin(held._node))
+        return alone
+
     # -- operations -------------------------------------------------------------------------------------------------
 
     __add__, __sub__, __mul__ = _operator(elementwise.add), _operator(elementwise.sub), _operator(elementwise.mul)
@@ -194,12 +261,15 @@ class SampleTensor:
             return apply(indexing._getitem, (self,), {"index": index})
         return execution.getitem(self, index)
 
-    def to(self, *target: Any, dtype: Any = None, **_: Any) -> Any:
+    def to(self, *target: Any, dtype: Any = None, device: Any = None, copy: bool = False, **_: Any) -> Any:
         """Return the tensor in another dtype; its device is the batch's."""
         for t in target:
-            dtype = t.dtype if isinstance(t, (Tensor, SampleTensor)) else t if dtype is None else dtype
+            if isinstance(t, Tensor):
+                dtype = t.dtype
+            elif not isinstance(t, bool) and not _names_device(t):
+                dtype = t
         if dtype is None or np.dtype(dtype) == self.dtype:
-            return self
+            return self.clone() if copy else self
         return apply(cast, (self,), {"dtype": np.dtype(dtype)})
 
     def detach(self) -> Any:
@@ -210,61 +280,96 @@ class SampleTensor:
         """Return a copy."""
         return apply(cloned, (self,), {})
 
-    def contiguous(self) -> SampleTensor:
-        """Return the tensor itself: the memory layout is the batch's."""
-        return self
-
     def sample(self, index: int) -> Any:
         """Return the value of sample `index` of the batch as an array, for debugging."""
+        if self.group is STALE:
+            self._refresh()
         rows = np.flatnonzero(self.group.samples() == index)
         if not len(rows):
             raise IndexError(f"sample: {index} is not in this group of samples {self.group.samples().tolist()}")
         return to_host(self.at(self.group).array)[rows[0]]
 
-    def __setitem__(self, index: Any, value: Any) -> NoReturn:
-        raise PerSampleError(
-            "assignment into a tensor inside a per-sample program would change other samples' past; "
-            "build a new tensor with stack, cat or where"
-        )
+    # -- gradients --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was created by the program rather than computed by a recorded operation."""
+        node = self._node
+        return node is None or node.__class__ is Leaf
+
+    @property
+    def grad(self) -> None:
+        """None: only the batch has gradients."""
+        return
+
+    @grad.setter
+    def grad(self, value: Any) -> NoReturn:
+        raise PerSampleError("grad: only the batch outside the per-sample program has gradients")
+
+    @property
+    def data(self) -> Any:
+        """The tensor without history."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> NoReturn:
+        raise PerSampleError("data: cannot be assigned inside a per-sample program; make a new tensor")
+
+    def retain_grad(self) -> None:
+        """Check that it requires grad, and do nothing: only backward, on the batch outside, sets `.grad`."""
+        if self._node is None:
+            raise RuntimeError("retain_grad: the tensor does not require grad")
+
+    def register_hook(self, hook: Any) -> NoReturn:
+        """Refused: a hook would see the gradients of all samples."""
+        raise PerSampleError("register_hook: a hook would see the gradients of all samples; hook the batch outside")
 
     def backward(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: only the batch has gradients."""
-        raise PerSampleError("backward: call it outside the per-sample program, on what the batched call returned")
-
-    def __repr__(self) -> str:
-        array = to_host(self.at(self.group).array)
-        samples = self.group.samples()
-        return f"per-sample tensor of samples {samples.tolist()}, rows:\n{array}"
-
-    def __format__(self, spec: str) -> str:
-        return repr(self) if not spec or self.ndim else format(self.item(), spec)
-
-
-def _refused(name: str) -> Callable[..., NoReturn]:
-    def method(self: SampleTensor, *args: Any, **kwargs: Any) -> NoReturn:
         raise PerSampleError(
-            f"{name}: changing a tensor in place inside a per-sample program would change other samples' past; "
-            f"use the operation without the underscore"
+            "backward: call it outside the per-sample program, on what the batched call returned; "
+            "for gradients inside use dynarl.autograd.grad(loss, inputs)"
         )
 
-    method.__name__ = name
-    return method
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Any:
+        return self.detach()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied deeply; use detach() or clone()")
+        copy = memo[id(self)] = self.detach().clone()
+        return copy
+
+    def __reduce__(self) -> NoReturn:
+        raise PerSampleError("pickle: a per-sample tensor belongs to one batched call; pickle its values, tolist()")
+
+    def _refresh(self) -> None:
+        """Take a stale view again: set in rules/change_in_place.py."""
+
+    def __repr__(self) -> str:
+        if self.group is STALE:
+            self._refresh()
+        execution, group = state.execution, self.group
+        if execution is not None and execution.group.within(group):
+            group = execution.group
+        array = to_host(self.at(group).array)
+        samples = group.samples()
+        return f"per-sample tensor of samples {samples.tolist()}, rows:\n{array}"
 
 
-def _add_tensor_methods() -> None:
-    """Give SampleTensor the methods of Tensor: these are composed of operations, which accept per-sample tensors."""
-    for name, value in vars(Tensor).items():
-        if name in vars(SampleTensor) or name in _NOT_OFFERED:
-            continue
-        if name in inplace.METHODS or name in _RANDOM_IN_PLACE:
-            setattr(SampleTensor, name, _refused(name))
-        elif name in ("T", "mT") or (callable(value) and not isinstance(value, type)):
-            setattr(SampleTensor, name, value)
-    for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__"):
-        if hasattr(SampleTensor, name):
-            delattr(SampleTensor, name)  # Python then computes `x += y` as x = x + y
+def _names_device(target: Any) -> bool:
+    return target.__class__.__name__ == "device" or (
+        isinstance(target, str) and (target.partition(":")[0] in ("cpu", "cuda") or not hasattr(np, target))
+    )
 
 
-_NOT_OFFERED = ("__array__", "__array_ufunc__", "__dlpack__", "__reduce__", "__deepcopy__")
-_RANDOM_IN_PLACE = ("uniform_", "normal_", "bernoulli_", "exponential_", "random_")
-_add_tensor_methods()
+def _origin(node: Any) -> Any:
+    """Return the operation that computed a sample's value: not the ones that moved its row between groups."""
+    while node is not None and getattr(getattr(node, "op", None), "__name__", None) in _MOVES:
+        node = next((edge for edge in node.edges if edge is not None), None)
+    return node
+
+
+_MOVES = ("take_rows", "join_rows", "gather_rows")
