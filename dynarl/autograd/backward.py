@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dynarl.autograd import dispatch
 from dynarl.autograd.device import xp
 from dynarl.autograd.engine import run_backward
 from dynarl.autograd.gradients import accumulate
@@ -77,6 +78,11 @@ def grad(
     """
     outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    if any([t.__class__ is dispatch.sample_type for t in (*outputs, *inputs)]):
+        found: tuple[Any, ...] = dispatch.batching_rules["grad"](
+            outputs, inputs, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads
+        )
+        return found
     if grad_outputs is None:
         grad_outputs = [None] * len(outputs)
     grad_outputs = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs]

@@ -14,9 +14,6 @@ from tests.helpers.plain_reference import EVERY, X, assert_equals_plain, paramet
 
 CASES = {}
 WRONG = {
-    "gradient_inside": EVERY,
-    "gradient_inside_a_loop_and_an_if": EVERY,
-    "second_order_gradient_inside": EVERY,
     "text_of_a_tensor": EVERY,
     "text_of_a_tensor_with_history": EVERY,
     "strings_of_numpy_in_objects": EVERY,

@@ -82,6 +82,19 @@ class EagerOperations(Execution):
             return self.result(op, op(*given, **static))
         return self.result(op, rule(given, batched, group.size, static))
 
+    def rows(self, x: Any) -> Any:
+        """Return the rows of the current group."""
+        return x.at(self.group)
+
+    def source(self, x: Any) -> tuple[Any, Any]:
+        """Return the Tensor of a SampleTensor, and the current group's rows in it."""
+        rows = x.at(self.group)
+        return (rows, None) if x.group is self.group else (x.tensor, self.group.rows_in(x.group))
+
+    def of_rows(self, tensor: Any) -> Any:
+        """Return the SampleTensor of the current group's rows."""
+        return SampleTensor(tensor, self.group)
+
     def constant(self, x: Any) -> Any:
         """Return a per-sample tensor whose rows are one Tensor."""
         return SampleTensor(x.expand((self.group.size, *x.shape)), self.group)

@@ -107,6 +107,18 @@ class Execution(ABC):
         """Return "uniform" or "normal" random numbers of each sample's own stream. Not called during replay."""
 
     @abstractmethod
+    def rows(self, x: Any) -> Any:
+        """Return the Tensor [n, ...] of this group's rows of a per-sample tensor."""
+
+    @abstractmethod
+    def source(self, x: Any) -> tuple[Any, Any]:
+        """Return the Tensor that a per-sample tensor is rows of, and which rows this group's are (None: all)."""
+
+    @abstractmethod
+    def of_rows(self, tensor: Any) -> Any:
+        """Return the per-sample tensor of this group's rows [n, ...]."""
+
+    @abstractmethod
     def constant(self, x: Any) -> Any:
         """Return a per-sample tensor that equals a Tensor for every sample."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import CodeType
 from typing import Any, Protocol
 
+import numpy as np
+
 from dynarl.autograd.call_site import Line
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.batching.groups.execution import Log, Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup
-from dynarl.batching.lockstep.lazy import constant
+from dynarl.batching.lockstep.lazy import as_now, computed, constant, sample_tensor, slot_of
 from dynarl.batching.lockstep.trace_calls import trace_call
 from dynarl.batching.lockstep.trace_loops import trace_loop, trace_statement
 from dynarl.batching.lockstep.trace_ops import trace_draw, trace_operation
@@ -55,6 +57,27 @@ class LockstepExecution(TracedExecution):
     def getitem(self, x: Any, index: Any) -> Any:
         """Record an index."""
         return trace_operation(self, _getitem, (x,), {"index": index})
+
+    def rows(self, x: Any) -> Any:
+        """Return the rows of this path, after the other paths went as far as they can."""
+        x = as_now(x)
+        slot_of(x)
+        return self.tracer.rows(x, self.group)
+
+    def source(self, x: Any) -> tuple[Any, Any]:
+        """Return the Tensor of a combined call, and the rows of this path in it."""
+        x = as_now(x)
+        slot = slot_of(x)
+        self.tracer.rows(x, self.group)
+        call = slot.call
+        if call.constant:
+            return call.results[slot.index], np.zeros(self.group.size, np.int64)
+        own = np.arange(self.group.size) if x.group is self.group else self.group.rows_in(x.group)
+        return call.results[slot.index], own + call.start
+
+    def of_rows(self, tensor: Any) -> Any:
+        """Return the SampleTensor of this path's rows."""
+        return sample_tensor(computed(tensor, self.group), self.group)
 
     def constant(self, x: Any) -> Any:
         """Return a per-sample tensor whose rows are one Tensor."""

@@ -27,13 +27,13 @@ from dynarl.batching.values.changes import held_by, set_state
 from dynarl.batching.values.sample_tensor import STALE, SampleTensor
 from dynarl.batching.values.shared_memory import ARGUMENT, Shared, TrackViews, note_view, origin_of, views_of
 
-__all__ = ["change", "made", "refuse_shared"]
+__all__ = ["change", "made", "must_track_views", "refuse_shared"]
 
 
 def change(x: Any, y: Any, name: str) -> None:
     """Change x to the values of y in place; `name` is the method, for messages."""
     execution = _current()
-    _tracking(execution)
+    must_track_views(execution)
     _check_memory(x, name)
     y = _as_stored(x, y, name)
     _set(execution, x, y)
@@ -47,7 +47,7 @@ def _current() -> Execution:
     return state.execution
 
 
-def _tracking(execution: Execution) -> None:
+def must_track_views(execution: Execution) -> None:
     """Make sure that views are noted in this run."""
     run = execution.run
     if not run.tracks_views:
@@ -274,7 +274,7 @@ _bind()
 
 def refuse_shared(x: Tensor, name: str) -> NoReturn:
     """Refuse to change a plain Tensor in place to one sample's values."""
-    _tracking(_current())
+    must_track_views(_current())
     raise _current().run.fail(
         f"{name}: changes in place a tensor of shape {tuple(x.shape)} that all samples share, with one sample's "
         f"values; make a new one: {_remedy(name)}"
