@@ -20,7 +20,7 @@ from __future__ import annotations
 from dynarl.autograd import dispatch
 from dynarl.batching import random
 from dynarl.batching.groups.execution import apply, state
-from dynarl.batching.rules import functions, gradients, indexing
+from dynarl.batching.rules import functions, gradient_inside, indexing
 from dynarl.batching.rules.change_in_place import made, refuse_shared
 from dynarl.batching.scopes.modules import call_module
 from dynarl.batching.values.sample_tensor import SampleTensor
@@ -29,7 +29,7 @@ __all__ = ["batched_run_open"]
 
 dispatch.register_sample_type(SampleTensor, apply, lambda: state.execution is not None)
 dispatch.batching_rules.update({**functions.FUNCTIONS, **indexing.FUNCTIONS})
-dispatch.batching_rules.update({"made": made, "refuse_shared": refuse_shared, "grad": gradients.grad})
+dispatch.batching_rules.update({"made": made, "refuse_shared": refuse_shared, "grad": gradient_inside.grad})
 
 
 class batched_run_open:
