@@ -47,13 +47,13 @@ batching/scopes:        autograd nn batching/groups batching/values
 batching/eager:         autograd nn batching batching/groups batching/values batching/rules batching/scopes
 batching/lockstep:      autograd nn batching batching/groups batching/values batching/rules batching/scopes
                         batching/eager
-batching+:              autograd nn batching batching/groups batching/values batching/rules batching/scopes
+batching+:              moved autograd nn batching batching/groups batching/values batching/rules batching/scopes
                         batching/eager batching/lockstep
 envs:                   extras seeding ragged_rows
 envs/checker:           envs
 envs/tasks:
 envs+:                  envs envs/checker envs/tasks
-rollout:                autograd envs ragged_rows
+rollout:                moved autograd envs ragged_rows
 checkpoint:             ragged_rows
 config:
 callbacks:              checkpoint
@@ -71,7 +71,7 @@ agents/dqn:             autograd nn optim envs rollout config seeding
 agents/sac:             autograd nn optim distributions batching envs rollout config seeding
                         agents agents/policies agents/encoders agents/user_policy agents/off_policy
 agents+:                agents agents/policies agents/ppo agents/dqn agents/sac
-distributed:            extras batching config envs rollout threads agents
+distributed:            moved extras batching config envs rollout threads agents
 train:                  extras seeding threads checkpoint config callbacks envs agents distributed
 __main__:               train
 """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynarl.agents.encoders.observation_encoder import ObservationEncoder
 from dynarl.agents.encoders.stored_actions import StoredActions
 from dynarl.agents.user_obs import stored_rows
-from dynarl.agents.user_policy.policy import merging, set_merging
+from dynarl.agents.user_policy.policy import lockstep_flags, set_lockstep_flags
 from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.autograd import philox
 from dynarl.autograd.device import to_host
@@ -187,10 +187,10 @@ class Actor:
     # -- state ----------------------------------------------------------------------------------------------------
 
     @property
-    def merging(self) -> list[int]:
+    def lockstep_flags(self) -> list[int]:
         """Which per-sample networks run in lock-step; part of the saved state, since rounding depends on it."""
-        return merging(self.networks.values())
+        return lockstep_flags(self.networks.values())
 
-    @merging.setter
-    def merging(self, flags: Any) -> None:
-        set_merging(self.networks.values(), flags)
+    @lockstep_flags.setter
+    def lockstep_flags(self, flags: Any) -> None:
+        set_lockstep_flags(self.networks.values(), flags)

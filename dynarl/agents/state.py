@@ -1,10 +1,10 @@
 """What an object saves: a declared tuple of attribute names, written and read by one pair of functions.
 
-    saved = ("learner.policy", "learner.optimizer", "env_steps", "actor.merging?")
+    saved = ("learner.policy", "learner.optimizer", "env_steps", "actor.lockstep_flags as merging?")
 
-A name may lead through parts of the object; the key of the checkpoint is its last part. "?" marks what older
-checkpoints lack. Attributes are Modules, optimisers, random generators, Tensors, arrays, numbers, lists of numbers, or
-objects with `state_dict` and `load_state_dict`; those that are None are left out.
+A name may lead through parts of the object; the key of the checkpoint is its last part, or the name after "as" where
+that is another. "?" marks what older checkpoints lack. Attributes are Modules, optimisers, random generators, Tensors,
+arrays, numbers, lists of numbers, or objects with `state_dict` and `load_state_dict`; those that are None are left out.
 """
 
 from __future__ import annotations
@@ -24,26 +24,31 @@ __all__ = ["from_plain", "load_attributes", "save_attributes", "to_plain"]
 
 
 def save_attributes(owner: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Return {last part of the name: state} of an object's attributes, as nested dicts of arrays and JSON scalars."""
+    """Return {key: state} of an object's attributes, as nested dicts of arrays and JSON scalars."""
     state = {}
     for name in names:
-        path = name.removesuffix("?")
+        path, key = _path_and_key(name)
         value = attrgetter(path)(owner)
         if value is not None:
-            state[path.rpartition(".")[2]] = _state_of(value)
+            state[key] = _state_of(value)
     return state
 
 
 def load_attributes(owner: Any, names: Iterable[str], state: Mapping[str, Any]) -> None:
     """Restore an object's attributes from what `save_attributes` returned; raises KeyError for a missing key."""
     for name in names:
-        path = name.removesuffix("?")
-        parent, _, key = path.rpartition(".")
+        path, key = _path_and_key(name)
         value = attrgetter(path)(owner)
         if value is None or (name.endswith("?") and key not in state):
             continue
         if not _restore(value, state[key]):
-            setattr(attrgetter(parent)(owner) if parent else owner, key, _like(value, state[key]))
+            parent, _, attribute = path.rpartition(".")
+            setattr(attrgetter(parent)(owner) if parent else owner, attribute, _like(value, state[key]))
+
+
+def _path_and_key(name: str) -> tuple[str, str]:
+    path, _, key = name.removesuffix("?").partition(" as ")
+    return path, key or path.rpartition(".")[2]
 
 
 def _state_of(value: Any) -> Any:

@@ -11,6 +11,7 @@ from dynarl.batching.scopes.scope import per_sample
 from dynarl.batching.values.object_batch import ObjectBatch
 from dynarl.batching.values.pytree import register_node
 from dynarl.batching.values.ragged import Ragged, RaggedGraph
+from dynarl.moved import missing_attribute
 
 __all__ = [
     "Batched",
@@ -31,10 +32,6 @@ __all__ = [
     "register_node",
 ]
 
-_RENAMED = {"Each": "ObjectBatch", "Recorder": "DecisionRecorder"}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _RENAMED:
-        raise AttributeError(f"dynarl.batching.{name} is now called dynarl.batching.{_RENAMED[name]}")
-    raise AttributeError(f"module 'dynarl.batching' has no attribute {name!r}")
+    raise missing_attribute(__name__, name)

@@ -20,6 +20,8 @@ This is the only package that imports ray, and it does so only when workers are 
   of the requests.
 """
 
+from typing import Any
+
 from dynarl.distributed.asynchronous import AsyncCollector
 from dynarl.distributed.collector import PooledCollector
 from dynarl.distributed.ledger import FragmentLedger
@@ -32,6 +34,7 @@ from dynarl.distributed.supervision import Supervision
 from dynarl.distributed.transport import LocalTransport, Transport, WorkerLost
 from dynarl.distributed.weights import FlatLayout
 from dynarl.distributed.worker import Assignment, Delivery, Failure, Host, Recipe, Worker
+from dynarl.moved import missing_attribute
 
 __all__ = [
     "Assignment",
@@ -58,3 +61,7 @@ __all__ = [
     "plan_workers",
     "with_envs_per_group",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_attribute(__name__, name)

@@ -1,5 +1,8 @@
 """Fragments of experience, the collectors that fill them, and replay."""
 
+from typing import Any
+
+from dynarl.moved import missing_attribute
 from dynarl.rollout.collect import ActingPolicy, ActResult, Collector
 from dynarl.rollout.feedback import Feedback, map_state
 from dynarl.rollout.fragment import Batch, Fragment
@@ -25,3 +28,7 @@ __all__ = [
     "map_state",
     "play",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_attribute(__name__, name)

@@ -36,7 +36,12 @@ def planner(**options):
     env = gymnasium.make(ERRANDS)
     leads, places = env.unwrapped.leads, 32
     policy = TreePlanner(
-        env.observation_space, env.action_space, latent_size=2 * places, hidden_size=places, anew="new_goal", **options
+        env.observation_space,
+        env.action_space,
+        latent_size=2 * places,
+        hidden_size=places,
+        reset_field="new_goal",
+        **options,
     )
     moves = np.zeros((2, 2 * places, 2 * places), np.float32)
     for a in range(2):
@@ -123,7 +128,7 @@ def test_planners_are_batched_as_in_the_loop():
 TOWN = learns(
     "planning-town",
     partial(
-        PPO, ERRANDS, policy="tree_planner", policy_kwargs={"anew": "new_goal", "unit": 0.077}, num_envs=64,
+        PPO, ERRANDS, policy="tree_planner", policy_kwargs={"reset_field": "new_goal", "unit": 0.077}, num_envs=64,
         num_steps=40, batch_size=512, num_epochs=4, learning_rate=5e-3, gamma=0.9, gae_lambda=0.9, sequence_length=1,
     ),
     steps=10 * 2560,

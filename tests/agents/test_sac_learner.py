@@ -47,8 +47,9 @@ def mlp(x, w0, b0, w1, b1):
     return hidden, hidden @ w1.T + b1
 
 
-def mlp_gradient(g, x, hidden, w0, b0, w1, b1):
+def mlp_gradient(g, x, w0, b0, w1, b1):
     """Gradients of the parameters and of x, for the gradient g of the output."""
+    hidden, _ = mlp(x, w0, b0, w1, b1)
     g_hidden = (g @ w1) * (hidden > 0)
     return [g_hidden.T @ x, g_hidden.sum(axis=0), g.T @ hidden, g.sum(axis=0)], g_hidden @ w0
 
@@ -61,29 +62,26 @@ def numpy_update(actor, critics, targets, log_alpha, batch, cfg):
         return [p - cfg.learning_rate * g / (abs(g) + 1e-8) for p, g in zip(parameters, gradient)]
 
     def policy(obs, noise):
-        hidden, out = mlp(obs, *actor)
-        mean, log_std = np.split(out, 2, axis=1)
+        mean, log_std = np.split(mlp(obs, *actor)[1], 2, axis=1)
         action = np.tanh(mean + np.exp(log_std) * noise)
         log_density = -(noise**2 + np.log(2 * np.pi)) / 2 - log_std - np.log(1 - action**2)
-        return hidden, log_std, action, log_density.sum(axis=1)
+        return log_std, action, log_density.sum(axis=1)
 
     # critics: y = r + gamma (min_i Q'_i(s', a') - alpha log pi(a'|s'))
-    *_, next_action, next_log_prob = policy(batch.next_obs, batch.next_noise)
+    _, next_action, next_log_prob = policy(batch.next_obs, batch.next_noise)
     x = np.concatenate((batch.next_obs, next_action), axis=1)
     y = batch.reward + batch.discount * (np.min([mlp(x, *q)[1][:, 0] for q in targets], 0) - alpha * next_log_prob)
     x = np.concatenate((batch.obs, batch.action), axis=1)
-    outputs = [mlp(x, *critic) for critic in critics]
-    critics = [adam(c, mlp_gradient((q - y[:, None]) / rows, x, h, *c)[0]) for (h, q), c in zip(outputs, critics)]
+    critics = [adam(c, mlp_gradient((mlp(x, *c)[1] - y[:, None]) / rows, x, *c)[0]) for c in critics]
 
     # actor: mean(alpha log pi(a|s) - min_i Q_i(s, a)), through the action that the noise makes
-    hidden, log_std, action, log_prob = policy(batch.obs, batch.noise)
+    log_std, action, log_prob = policy(batch.obs, batch.noise)
     x = np.concatenate((batch.obs, action), axis=1)
-    outputs = [mlp(x, *critic) for critic in critics]
-    smallest = np.argmin([q[:, 0] for _, q in outputs], axis=0)
-    of_x = [mlp_gradient((smallest == i)[:, None] / -rows, x, h, *critics[i])[1] for i, (h, _) in enumerate(outputs)]
+    smallest = np.argmin([mlp(x, *critic)[1][:, 0] for critic in critics], axis=0)
+    of_x = [mlp_gradient((smallest == i)[:, None] / -rows, x, *critic)[1] for i, critic in enumerate(critics)]
     g_u = sum(of_x)[:, 4:] * (1 - action**2) + alpha / rows * 2 * action
     g_out = np.concatenate((g_u, g_u * np.exp(log_std) * batch.noise - alpha / rows), axis=1)
-    actor = adam(actor, mlp_gradient(g_out, batch.obs, hidden, *actor)[0])
+    actor = adam(actor, mlp_gradient(g_out, batch.obs, *actor)[0])
 
     # Polyak averages of the critics; temperature: -log alpha (log pi(a|s) - dim(A))
     targets = [[cfg.tau * p + (1 - cfg.tau) * t for p, t in zip(*pair)] for pair in zip(critics, targets)]

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import dynarl
-from dynarl.agents import PPO
-from dynarl.agents.conditional import ForgetfulGRU, PonderNet, SecondThoughts
+from dynarl import checkpoint
+from dynarl.agents import PPO, PPOConfig
+from dynarl.agents.conditional import ForgetfulGRU, PonderNet, SecondThoughts, TreePlanner
 from dynarl.batching import Draws
+from dynarl.config import from_file
 from dynarl.rollout import Feedback, map_state
 from tests.learning import Score, learns, mean_return
 
@@ -41,7 +43,7 @@ def several(policy, obs, reward, told, seed=0):
     [
         ("PointerChase", PonderNet, {}),
         ("Runaway", SecondThoughts, {}),
-        ("CommonestSuit", ForgetfulGRU, {"told": "shuffled"}),
+        ("CommonestSuit", ForgetfulGRU, {"reset_field": "shuffled"}),
     ],
 )
 def test_batches_are_the_loop_s(name, policy, options):
@@ -203,9 +205,9 @@ def test_second_thoughts_are_static_on_demand():
     assert (extra["steps"].numpy() == 2).all() and (distribution.branch_log_prob.numpy() == 0).all()
 
 
-@pytest.mark.parametrize("told", [None, "shuffled"])
-def test_forgetful_gru_begins_anew(told):
-    policy = made("CommonestSuit", ForgetfulGRU, told=told, hidden_size=8)
+@pytest.mark.parametrize("field", [None, "shuffled"])
+def test_forgetful_gru_clears_its_memory(field):
+    policy = made("CommonestSuit", ForgetfulGRU, reset_field=field, hidden_size=8)
     signal = np.array([0.0, 1.0, 0.0, 1.0], np.float32)
     obs, state, said = several(policy, dynarl.eye(4), -signal, signal)
     with dynarl.no_grad():
@@ -216,9 +218,9 @@ def test_forgetful_gru_begins_anew(told):
     assert abs(after.numpy()[::2] - fresh.numpy()[::2]).max(1).min() > 1e-3
 
 
-@pytest.mark.parametrize(("heed", "differs"), [("input", True), ("never", False)])
-def test_forgetful_gru_is_static_on_demand(heed, differs):
-    policy = dynarl.batched(made("CommonestSuit", ForgetfulGRU, told="shuffled", heed=heed, hidden_size=8))
+@pytest.mark.parametrize(("mode", "differs"), [("input", True), ("never", False)])
+def test_forgetful_gru_is_static_on_demand(mode, differs):
+    policy = dynarl.batched(made("CommonestSuit", ForgetfulGRU, reset_field="shuffled", reset_mode=mode, hidden_size=8))
     obs, state = dynarl.eye(4)[:2] * 0.0, dynarl.ones(2, 8)
     said = Feedback(dynarl.zeros(2, 4), dynarl.zeros(2), dynarl.zeros(2) > 1, {"shuffled": dynarl.tensor([0.0, 1.0])})
     after, extra = policy(obs, state, said)[2:]
@@ -231,7 +233,7 @@ def test_forgetful_gru_is_static_on_demand(heed, differs):
     [
         ("PointerChase", "pondernet", "policy/steps", {}),
         ("Runaway", "second_thoughts", "policy/steps", {}),
-        ("CommonestSuit", "forgetful_gru", "policy/cleared", {"told": "shuffled"}),
+        ("CommonestSuit", "forgetful_gru", "policy/cleared", {"reset_field": "shuffled"}),
     ],
 )
 def test_agents_learn_what_was_done(name, policy, logged, options):
@@ -251,9 +253,46 @@ def test_agents_learn_what_was_done(name, policy, logged, options):
     assert all(metrics[logged] >= 0 for metrics in seen) and sum(metrics[logged] for metrics in seen) > 0
 
 
+@pytest.mark.parametrize(
+    ("cls", "name", "old", "new"),
+    [
+        (ForgetfulGRU, "forgetful_gru", "told", "reset_field"),
+        (ForgetfulGRU, "forgetful_gru", "heed", "reset_mode"),
+        (TreePlanner, "tree_planner", "anew", "reset_field"),
+    ],
+)
+def test_arguments_of_earlier_versions(tmp_path, capsys, cls, name, old, new):
+    """Python refuses them; files are migrated and say so once."""
+    message = f"{cls.__name__}: {old} is now called {new}$"
+    with pytest.raises(TypeError, match=message):
+        made("CommonestSuit", cls, **{old: "never"})
+    for policy in (name, cls):
+        with pytest.raises(TypeError, match=message):
+            PPO("dynarl/CommonestSuit-v0", policy=policy, policy_kwargs={old: "never"})
+    path = tmp_path / "old.yaml"
+    path.write_text(f"policy: {name}\npolicy_kwargs: {{{old}: never, hidden_size: 8}}\n")
+    for _ in range(2):
+        found = from_file(PPOConfig, path)
+        assert found == {"policy": name, "policy_kwargs": {new: "never", "hidden_size": 8}}
+    line = f"config: {path}: policy_kwargs: {old} of {name} is now called {new}\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_checkpoint_of_an_earlier_version_is_migrated(tmp_path, capsys):
+    settings = {"num_envs": 2, "num_steps": 8, "batch_size": 16}
+    options = {"reset_field": "shuffled", "reset_mode": "input"}
+    agent = PPO("dynarl/CommonestSuit-v0", policy="forgetful_gru", policy_kwargs=options, **settings)
+    path = agent.save(tmp_path / "ckpt")
+    saved = checkpoint.load(path)
+    saved.meta["config"]["policy_kwargs"] = {"told": "shuffled", "heed": "input"}
+    old = checkpoint.save(tmp_path / "old", saved.state, meta=saved.meta)
+    assert PPO.load(old).config == agent.config
+    assert "told of forgetful_gru is now called reset_field" in capsys.readouterr().err
+
+
 def test_refusals():
-    with pytest.raises(ValueError, match="ForgetfulGRU: heed must be 'branch', 'input' or 'never', got 'always'"):
-        made("CommonestSuit", ForgetfulGRU, heed="always")
+    with pytest.raises(ValueError, match="ForgetfulGRU: reset_mode must be 'branch', 'input' or 'never', got 'always'"):
+        made("CommonestSuit", ForgetfulGRU, reset_mode="always")
     with pytest.raises(ValueError, match=r"PonderNet: is for Box observations and Discrete actions, got Box.*Box"):
         PPO("Pendulum-v1", policy="pondernet")
     with pytest.raises(ValueError, match="SecondThoughts: rows must divide the 4 numbers of an observation, got 7"):

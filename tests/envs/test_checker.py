@@ -70,6 +70,8 @@ def test_what_is_printed(capsys):
         "step() must return (obs, reward, terminated, truncated, info), got a tuple of 6"
     )
     assert "instead of done" in findings[0].fix
+    with pytest.raises(AttributeError, match="mend is now called fix"):
+        findings[0].mend  # noqa: B018
 
 
 def flat(change):

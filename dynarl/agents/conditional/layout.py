@@ -11,12 +11,12 @@ __all__ = ["layout"]
 
 
 def layout(
-    policy: object, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], beside: int = 0, **by: int
+    policy: object, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], offset: int = 0, **by: int
 ) -> tuple[int, int]:
     """Return the size of an observation and the number of actions.
 
     Raises ValueError for anything but a Box with Discrete actions, and where `by` (one name and number) does not
-    divide the numbers after the first `beside`.
+    divide the numbers after the first `offset`.
     """
     name = type(policy).__name__
     if not isinstance(observation_space, spaces.Box) or not isinstance(action_space, spaces.Discrete):
@@ -25,9 +25,9 @@ def layout(
         )
     size = math.prod(observation_space.shape)
     for field, number in by.items():
-        if number < 1 or (size - beside) % number:
-            behind = f" behind the first {beside}" if beside else ""
+        if number < 1 or (size - offset) % number:
+            after = f" after the first {offset}" if offset else ""
             raise ValueError(
-                f"{name}: {field} must divide the {size - beside} numbers of an observation{behind}, got {number}"
+                f"{name}: {field} must divide the {size - offset} numbers of an observation{after}, got {number}"
             )
     return size, int(action_space.n)

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from dynarl import nn
 from dynarl.agents.conditional.layout import layout
+from dynarl.agents.policies.renamed_arguments import renames_arguments
 from dynarl.autograd import Tensor, no_grad, zeros
 from dynarl.distributions import Categorical
 from dynarl.rollout import Feedback
@@ -15,6 +16,7 @@ from dynarl.rollout import Feedback
 __all__ = ["TreePlanner"]
 
 
+@renames_arguments("tree_planner")
 class TreePlanner(nn.Module):
     """Plan in a learned model, one action deeper while the best two actions have about the same worth.
 
@@ -24,9 +26,10 @@ class TreePlanner(nn.Module):
     drawn by their worth (ATreeC).
 
     ``loss`` trains the model on the result of the last action: its reward, as in the paper, and the next state,
-    except where the info field `anew` is not 0, which means that the state is unrelated to the one before. Unlike in
-    the paper the model learns from this loss alone, and the leaves of the plan have no value: with a policy gradient
-    through the plan, or with a value at its leaves, planning stopped after one or two steps and was right less often.
+    except where the info field `reset_field` is not 0, which means that the state is unrelated to the one before.
+    Unlike in the paper the model learns from this loss alone, and the leaves of the plan have no value: with a policy
+    gradient through the plan, or with a value at its leaves, planning stopped after one or two steps and was right
+    less often.
     ``steps`` is the depth.
 
     `depth` makes the same network static: that depth at every step.
@@ -43,15 +46,15 @@ class TreePlanner(nn.Module):
         clear: float = 0.2,
         gamma: float = 0.9,
         unit: float = 1.0,
-        anew: str | None = None,
+        reset_field: str | None = None,
         depth: int | None = None,
     ) -> None:
         super().__init__()
         self.size, self.actions = layout(self, observation_space, action_space)
         if self.actions < 2:
             raise ValueError(f"TreePlanner: there must be at least 2 actions to tell apart, got {self.actions}")
-        self.latent_size, self.gamma, self.unit, self.anew = latent_size, gamma, unit, anew
-        self.info_fields = () if anew is None else (anew,)
+        self.latent_size, self.gamma, self.unit, self.reset_field = latent_size, gamma, unit, reset_field
+        self.info_fields = () if reset_field is None else (reset_field,)
         self.max_depth, self.clear, self.depth = max_depth if depth is None else depth, clear, depth
         self.encode = nn.Linear(self.size, latent_size)
         self.move = nn.Linear(latent_size, self.actions * latent_size)
@@ -89,6 +92,6 @@ class TreePlanner(nn.Module):
         """Return the error of the model about the result of the last action."""
         moved = feedback.action @ self.move(self.encode(before)).reshape(self.actions, self.latent_size)
         loss = (self.reward(moved)[0] - feedback.reward / self.unit) ** 2
-        if self.anew is None or feedback.info[self.anew] == 0:
+        if self.reset_field is None or feedback.info[self.reset_field] == 0:
             loss = loss + ((moved - z) ** 2).sum()
         return loss

@@ -41,7 +41,7 @@ class SetPolicy(nn.Module):
                 raise ValueError(f"SetPolicy: is for Discrete actions, got {action_space}")
             width, actions = flat_size(observation_space.feature_space), int(action_space.n)
         else:
-            size, actions = layout(self, observation_space, action_space, beside=1, width=width)
+            size, actions = layout(self, observation_space, action_space, offset=1, width=width)
             if elements is not None:
                 raise ValueError(f"SetPolicy: elements is for Sequence observations, got {observation_space}")
             self.most, self.width = (size - 1) // width, width

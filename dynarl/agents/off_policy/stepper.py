@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.records import RecordLayout
-from dynarl.agents.user_policy.policy import merging, set_merging
+from dynarl.agents.user_policy.policy import lockstep_flags, set_lockstep_flags
 from dynarl.agents.user_policy.runner import PolicyRunner
 from dynarl.envs import Environments
 from dynarl.envs.protocol import Step
@@ -122,14 +122,14 @@ class RecordStepper(EnvironmentStepper):
         """Return the policy's state, the last actions and rewards, and which networks run in lock-step."""
         leaves = {str(i): np.array(leaf) for i, leaf in enumerate(state_leaves(self._state))}
         last = {"action": self._action.copy(), "reward": self._reward.copy()}
-        return {"state": leaves, **last, "merging": merging(self.networks)}
+        return {"state": leaves, **last, "merging": lockstep_flags(self.networks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         leaves = iter([np.array(state["state"][str(i)]) for i in range(len(state["state"]))])
         self._state = map_state(lambda _: next(leaves), self._state)
         self._action, self._reward = np.array(state["action"]), np.array(state["reward"])
-        set_merging(self.networks, state.get("merging", ()))
+        set_lockstep_flags(self.networks, state.get("merging", ()))
 
 
 def make_stepper(envs: Environments, actor: OffPolicyActor) -> EnvironmentStepper:

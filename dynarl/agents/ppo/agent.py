@@ -42,7 +42,7 @@ class PPO(Agent):
     facts = IMPLEMENTATION_DETAILS
     saved = (
         "policy", "optimizer", "envs.num_envs", "collector", "env_steps", "learner.grad_steps", "learner.iteration",
-        "actor.predictions", "actor.merging?", "obs_normalizer", "learner.reward_normalizer",
+        "actor.predictions", "actor.lockstep_flags as merging?", "obs_normalizer", "learner.reward_normalizer",
     )  # fmt: skip
 
     def __init__(

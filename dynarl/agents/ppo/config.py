@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from dynarl.agents.encoders.choose import ENCODERS
 from dynarl.agents.policies import ACTIVATIONS
+from dynarl.agents.policies.renamed_arguments import migrated_arguments
 from dynarl.config.migration import configuration
 from dynarl.config.validate import fraction, least_one, one_of, positive
 
@@ -169,4 +170,8 @@ class PPOConfig:
         kept = {name: value for name, value in fields.items() if name not in _KL_ACTIONS}
         named = old or [name for name in _KL_ACTIONS if list(fields) == [name]]  # one name alone asks for its new one
         kept |= {"kl_target": fields[old[0]], "kl_action": _KL_ACTIONS[old[0]]} if old else {}
-        return kept, [f"{name} is now called kl_target, with kl_action {_KL_ACTIONS[name]!r}" for name in named]
+        changes = [f"{name} is now called kl_target, with kl_action {_KL_ACTIONS[name]!r}" for name in named]
+        if isinstance(kept.get("policy_kwargs"), dict):
+            kept["policy_kwargs"], renamed = migrated_arguments(kept.get("policy"), kept["policy_kwargs"])
+            changes += renamed
+        return kept, changes

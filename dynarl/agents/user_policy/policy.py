@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dynarl.agents.policies.registry import named_policy
+from dynarl.agents.policies.renamed_arguments import refuse_old_arguments
 from dynarl.autograd.random import seeded
 from dynarl.batching import batched
 from dynarl.batching.batched import BatchedModule
 from dynarl.nn import Module
 
-__all__ = ["PolicyLike", "UserPolicy", "make_policy", "merging", "set_merging"]
+__all__ = ["PolicyLike", "UserPolicy", "lockstep_flags", "make_policy", "set_lockstep_flags"]
 
 PolicyLike = str | Module | Callable[..., Module]
 """A Module, a class or function that makes one, or the name of a registered policy."""
@@ -52,6 +53,7 @@ def _arguments(factory: Callable[..., Any], spaces: tuple[Any, Any], options: Ma
         raise TypeError(
             f"policy: must be a dynarl.nn.Module, a class or function that makes one, or a name, got {factory!r}"
         )
+    refuse_old_arguments(factory, options)
     parameters = inspect.signature(factory).parameters
     for arguments in (spaces, ()):
         needed = [
@@ -156,13 +158,13 @@ class UserPolicy:
         return TypeError(f"policy: {self.where} must return {self.returns} {each}, got {got}{note}")
 
 
-def merging(networks: Iterable[Module]) -> list[int]:
+def lockstep_flags(networks: Iterable[Module]) -> list[int]:
     """Return which per-sample networks run in lock-step: part of the state, since rounding depends on it."""
     return [int(module.run.uses_lockstep) for module in _batched(networks)]
 
 
-def set_merging(networks: Iterable[Module], flags: Iterable[Any]) -> None:
-    """Continue from `merging`."""
+def set_lockstep_flags(networks: Iterable[Module], flags: Iterable[Any]) -> None:
+    """Continue from `lockstep_flags`."""
     for module, flag in zip(_batched(networks), flags):
         module.run.uses_lockstep = bool(flag)
 

@@ -60,6 +60,11 @@ class BatchedRun:
         self.calls = self.kernels = 0  # lock-step: calls of all paths, and the operations they were run as
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
 
+    @property
+    def cohorts(self) -> int:
+        """Raise AttributeError: the name that `groups` had in earlier versions."""
+        raise AttributeError("cohorts is now called groups")
+
     def count(self, operations: int, rows: int) -> None:
         """Count operations on `rows` rows each."""
         self.operations += operations

@@ -31,6 +31,11 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         return f"{self.level}: {self.what}\n    {self.fix}"
 
+    @property
+    def mend(self) -> str:
+        """Raise AttributeError: the name that `fix` had in earlier versions."""
+        raise AttributeError("Finding.mend is now called fix")
+
 
 Report = Callable[[str, str, str, str], None]
 
