@@ -156,9 +156,9 @@ class _Rewriter(ast.NodeTransformer):
             self.shared.add(leaving.value)
         live: list[Any] = [None, *[self._mangled(after & set(outs))] * leaving.breaks]
         live += [self._mangled(names & set(outs)) for _, _, names in leaving.returns]
-        way = f"_dynarl_way_{number}"
+        way, written = f"_dynarl_way_{number}", self._mangled(outs)
         made: Any = statements(
-            f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({name}, _, {self._mangled(outs)!r}, {tuple(live)!r})\n",
+            f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({name}, _, {written!r}, {tuple(live)!r})\n",
             node,
         )
         made[0].body = [*self._declarations(outs, node), *stepped, *statements("return 0", node)]
