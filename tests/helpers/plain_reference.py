@@ -19,6 +19,7 @@ __all__ = [
     "MODES",
     "Result",
     "X",
+    "assert_close",
     "assert_equals_plain",
     "in_every_mode",
     "parametrize",
@@ -39,26 +40,47 @@ class Result:
 
     values: list[np.ndarray]
     requires_grad: list[bool]
-    gradients: list[np.ndarray]
+    gradients: list[np.ndarray]  # with the gradients of a sum of the gradients, if asked for
 
 
-def run_plain(program: Callable[..., Any], args: Sequence[Any]) -> Result:
-    """Call the program once for each sample."""
+def run_plain(
+    program: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    parameters: Sequence[dynarl.Tensor] = (),
+    each: Callable[[int], Any] = lambda i: None,
+    second: bool = False,
+) -> Result:
+    """Call the program once for each sample, after `each(sample)`."""
     batches = [with_history(x) for x in args]
     size = next(len(x) for x in batches if isinstance(x, (dynarl.Tensor, Ragged, ObjectBatch)))
-    rows = [leaves(program(*[sample(x, i) for x in batches])) for i in range(size)]
+    rows = []
+    for i in range(size):
+        each(i)
+        rows.append(leaves(program(*[sample(x, i) for x in batches])))
     if len({len(row) for row in rows}) > 1:
         raise ValueError("plain: samples return different numbers of values")
-    return result_of([dynarl.stack(list(column)) for column in zip(*rows)], sources_of(program, batches))
+    return result_of(
+        [dynarl.stack(list(column)) for column in zip(*rows)], sources_of(program, batches, parameters), second
+    )
 
 
-def run_batched(program: Callable[..., Any], args: Sequence[Any], mode: str, *, calls: int = 1) -> Result:
-    """Call the batched program; the last of several calls counts."""
+def run_batched(
+    program: Callable[..., Any],
+    args: Sequence[Any],
+    mode: str,
+    *,
+    calls: int = 1,
+    parameters: Sequence[dynarl.Tensor] = (),
+    second: bool = False,
+    options: Callable[[], dict[str, Any]] = dict,
+) -> Result:
+    """Call the batched program with options of each call; the last of several calls counts."""
     run = batched(program, mode=mode)
     for _ in range(calls):
         batches = [with_history(x) for x in args]
-        outputs = leaves(run(*batches))
-    return result_of(outputs, sources_of(program, batches))
+        outputs = leaves(run(*batches, **options()))
+    return result_of(outputs, sources_of(program, batches, parameters), second)
 
 
 def with_history(x: Any) -> Any:
@@ -98,9 +120,10 @@ def own_copy(x: Any, seen: dict[int, Any]) -> Any:
     return made
 
 
-def sources_of(program: Any, batches: Iterable[Any]) -> list[dynarl.Tensor]:
-    """Return the tensors whose gradients are compared: inputs, and the parameters of a Module."""
-    parameters = list(program.parameters()) if isinstance(program, nn.Module) else []
+def sources_of(program: Any, batches: Iterable[Any], parameters: Sequence[dynarl.Tensor]) -> list[dynarl.Tensor]:
+    """Return the tensors whose gradients are compared: inputs, and the given parameters or those of a Module."""
+    if not parameters and isinstance(program, nn.Module):
+        parameters = list(program.parameters())
     return [*[x for x in batches if isinstance(x, dynarl.Tensor) and x.requires_grad], *parameters]
 
 
@@ -115,24 +138,34 @@ def leaves(tree: Any) -> list[dynarl.Tensor]:
     return [tree if isinstance(tree, dynarl.Tensor) else dynarl.tensor(np.asarray(tree, np.float64))]
 
 
-def result_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor]) -> Result:
-    """Return values and the gradients of a sum with random weights."""
-    rng = np.random.default_rng(1)
-    history = [out for out in outputs if out.requires_grad]
-    loss = sum([(out * dynarl.tensor(rng.standard_normal(out.shape))).sum() for out in history])
-    pulled = dynarl.grad(loss, sources, allow_unused=True) if history else [None] * len(sources)
+def result_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor], second: bool = False) -> Result:
+    """Return values and the gradients of a sum with random weights, and of a sum of these gradients if asked for."""
+    gradients = gradients_of([out for out in outputs if out.requires_grad], sources, create_graph=second)
+    if second:
+        gradients += gradients_of([g for g in gradients if g.requires_grad], sources, create_graph=False)
     return Result(
         [out.detach().numpy().astype(float) for out in outputs],
         [out.requires_grad for out in outputs],
-        [np.zeros(x.shape) if g is None else g.numpy() for x, g in zip(sources, pulled)],
+        [g.detach().numpy() for g in gradients],
     )
+
+
+def gradients_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor], *, create_graph: bool) -> list[Any]:
+    """Return the gradients of a sum of outputs with random weights."""
+    if not outputs:
+        return [dynarl.zeros_like(x.detach()) for x in sources]
+    rng = np.random.default_rng(1)
+    loss = sum([(out * dynarl.tensor(rng.standard_normal(out.shape))).sum() for out in outputs])
+    return list(dynarl.grad(loss, sources, create_graph=create_graph, allow_unused=True, materialize_grads=True))
 
 
 def assert_close(got: Result, want: Result, *, rtol: float = 1e-6, atol: float = 1e-7) -> None:
     """Compare two results."""
-    assert len(got.values) == len(want.values), f"{len(got.values)} values, plain Python has {len(want.values)}"
+    assert len(got.values) == len(want.values), (
+        f"number of values {len(got.values)}, plain Python has {len(want.values)}"
+    )
     for i, (g, w) in enumerate(zip(got.values, want.values)):
-        assert g.shape == w.shape, f"value {i}: shape {g.shape}, plain Python has {w.shape}"
+        assert g.shape == w.shape, f"shape of value {i} {g.shape}, plain Python has {w.shape}"
         np.testing.assert_allclose(g, w, rtol=rtol, atol=atol, err_msg=f"value {i}")
     assert got.requires_grad == want.requires_grad, "history"
     for i, (g, w) in enumerate(zip(got.gradients, want.gradients)):
