@@ -140,9 +140,9 @@ def leaves(tree: Any) -> list[dynarl.Tensor]:
 
 def result_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor], second: bool = False) -> Result:
     """Return values and the gradients of a sum with random weights, and of a sum of these gradients if asked for."""
-    gradients = gradients_of([out for out in outputs if out.requires_grad], sources, create_graph=second)
+    gradients = gradients_of(outputs, sources, create_graph=second)
     if second:
-        gradients += gradients_of([g for g in gradients if g.requires_grad], sources, create_graph=False)
+        gradients += gradients_of(gradients, sources, create_graph=False)
     return Result(
         [out.detach().numpy().astype(float) for out in outputs],
         [out.requires_grad for out in outputs],
@@ -151,12 +151,15 @@ def result_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor], second
 
 
 def gradients_of(outputs: list[dynarl.Tensor], sources: list[dynarl.Tensor], *, create_graph: bool) -> list[Any]:
-    """Return the gradients of a sum of outputs with random weights."""
-    if not outputs:
-        return [dynarl.zeros_like(x.detach()) for x in sources]
+    """Return the gradients of a sum of outputs with random weights; outputs without history are left out."""
     rng = np.random.default_rng(1)
-    loss = sum([(out * dynarl.tensor(rng.standard_normal(out.shape))).sum() for out in outputs])
-    return list(dynarl.grad(loss, sources, create_graph=create_graph, allow_unused=True, materialize_grads=True))
+    terms = [(out, dynarl.tensor(rng.standard_normal(out.shape))) for out in outputs]  # one draw for every output
+    products = [(out * weights).sum() for out, weights in terms if out.requires_grad]
+    if not products:
+        return [dynarl.zeros_like(x.detach()) for x in sources]
+    return list(
+        dynarl.grad(sum(products), sources, create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    )
 
 
 def assert_close(got: Result, want: Result, *, rtol: float = 1e-6, atol: float = 1e-7) -> None:
