@@ -59,7 +59,7 @@ feature(
 feature(
     "shown",
     "<n> = len(str(<v>.argmax())) % 7",
-    "<n> = len(f'{<v>.argmax()}') % 5 + len(repr((<v>.detach() > <x>))) % 3",
+    "<n> = len(f'{<v>.argmax()}') % 5 + len(str(<v>.detach() > <x>)) % 3",
     "<v> = <v> + {'0': 0.1, '1': 0.2}.get(f'{<v>.argmax():d}', 0.3)",
 )
 
