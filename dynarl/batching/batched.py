@@ -63,6 +63,11 @@ class Batched:
         self._tracks_views = False  # the program changes tensors in place
         self._outer: frozenset[int] | None = None  # ids of the variables around the program, which keeps them alive
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the program and its options: what calls left behind is neither pickled nor copied."""
+        fresh = {"last": None, "uses_lockstep": False, "_tracks_views": False, "_generators": None, "_outer": None}
+        return {**self.__dict__, **fresh, "_signatures": {}, "_unscoped": {}}
+
     def __call__(
         self,
         *args: Any,

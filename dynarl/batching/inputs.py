@@ -33,11 +33,11 @@ class Inputs:
 
     def tensors(self) -> list[Tensor]:
         """Return the batches that are tensors."""
-        return [x for x in self.leaves if x.__class__ not in _OBJECTS]
+        return [x for x in self.leaves if not isinstance(x, _OBJECTS)]
 
     def entries(self, run: BatchedRun, *, lockstep: bool = False) -> list[Entry]:
         """Return an entry for each group that starts together: all samples whose objects have the same structure."""
-        objects = [x for x in self.leaves if x.__class__ is ObjectBatch]
+        objects = [x for x in self.leaves if isinstance(x, ObjectBatch)]
         if not objects:
             return [(*unflatten(self.structure, iter(self._batches(run))), run.root)]
         structures = np.stack([x.structure for x in objects])  # [objects, N]
@@ -54,7 +54,7 @@ class Inputs:
         """Return the leaves as all samples of a run see them."""
         return [
             argument(x, run.root)
-            if x.__class__ not in _OBJECTS
+            if not isinstance(x, _OBJECTS)
             else x.per_sample(run.root)
             if isinstance(x, Ragged)
             else x
@@ -64,13 +64,13 @@ class Inputs:
     def _entries(self, run: BatchedRun, parts: list[Rows], rows_of: Callable[[Tensor], RowsOf]) -> list[Entry]:
         """Return an entry for each part of the samples."""
         root, batches = run.root, self._batches(run)
-        sources = {id(x): x.sources() for x in batches if x.__class__ is ObjectBatch}
+        sources = {id(x): x.sources() for x in batches if isinstance(x, ObjectBatch)}
         makers = {key: {kind: rows_of(x) for kind, x in found.items()} for key, found in sources.items()}
         entries: list[Entry] = []
         for samples in parts:
             group = root if len(samples) == root.size else root.part(samples)
             given = [
-                x.of_group(group, samples, sources[id(x)], makers[id(x)]) if x.__class__ is ObjectBatch else x
+                x.of_group(group, samples, sources[id(x)], makers[id(x)]) if isinstance(x, ObjectBatch) else x
                 for x in batches
             ]
             entries.append((*unflatten(self.structure, iter(given)), group))
@@ -106,13 +106,13 @@ class _FromFields:
 
 
 def _batch_size(leaves: list[Any]) -> int:
-    sizes = {len(x) if x.__class__ in _OBJECTS else x.array.shape[0] if x.array.ndim else None for x in leaves}
+    sizes = {len(x) if isinstance(x, _OBJECTS) else x.array.shape[0] if x.array.ndim else None for x in leaves}
     if not leaves:
         raise ValueError(
             "batched: at least one argument must be a tensor, an array, a Ragged or an ObjectBatch of N samples"
         )
     if len(sizes) != 1 or None in sizes:
-        shapes = [f"{type(x).__name__} of {len(x)}" if x.__class__ in _OBJECTS else tuple(x.shape) for x in leaves]
+        shapes = [f"{type(x).__name__} of {len(x)}" if isinstance(x, _OBJECTS) else tuple(x.shape) for x in leaves]
         raise ValueError(f"batched: all arguments must have the same leading axis of N samples, got {shapes}")
     (size,) = sizes
     if not size:

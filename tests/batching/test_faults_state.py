@@ -10,15 +10,11 @@ import numpy as np
 import dynarl
 from dynarl import nn
 from dynarl.batching import ObjectBatch, batched, per_sample
-from tests.helpers.plain_reference import EVERY, X, assert_equals_plain, in_every_mode, parametrize
+from tests.helpers.plain_reference import X, assert_equals_plain, in_every_mode, parametrize
 
 CASES = {}
 WRONG = {
-    "array_changed_after_an_operation_used_it": "lockstep",
-    "tensor_changed_after_an_operation_used_it": "lockstep",
     "module_given_a_tensor": "lockstep",
-    "object_batch_with_one_list_under_two_names": EVERY,
-    "simulators_stepped_in_a_loop_with_a_list": EVERY,
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 
@@ -759,7 +755,7 @@ def test_objects_of_the_caller_are_left_as_they_were(mode):
         assert (state.n, state.path) == (old.n, old.path)
 
 
-@in_every_mode(wrong=EVERY)
+@in_every_mode()
 def test_a_simulator_of_the_caller_is_left_as_it_was(mode):
     simulators = [Simulator(i) for i in range(len(X))]
 

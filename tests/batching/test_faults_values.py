@@ -14,7 +14,6 @@ from tests.helpers.plain_reference import EVERY, X, assert_equals_plain, paramet
 
 CASES = {}
 WRONG = {
-    "strings_of_numpy_in_objects": EVERY,
     "recursion_through_a_module": "eager auto lockstep",
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""

@@ -15,14 +15,16 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import ANOMALY, mode
 from dynarl.autograd.ops.indexing import _getitem
 from dynarl.autograd.tape import record
+from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
-from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, ViewRule, rule_of
+from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, ViewRule, of_one_sample, rule_of
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.shared_memory import note_view
 
 __all__ = ["EagerOperations"]
 
 _NUMBERS = frozenset((float, int, bool))
+_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
 _NO_STATIC: Static = {}
 _ONE_BATCHED = (True,)
 _ALL = slice(None)
@@ -50,6 +52,16 @@ class EagerOperations(Execution):
 
     def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
         """Apply an operation by its rule."""
+        try:
+            return self._apply(op, operands, static)
+        except _ERRORS as error:
+            raise of_one_sample(error, op, [self.first(x) for x in operands], static) from None
+
+    def first(self, x: Any) -> Any:
+        """Return an operand as the first sample has it."""
+        return wrap(x.at(self.group).array[0]) if x.__class__ is SampleTensor else x
+
+    def _apply(self, op: Operation, operands: Operands, static: Static) -> Any:
         group = self.group
         rule: Any = RULES.get(op, _MISSING)
         if rule is None:
@@ -103,7 +115,10 @@ class EagerOperations(Execution):
         """Return `x[index]`: one sample's first axis is the second of the rows."""
         rows = x.tensor if x.group is self.group else x.at(self.group)
         whole = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
-        result = self.result(_getitem, _getitem(rows, index=whole))
+        try:
+            result = self.result(_getitem, _getitem(rows, index=whole))
+        except _ERRORS as error:
+            raise of_one_sample(error, _getitem, (self.first(x),), {"index": index}) from None
         if self.run.tracks_views:
             note_view(x, result, _getitem, {"index": index})
         return result

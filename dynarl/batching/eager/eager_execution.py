@@ -23,6 +23,7 @@ from dynarl.batching.eager.repeat import Outcomes, Raised, repeat, run_once
 from dynarl.batching.groups.execution import DRAW, VALUE, Log, Names, Operands, Operation, Static, state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup, split
 from dynarl.batching.groups.run import BatchedRun, Change
+from dynarl.batching.rules.table import of_one_sample
 from dynarl.batching.scopes.loops import Live, Step, can_repeat, repeat_in_place
 from dynarl.batching.scopes.modules import function_of
 from dynarl.batching.scopes.rewritten import parts, rewritten
@@ -324,7 +325,10 @@ class EagerExecution(EagerOperations):
             if _is_plain(module, kind) and (kind is Linear or (kind is Sequential and module.is_affine())):
                 rows = x.tensor if x.group is group else x.at(group)
                 if rows.array.ndim > 1:  # affine layers act on the last axis: they need no rule
-                    return self.result(module, module.forward(rows))
+                    try:
+                        return self.result(module, module.forward(rows))
+                    except (ValueError, TypeError) as error:
+                        raise of_one_sample(error, module.forward, (self.first(x),), {}) from None
         function = module.forward if module._hooks is None else function_of(module)
         if new and self.group.size == 1:
             return function(*args, **kwargs)

@@ -11,6 +11,7 @@ from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import mode
 from dynarl.autograd.tensor import wrap
+from dynarl.autograd.versions import last_modification, modified_since
 from dynarl.batching.eager.eager_execution import run_scope
 from dynarl.batching.groups.execution import state
 from dynarl.batching.groups.group import SampleGroup
@@ -47,10 +48,13 @@ class Executor:
     def __init__(self, run: BatchedRun) -> None:
         self.run = run
         self.calls: list[LazyCall] = []
+        self.clock = 0  # of changes in place, when the first waiting call was recorded
         self.restart: Restart | None = None
 
     def add(self, call: LazyCall) -> None:
         """Add a call; run them all if too many wait."""
+        if not self.calls:
+            self.clock = last_modification()
         self.calls.append(call)
         if len(self.calls) > MOST_WAITING:
             self.flush()
@@ -59,6 +63,8 @@ class Executor:
         """Run all calls, depth by depth, those of one signature (and equal shared operands) together."""
         if not self.calls:
             return
+        if last_modification() != self.clock:
+            self._check_operands()
         batches: dict[tuple[int, int], list[LazyCall]] = {}
         for call in self.calls:
             key = call.depth if call.used else _AFTER_ALL, call.number
@@ -81,6 +87,12 @@ class Executor:
                     self._fail(signature)
         finally:
             mode.recording, state.execution = before, execution
+
+    def _check_operands(self) -> None:
+        """Repeat the run, with calls where they stand, if a large operand changed in place since it was recorded."""
+        for call in self.calls:
+            if _has_changed(call.args, self.clock):
+                self._fail(call.signature)
 
     def _fail(self, signature: Signature) -> None:
         signature.eager = True
@@ -134,6 +146,16 @@ class Executor:
         rows_of_leaves = tuple([leaf.at(group) for leaf in leaves])
         del self.run.undo[undone:]
         return rows_of_leaves
+
+
+def _has_changed(tree: Any, clock: int) -> bool:
+    """Return whether the memory of a plain Tensor in the arguments of a call was changed after a clock."""
+    if tree.__class__ is tuple:
+        return any([_has_changed(part, clock) for part in tree])
+    if tree.__class__ is dict:
+        return any([_has_changed(part, clock) for part in tree.values()])
+    plain = isinstance(tree, Tensor) and tree.__class__ is not SampleTensor
+    return plain and modified_since(tree.array, clock) is not None
 
 
 def _column(tensors: Sequence[SampleTensor], groups: list[SampleGroup], total: int) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.grad_mode import mode
+from dynarl.autograd.versions import last_modification
 from dynarl.batching.eager.eager_execution import run_scope
 from dynarl.batching.groups.execution import Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup, number_key
@@ -102,6 +103,8 @@ def _add(execution: TracedExecution, key: object, call: LazyCall) -> Any:
     """Record a call, log its results as SampleTensors in their structure, and return them."""
     # `executor.add` and `sample_tensor` written out: this runs for every call of a Module on every path.
     executor, group, signature = execution.tracer.executor, call.group, call.signature
+    if not executor.calls:
+        executor.clock = last_modification()
     executor.calls.append(call)
     if len(executor.calls) > MOST_WAITING:
         executor.flush()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from dynarl.autograd import Tensor
+from dynarl.autograd.device import xp
 from dynarl.autograd.grad_mode import OFF, mode
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.draws import DeviceLike
@@ -26,7 +27,7 @@ from dynarl.batching.lockstep.lazy import (
     spec_of,
 )
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
-from dynarl.batching.rules.table import RULES, SHAREABLE, ViewRule, apply_rule
+from dynarl.batching.rules.table import RULES, SHAREABLE, ViewRule, apply_rule, of_one_sample
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.shared_memory import note_view
 
@@ -128,17 +129,34 @@ def _shared(tracer: Tracer, op: Operation, a: Any, shareable: bool) -> Any:
         raise tracer.run.fail_whole_batch(op)
     if isinstance(a, np.generic):
         return a.item()
-    if not isinstance(a, Tensor):
-        if not hasattr(a, "dtype"):
-            raise TypeError(f"{name_of(op)}: expected a Tensor, an array or a number, got {type(a).__name__}")
-        a = wrap(a)
-    if not shareable or not is_small(a):
-        return a
-    known = tracer.shared.get(id(a))
-    if known is None:
-        # The tensor is kept, so that its id stays its own.
-        known = tracer.shared[id(a)] = a, constant(a, tracer.run.root)
-    return sample_tensor(known[1].tensor, tracer.run.root)
+    if not isinstance(a, Tensor) and not hasattr(a, "dtype"):
+        raise TypeError(f"{name_of(op)}: expected a Tensor, an array or a number, got {type(a).__name__}")
+    tensor = a if isinstance(a, Tensor) else wrap(a)
+    if not is_small(tensor):
+        return tensor if isinstance(a, Tensor) else wrap(a.copy())
+    kept = _kept(tracer, a, tensor)
+    return sample_tensor(kept.sample.tensor, tracer.run.root) if shareable else kept.tensor
+
+
+class _Kept:
+    """A copy of a small operand that all samples share: the program may change it in place before the call runs."""
+
+    __slots__ = ("content", "original", "sample", "tensor")
+
+    def __init__(self, original: Any, tensor: Tensor, content: bytes, root: SampleGroup) -> None:
+        self.original = original  # kept, so that its id stays its own
+        self.content = content
+        self.tensor: Tensor = wrap(xp(tensor.array).array(tensor.array))
+        self.sample = constant(self.tensor, root)
+
+
+def _kept(tracer: Tracer, original: Any, tensor: Tensor) -> _Kept:
+    # On a GPU the content is not compared: that would wait for the device at every operation.
+    content = tensor.array.tobytes() if tensor.array.__class__ is np.ndarray else b""
+    kept: _Kept | None = tracer.shared.get(id(original))
+    if kept is None or kept.content != content:
+        kept = tracer.shared[id(original)] = _Kept(original, tensor, content, tracer.run.root)
+    return kept
 
 
 def _learn(tracer: Tracer, key: Any, op: Operation, args: Operands, static: Static) -> Signature:
@@ -175,7 +193,11 @@ def _run_now(execution: TracedExecution, op: Operation, args: Operands, static: 
     tracer, group = execution.tracer, execution.group
     batched = [a.__class__ is SampleTensor for a in args]
     operands = [tracer.rows(a, group) if own else a for a, own in zip(args, batched)]
-    out = apply_rule(op, operands, batched, group.size, static)
+    try:
+        out = apply_rule(op, operands, batched, group.size, static)
+    except Exception as error:
+        alone = [wrap(a.array[0]) if own else a for a, own in zip(operands, batched)]
+        raise of_one_sample(error, op, alone, static) from None
     tracer.run.count(1, group.size)
     x = sample_tensor(computed(out, group), group)
     execution.log.append((op, x))

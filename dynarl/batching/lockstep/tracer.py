@@ -32,7 +32,7 @@ class Tracer:
         self.queue: deque[Any] = deque()  # executions that can continue
         self.unwinding = False  # the current path has to wait
         self.numbers: dict[Any, int] = {}
-        self.shared: dict[int, tuple[Any, SampleTensor]] = {}
+        self.shared: dict[int, Any] = {}  # by id: copies of small operands that all samples share
         self.usual: dict[Any, Signature] = {}  # by operation or Module: the signature of its last usual call
 
     def step(self, execution: Execution) -> None:

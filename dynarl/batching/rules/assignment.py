@@ -67,7 +67,12 @@ def _with_rows(index: tuple[Any, ...], picks: Rows, n: int) -> tuple[Any, ...]:
     return np.arange(n).reshape(n, *(1,) * depth), *parts
 
 
-_put_rows.__name__ = "setitem"
+def _put_alone(x: Any, value: Any, *picks: Any, index: Any) -> Any:
+    own = iter(picks)
+    indexing.setitem(x.clone(), tuple([next(own) if part is HOLE else part for part in index]), value)
+
+
+_put_rows.__name__, _put_rows.alone = "setitem", _put_alone  # type: ignore[attr-defined]
 RULES[_put_rows] = _rule
 
 

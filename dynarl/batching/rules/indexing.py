@@ -51,7 +51,12 @@ def _pick_rule(operands: Rows, batched: Flags, n: int, static: Static) -> Any:
     return out if order == sorted(order) else out.permute(*order)
 
 
-_pick.__name__ = "getitem"
+def _pick_alone(x: Any, *picks: Any, index: Any) -> Any:
+    own = iter(picks)
+    return indexing.getitem(x, tuple([next(own) if part is HOLE else part for part in index]))
+
+
+_pick.__name__, _pick.alone = "getitem", _pick_alone  # type: ignore[attr-defined]
 RULES[_pick] = _pick_rule
 
 

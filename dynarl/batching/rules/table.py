@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dynarl.autograd.grad_mode import no_grad
 from dynarl.autograd.ops import shape
 from dynarl.batching.groups.group import PerSampleError
 
@@ -24,6 +25,7 @@ __all__ = [
     "ViewRule",
     "apply_rule",
     "by_row",
+    "of_one_sample",
     "rule_of",
 ]
 
@@ -88,6 +90,21 @@ def by_row(op: Operation) -> Rule:
         return shape.stack(rows)
 
     return rule
+
+
+def of_one_sample(error: Exception, op: Any, operands: Sequence[Any], static: dict[str, Any]) -> Exception:
+    """Return the error that an operation raises for one sample's plain Tensors: its shapes are those of the program.
+
+    `error` is what it raised for the rows of all samples; it stays if one sample alone raises none.
+    """
+    if isinstance(error, PerSampleError):
+        return error
+    try:
+        with no_grad():
+            getattr(op, "alone", op)(*operands, **static)
+    except Exception as alone:
+        return alone.with_traceback(error.__traceback__)
+    return error
 
 
 def rule_of(op: Operation) -> Any:

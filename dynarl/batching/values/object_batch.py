@@ -12,9 +12,10 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.ops.shape import stack
 from dynarl.autograd.tensor import wrap
-from dynarl.batching.groups.group import Rows, SampleGroup, number_key
+from dynarl.batching.groups.group import PerSampleError, Rows, SampleGroup, number_key
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.shared_memory import argument
+from dynarl.nn import Module
 
 __all__ = ["ObjectBatch", "RowsOf", "eager_rows"]
 
@@ -28,8 +29,10 @@ class ObjectBatch:
     """N Python objects, one for each sample: trees, graphs, records of nested tuples, lists, dicts and dataclasses.
 
     Inside a per-sample program it is the sample's own object. Arrays and tensors in it are the sample's tensors;
-    numbers, strings and None stay unchanged, for `if`, `len` and recursion. Samples whose objects have the same
-    structure run as one group. With many different structures use `mode="lockstep"`, which "auto" then chooses.
+    numbers, strings and None stay unchanged, for `if`, `len` and recursion. Objects of other classes are copied deeply:
+    the program changes its own. Pointers to a parent and two names for one object stay what they are. Samples whose
+    objects have the same structure run as one group. With many different structures use `mode="lockstep"`, which "auto"
+    then chooses.
     """
 
     def __init__(self, objects: Sequence[Any]) -> None:
@@ -43,7 +46,7 @@ class ObjectBatch:
         for i, item in enumerate(self.objects):
             key: list[Any] = []
             leaves: list[Any] = []
-            _flatten(item, key, leaves)
+            _flatten(item, key, leaves, {})
             found.append(leaves)
             g = self.structure[i] = structures.setdefault(tuple(key), len(members))
             if g == len(members):
@@ -105,7 +108,7 @@ class ObjectBatch:
             tensors = [rows_of[kind](group, base + start) for kind, base in places]
         else:
             tensors = [argument(sources[kind][base + positions], group) for kind, base in places]
-        return _rebuild(self.objects[first], iter(tensors))
+        return _rebuild(self.objects[first], iter(tensors), {})
 
 
 def eager_rows(source: Tensor) -> RowsOf:
@@ -113,58 +116,116 @@ def eager_rows(source: Tensor) -> RowsOf:
     return lambda group, start: argument(source[start : start + group.size], group)
 
 
-def _flatten(item: Any, key: list[Any], leaves: list[Any]) -> None:
-    """Append an object's arrays to `leaves`, and to `key` everything that must be equal for a common structure."""
+def _flatten(item: Any, key: list[Any], leaves: list[Any], seen: dict[int, int]) -> None:
+    """Append an object's arrays to `leaves`, and to `key` everything that must be equal for a common structure.
+
+    `seen` numbers the mutable objects: a second name for one of them, or a pointer to a parent, is its number.
+    """
     kind = item.__class__
-    if kind is tuple or kind is list:
-        key.append(kind)
-        key.append(len(item))
-        for part in item:
-            if part.__class__ is np.ndarray:
-                leaves.append(part)
-                key.append(part.shape)
-                key.append(part.dtype)
-            else:
-                _flatten(part, key, leaves)
-    elif kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
+    if kind in _CONSTANTS:
+        key += (kind, number_key(item))
+        return
+    if kind is not tuple:
+        number = seen.get(id(item))
+        if number is not None:
+            key += (_SAME, number)
+            return
+        if kind is not list:
+            _flatten_other(item, key, leaves, seen)
+            return
+        seen[id(item)] = len(seen)
+    key.append(kind)
+    key.append(len(item))
+    for part in item:
+        if part.__class__ is np.ndarray and part.dtype in _DTYPES:
+            leaves.append(part)
+            key.append(part.shape)
+            key.append(part.dtype)
+        else:
+            _flatten(part, key, leaves, seen)
+
+
+def _flatten_other(item: Any, key: list[Any], leaves: list[Any], seen: dict[int, int]) -> None:
+    kind = item.__class__
+    if _is_numeric(item):
         leaves.append(item)
         key += (tuple(item.shape), item.dtype)
-    elif kind in _CONSTANTS:
-        key += (kind, number_key(item))
+        return
+    seen[id(item)] = len(seen)
+    if isinstance(item, np.generic):  # text and dates of NumPy
+        key += (kind, item)
     elif isinstance(item, dict):
         key += (kind, tuple(item))
         for part in item.values():
-            _flatten(part, key, leaves)
+            _flatten(part, key, leaves, seen)
     elif dataclasses.is_dataclass(item) or isinstance(item, tuple):
         key.append(kind)
         for part in _fields(item):
-            _flatten(part, key, leaves)
+            _flatten(part, key, leaves, seen)
     else:
         key.append(id(item))
+
+
+def _is_numeric(item: Any) -> bool:
+    """Return whether an item is the sample's tensor in a program: an array or a tensor of numbers."""
+    return isinstance(item, Tensor) or (isinstance(item, (np.ndarray, np.generic)) and item.dtype.kind in _NUMERIC)
 
 
 def _fields(item: Any) -> Sequence[Any]:
     return item if isinstance(item, tuple) else [getattr(item, field.name) for field in dataclasses.fields(item)]
 
 
-def _rebuild(item: Any, tensors: Iterator[SampleTensor]) -> Any:
-    """Return a copy of an object with the tensors in place of its arrays."""
+def _rebuild(item: Any, tensors: Iterator[SampleTensor], made: dict[int, Any]) -> Any:
+    """Return a copy of an object with the tensors in place of its arrays; `made` has the copies of mutable objects."""
     kind = item.__class__
-    if kind is tuple or kind is list:
-        parts = [next(tensors) if part.__class__ is np.ndarray else _rebuild(part, tensors) for part in item]
-        return parts if kind is list else tuple(parts)
-    if kind is np.ndarray or isinstance(item, (Tensor, np.generic)):
-        return next(tensors)
     if kind in _CONSTANTS:
         return item
+    if kind is tuple:
+        return tuple([_rebuild(part, tensors, made) for part in item])
+    if (kind is np.ndarray and item.dtype in _DTYPES) or _is_numeric(item):
+        return next(tensors)
+    known = made.get(id(item))
+    if known is not None:
+        return known
+    if kind is list:
+        parts = made[id(item)] = []
+        parts.extend([_rebuild(part, tensors, made) for part in item])
+        return parts
+    return _rebuild_other(item, tensors, made)
+
+
+def _rebuild_other(item: Any, tensors: Iterator[SampleTensor], made: dict[int, Any]) -> Any:
+    if isinstance(item, np.generic):
+        return item
     if isinstance(item, dict):
-        return {name: _rebuild(part, tensors) for name, part in item.items()}
+        names: dict[Any, Any] = {}
+        made[id(item)] = names
+        names.update({name: _rebuild(part, tensors, made) for name, part in item.items()})
+        return names
     if dataclasses.is_dataclass(item):
-        made = copy.copy(item)
+        copied = made[id(item)] = copy.copy(item)
         for field in dataclasses.fields(item):
-            object.__setattr__(made, field.name, _rebuild(getattr(item, field.name), tensors))
-        return made
-    return kind(*[_rebuild(part, tensors) for part in item]) if isinstance(item, tuple) else item
+            object.__setattr__(copied, field.name, _rebuild(getattr(item, field.name), tensors, made))
+        return copied
+    if isinstance(item, tuple):
+        return item.__class__(*[_rebuild(part, tensors, made) for part in item])
+    return _own(item, made)
 
 
+def _own(item: Any, made: dict[int, Any]) -> Any:
+    """Return a copy of an object of another class: a program may change it, and the original is the caller's."""
+    if isinstance(item, Module) or getattr(item.__class__, "_batching_constant", False):
+        return item
+    try:
+        return copy.deepcopy(item, made)
+    except Exception as error:
+        raise PerSampleError(
+            f"ObjectBatch: an object of class {type(item).__name__} cannot be copied ({error}), and a program may "
+            "change it more often than once; make it in the program, or give its class __deepcopy__"
+        ) from error
+
+
+_NUMERIC = "biufc"
+_DTYPES = frozenset(map(np.dtype, (np.float32, np.float64, np.int64, np.bool_)))  # known at once
+_SAME = "an object that came before"
 _CONSTANTS = frozenset((int, float, bool, str, type(None)))
