@@ -10,7 +10,7 @@ import numpy as np
 import dynarl
 from dynarl import nn
 from dynarl.batching import ObjectBatch, per_sample
-from tests.helpers.plain_reference import EVERY, X, assert_equals_plain, parametrize
+from tests.helpers.plain_reference import X, assert_equals_plain, parametrize
 
 CASES = {}
 WRONG = {

@@ -138,6 +138,20 @@ def chain_of_branches(x):
     return h
 
 
+def a_view_changes(x):
+    h = x * 2
+    first = h[:1]
+    first += 1
+    return h
+
+
+def a_tensor_with_a_view_changes(x):
+    h = x * 2
+    first = h[:1]
+    h += 1
+    return h.detach() * first.detach()
+
+
 def integers(x):
     n = (x > 0).long()
     n += 2
@@ -147,7 +161,7 @@ def integers(x):
 
 PROGRAMS = [
     aliases, all_operators, methods, after_a_branch, before_and_after, in_a_loop, in_a_for_loop, in_a_helper, items,
-    own_index, views, squeezed, chain_of_branches, integers,
+    own_index, a_view_changes, a_tensor_with_a_view_changes, views, squeezed, chain_of_branches, integers,
 ]  # fmt: skip
 
 
