@@ -58,7 +58,7 @@ checkpoint:             ragged_rows
 config:
 callbacks:              checkpoint
 agents/encoders:        autograd nn envs batching
-agents/policies:        autograd nn distributions envs rollout agents/encoders
+agents/policies:        autograd nn distributions envs rollout config agents/encoders
 agents/conditional:     autograd nn distributions batching envs rollout agents/policies
 agents/user_policy:     autograd nn batching envs rollout agents/encoders agents/policies
 agents:                 autograd nn optim envs rollout checkpoint config callbacks threads ragged_rows
@@ -90,6 +90,7 @@ IN_FUNCTIONS = {
     ("distributed.nodes", "envs.env_group"): "a function that is pickled by value and reports a missing dynarl",
     ("train.construction", "distributed"): "runs without workers do not load it",
     ("train.monitor", "train.video"): "loads gymnasium, which a run without videos loads later",
+    ("__main__", "train.command"): "Ctrl-C while it loads is caught",
     ("train.command", "envs"): "only `dynarl check` needs it",
     ("train.command", "train.evaluate"): "only `dynarl evaluate` needs it",
     ("train.command", "train.load_run"): "the agents are loaded by `dynarl train` alone",

@@ -1,9 +1,14 @@
-"""The directive `hyperparameters`: a table of the fields of a configuration, read from their docstrings.
+"""Tables of configurations, read from the code.
 
     ```{hyperparameters} dynarl.agents.ppo:PPOConfig
     ```
 
-Each row holds the field, its type, its default and its docstring, which is the only place that explains it.
+has a row for each field: its name, its default and its docstring, which is the only place that explains it.
+
+    ```{other-names} CleanRL
+    ```
+
+has a row for each hyperparameter of another library that has another name here (dynarl/config/other_names.py).
 """
 
 import dataclasses
@@ -13,6 +18,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from dynarl.agents.explain import field_docs
+from dynarl.config.other_names import OTHER_NAMES
 
 
 class Hyperparameters(Directive):
@@ -24,23 +30,45 @@ class Hyperparameters(Directive):
         module, _, name = self.arguments[0].partition(":")
         config_cls = getattr(importlib.import_module(module), name)
         docs = field_docs(config_cls)
-        table = nodes.table(classes=["hyperparameters"])
-        group = nodes.tgroup(cols=3)
-        table += group
-        for width in (22, 14, 64):
-            group += nodes.colspec(colwidth=width)
-        head = nodes.thead()
-        head += _row(nodes.Text("Field"), nodes.Text("Default"), nodes.Text("Meaning and source"))
-        body = nodes.tbody()
-        for field in dataclasses.fields(config_cls):
-            body += _row(
+        rows = [
+            (
                 nodes.literal(text=field.name),
                 nodes.literal(text=repr(_default(field))),
                 nodes.Text(docs.get(field.name, "")),
             )
-        group += head
-        group += body
-        return [table]
+            for field in dataclasses.fields(config_cls)
+        ]
+        return [_table((22, 14, 64), ("Field", "Default", "Meaning and source"), rows)]
+
+
+class OtherNames(Directive):
+    """A table with one row for each hyperparameter of a library that has another name here."""
+
+    required_arguments = 1
+
+    def run(self):
+        library = self.arguments[0]
+        rows = [
+            (nodes.literal(text=name), nodes.literal(text=" or ".join(o.fields)), nodes.Text(o.note or o.elsewhere))
+            for name, o in OTHER_NAMES[library].items()
+        ]
+        return [_table((24, 24, 52), (library, "dynarl", "Note"), rows)]
+
+
+def _table(widths, titles, rows):
+    table = nodes.table(classes=["hyperparameters"])
+    group = nodes.tgroup(cols=len(widths))
+    table += group
+    for width in widths:
+        group += nodes.colspec(colwidth=width)
+    head = nodes.thead()
+    head += _row(*map(nodes.Text, titles))
+    group += head
+    body = nodes.tbody()
+    for cells in rows:
+        body += _row(*cells)
+    group += body
+    return table
 
 
 def _default(field):
@@ -57,6 +85,7 @@ def _row(*cells):
 
 
 def setup(app):
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("hyperparameters", Hyperparameters)
+    app.add_directive("other-names", OtherNames)
     return {"parallel_read_safe": True}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Never, Protocol, Self
 
 from dynarl import checkpoint
 from dynarl.agents.evaluation import Evaluation, play_episodes
@@ -17,6 +18,7 @@ from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.config.migration import unknown_field
+from dynarl.config.other_names import LEARN_ARGUMENTS, policy_hint
 from dynarl.envs import Environments, make
 from dynarl.envs.env_group import EnvGroup
 from dynarl.envs.make import evaluation_source, id_of, number_of
@@ -87,8 +89,21 @@ class Agent:
     """Arguments besides the config that make an equal actor in another process."""
     num_threads: int | None = 1
     """BLAS threads while learning: more than one pays for wide networks on idle cores only. None: unchanged."""
+    __signature__: ClassVar[inspect.Signature]
     env_steps = 0
     iteration = 0
+
+    def __new__(cls, *arguments: Any, **settings: Any) -> Self:
+        """Refuse the policy that Stable-Baselines3 takes first, before Python counts the arguments."""
+        if arguments and (policy := policy_hint(arguments[0])):
+            raise TypeError(f"{cls.__name__}: the first argument is the environment; {policy}")
+        return super().__new__(cls)
+
+    def __init_subclass__(cls) -> None:
+        """Keep the constructor's signature, which `__new__` would hide from help() and the documentation."""
+        super().__init_subclass__()
+        own = inspect.signature(cls.__init__)
+        cls.__signature__ = own.replace(parameters=list(own.parameters.values())[1:])
 
     def __init__(self, env: Any, *, seed: int, device: str, config: Any, overrides: Mapping[str, Any]) -> None:
         known = {field.name for field in dataclasses.fields(self.config_class)}
@@ -134,16 +149,20 @@ class Agent:
 
     def learn(
         self,
-        total_steps: int,
+        total_steps: int = 0,
         on_iteration: Stop | None = None,
         *,
         callbacks: Iterable[CallbackLike] | CallbackLike = (),
+        **unknown: Never,
     ) -> Self:
-        """Train for `total_steps` more environment steps.
+        """Train for `total_steps` more environment steps, rounded up to whole iterations.
 
         After each iteration `callbacks` run (see dynarl.callbacks), then `on_iteration(metrics)`; one that
         returns False ends the training. Schedules cover all steps that the agent will have made by then.
         """
+        for name in unknown:
+            known = LEARN_ARGUMENTS.get(name, "unknown; the arguments are total_steps, on_iteration and callbacks")
+            raise TypeError(f"{type(self).__name__}.learn: {name} is {known}")
         if total_steps < 1:
             raise ValueError(f"learn: total_steps must be at least 1, got {total_steps}")
         end = self.env_steps + total_steps
@@ -174,6 +193,11 @@ class Agent:
     def iteration_metrics(self, updates: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the metrics of an iteration from those of its updates."""
         raise TypeError(f"{type(self).__name__}: iteration_metrics must be defined")
+
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps of an iteration, 0 where their number varies."""
+        return 0
 
     def check_length(self, total_steps: int) -> None:
         """Refuse a run of `total_steps` environment steps in total that would end before learning starts."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from dynarl.config import yaml
 from dynarl.config.migration import migrated, renamed, unknown_field
+from dynarl.config.other_names import hint
 from dynarl.config.run_config import ConfigError
 
 __all__ = ["fields_of", "from_file", "from_mapping", "load", "replace", "split", "to_flat", "to_yaml"]
@@ -142,7 +143,7 @@ def load(
     The order is: defaults, `base` (flat values), the YAML file, the flags. Dashes and underscores in flags are
     equivalent. `find` turns CONFIG into the path of the YAML file. Exits with status 2 and a message for a flag that
     is unknown or does not fit, and with 0 after `--help`. Raises ConfigError for a wrong file and for a flag with the
-    name that a field had in an earlier version.
+    name that a field had in an earlier version or has in another library.
     """
     names, flags = split(config_cls, argv)
     fields = fields_of(config_cls)
@@ -151,12 +152,15 @@ def load(
         flat |= from_file(config_cls, find(name))
     if not flags:
         return _build(config_cls, flat)
-    _refuse_old_names(config_cls, flags, fields)
+    _refuse_known_names(config_cls, flags, fields)
     return _parse(config_cls, flags, _build(config_cls, flat, checked=False), prog, description)
 
 
-def _refuse_old_names(config_cls: type, flags: Sequence[str], fields: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a flag that was a field in an earlier version; the parser reports other unknown flags."""
+def _refuse_known_names(config_cls: type, flags: Sequence[str], fields: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a flag with the name that a field had in an earlier version or has in another library.
+
+    The parser reports other unknown flags.
+    """
     for i, flag in enumerate(flags):
         name, _, value = flag.removeprefix("--").removeprefix("no-").partition("=")
         name = name.replace("-", "_")
@@ -167,8 +171,8 @@ def _refuse_old_names(config_cls: type, flags: Sequence[str], fields: Mapping[st
             old = renamed(config_cls, name, yaml.parse(f"value: {text}")["value"])
         except ValueError:
             continue
-        if old:
-            raise ConfigError(f"config: {flag.partition('=')[0]}: {old}")
+        if other := old or hint(name, fields):
+            raise ConfigError(f"config: {flag.partition('=')[0]}: {other}")
 
 
 def split(config_cls: type, argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numbers
+import types
+import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["fraction", "least_one", "one_of", "positive"]
+import numpy as np
+
+__all__ = ["fraction", "least_one", "one_of", "positive", "typed"]
+
+_EXPECTED = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", types.NoneType: "None"}
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+    """Return the value of a field, a whole float for an int as int; raises TypeError for a value of another type."""
+    if not _fits(value, kind):
+        raise TypeError(f"{name}: must be {_description(kind)}, got {value!r}")
+    return int(value) if kind is int else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin in (tuple, list):
+        return isinstance(value, tuple | list) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping)
+    if kind is int:
+        return _fits(value, float) and float(value).is_integer()
+    if kind is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind is bool:
+        return isinstance(value, bool | np.bool_)
+    return kind not in _EXPECTED or isinstance(value, kind)  # a Literal has its own check
+
+
+def _description(kind: Any) -> str:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_description, inner))
+    if origin in (tuple, list):
+        return f"a sequence, each {_description(inner[0])}"
+    return "a mapping" if origin is dict else _EXPECTED.get(kind, str(kind))
 
 
 def least_one(*names: str, config: Any) -> None:

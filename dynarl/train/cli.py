@@ -18,7 +18,7 @@ from typing import Any
 from dynarl import config as configuration
 from dynarl.checkpoint import CheckpointError
 from dynarl.config import ConfigError, RunConfig, RunFailed, tuned
-from dynarl.train.run_directory import CONFIG, RunDirectoryError, run_name
+from dynarl.train.run_directory import CONFIG, RunDirectoryError, algorithm_of, run_name
 from dynarl.train.training import run
 
 __all__ = ["command_line", "exit_status", "main"]
@@ -102,6 +102,8 @@ def _configure(agent_cls: Any, argv: list[str], words: list[str], default_config
     stored = Path(resumed) / CONFIG
     if not stored.is_file():
         raise RunDirectoryError(f"resume: {resumed} holds no run ({CONFIG} is missing)")
+    if (of := algorithm_of(stored.parent)) not in ("", algorithm):
+        raise ConfigError(f"resume: {resumed} is a run of {of}, which {algorithm} cannot continue")
     base = configuration.from_file(config_cls, stored)
     config = load(argv, base=base)
     return config, _changes(base, configuration.to_flat(config))

@@ -43,6 +43,9 @@ def load_run(run_dir: str | os.PathLike[str], which: str = "best", **overrides: 
     run = Path(run_dir)
     if not (run / run_directory.CONFIG).is_file():
         raise CheckpointError(f"checkpoint: {run} holds no run ({run_directory.CONFIG} is missing)")
+    if seeds := run_directory.seed_runs(run):
+        listed = ", ".join(map(str, seeds))
+        raise CheckpointError(f"checkpoint: {run} holds the runs of {len(seeds)} seeds; name one of them: {listed}")
     path = _checkpoint(run, which)
     config = yaml.read(run / run_directory.CONFIG)
     # Nothing is imported for the environment: of MODULE:ID, the caller imports MODULE before.

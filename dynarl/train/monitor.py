@@ -98,6 +98,12 @@ class RunMonitor:
             f"{agent.algorithm} on {config.env_id}, seed {config.seed}{resumed}: up to "
             f"{config.total_steps:,} env steps, in {self.directory.path}"
         )
+        iteration = 0 if config.asynchronous else getattr(agent, "iteration_steps", 0)
+        if iteration and (rest := (config.total_steps - steps) % iteration) and steps < config.total_steps:
+            end = config.total_steps + iteration - rest
+            self.say(
+                f"total_steps {config.total_steps:,} is rounded up to {end:,}: an iteration has {iteration:,} steps"
+            )
         if steps >= config.total_steps:
             self.say(f"all {config.total_steps:,} env steps are done; --total-steps N continues to N")
         return config.total_steps - steps

@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.checkpoint import CheckpointError, read_manifest
-from dynarl.checkpoint.series import numbered
+from dynarl.checkpoint import CheckpointError
 from dynarl.config import yaml
 from dynarl.extras import how_to_install
 from dynarl.train import metrics
-from dynarl.train.run_directory import CONFIG
-from dynarl.train.summary import read_summary
+from dynarl.train.run_directory import CONFIG, algorithm_of, seed_runs
 
 __all__ = ["Curve", "aggregate", "curves", "draw", "main"]
 
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for curve in drawn:
-        print(f"{curve.label}: {curve.mean[-1]:.2f} at {curve.env_steps[-1]:,.0f} env steps, {curve.seeds} seeds")
+        print(f"{curve.label}: {curve.mean[-1]:.2f} at {curve.env_steps[-1]:,.0f} env steps, {_seeds(curve)}")
     print(options.output)
     return 0
 
@@ -74,7 +72,7 @@ def curves(runs: Iterable[Path], *, metric: str, band: str = "std", points: int 
     settings: dict[str, dict[str, Any]] = {}
     for run in _single_runs(runs):
         config = {k: v for k, v in yaml.read(run / CONFIG).items() if k not in _NOT_COMPARED}
-        config["algorithm"] = _algorithm(run)
+        config["algorithm"] = algorithm_of(run)
         key = json.dumps(config, sort_keys=True, default=str)
         settings[key] = config
         groups.setdefault(key, []).append(_series(run, metric))
@@ -119,7 +117,7 @@ def draw(drawn: Sequence[Curve], path: Path, *, metric: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for curve in drawn:
-        seeds = f" ({curve.seeds} seeds)" if curve.seeds > 1 else ""
+        seeds = f" ({_seeds(curve)})" if curve.seeds > 1 else ""
         (line,) = axes.plot(curve.env_steps, curve.mean, label=curve.label + seeds)
         axes.fill_between(curve.env_steps, curve.low, curve.high, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xlabel("environment steps")
@@ -130,13 +128,16 @@ def draw(drawn: Sequence[Curve], path: Path, *, metric: str) -> None:
     figure.savefig(path, dpi=150)
 
 
+def _seeds(curve: Curve) -> str:
+    return "1 seed" if curve.seeds == 1 else f"{curve.seeds} seeds"
+
+
 def _single_runs(runs: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for run in runs:
         if not (run / CONFIG).is_file():
             raise ValueError(f"plot: {run} holds no run ({CONFIG} is missing)")
-        seeds = sorted(run.glob(f"seed-*/{CONFIG}"))
-        found += [path.parent for path in seeds] or [run]
+        found += seed_runs(run) or [run]
     return found
 
 
@@ -149,14 +150,6 @@ def _series(run: Path, metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
         raise ValueError(f"plot: {run} has no metric {metric!r}; it has {', '.join(names) or 'no records yet'}")
     steps, values = np.array(rows, np.float64).T
     return steps, values
-
-
-def _algorithm(run: Path) -> str:
-    """Return the algorithm of a run, from its summary or, before its end, from a checkpoint."""
-    if (summary := read_summary(run)) is not None:
-        return str(summary["algo"])
-    saved = numbered(run)
-    return str(read_manifest(saved[-1][1])["meta"].get("algorithm", "")) if saved else ""
 
 
 def _labels(configs: Sequence[dict[str, Any]]) -> list[str]:

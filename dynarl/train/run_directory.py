@@ -18,9 +18,18 @@ from typing import IO, Any
 from dynarl import checkpoint
 from dynarl.checkpoint.series import CHECKPOINTS, numbered, prune
 from dynarl.config import RunConfig, to_yaml
-from dynarl.train.summary import SUMMARY
+from dynarl.train.summary import SUMMARY, read_summary
 
-__all__ = ["RunDirectory", "RunDirectoryError", "default_run_dir", "refuse_under_ray", "resolved", "run_name"]
+__all__ = [
+    "RunDirectory",
+    "RunDirectoryError",
+    "algorithm_of",
+    "default_run_dir",
+    "refuse_under_ray",
+    "resolved",
+    "run_name",
+    "seed_runs",
+]
 
 LOCK, CONFIG = ".lock", "config.yaml"
 
@@ -38,6 +47,25 @@ def default_run_dir(config: RunConfig, algorithm: str) -> Path:
 def run_name(config: RunConfig, algorithm: str) -> str:
     """Return <env>-<algo>-<seed> in characters that a file name may have."""
     return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', config.env_id)}-{algorithm}-{config.seed}"
+
+
+def algorithm_of(run: Path) -> str:
+    """Return the algorithm of a run, from its summary or, before its end, from a checkpoint; "" where it has none yet.
+
+    The algorithm of a directory of seeds is that of its first seed.
+    """
+    if (summary := read_summary(run)) is not None:
+        return str(summary["algo"])
+    for _, path in reversed(numbered(run)):
+        with contextlib.suppress(checkpoint.CheckpointError):  # a damaged one is passed over, as in resuming
+            return str(checkpoint.read_manifest(path)["meta"].get("algorithm", ""))
+    seeds = seed_runs(run)
+    return algorithm_of(seeds[0]) if seeds else ""
+
+
+def seed_runs(run: Path) -> list[Path]:
+    """Return the runs of the seeds in the directory of a run with num_seeds above 1, none for a single run."""
+    return sorted(path.parent for path in run.glob(f"seed-*/{CONFIG}"))
 
 
 def resolved(config: RunConfig, agent_config: Any) -> str:

@@ -19,7 +19,7 @@ def test_configurations_are_mapped_into_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel == {"packages": ["dynarl"], "force-include": {"configs": "dynarl/configs"}}
-    assert project["project"]["scripts"] == {"dynarl": "dynarl.train.command:main"}
+    assert project["project"]["scripts"] == {"dynarl": "dynarl.__main__:main"}
     assert {f"dynarl/configs/{algo}/{name}.yaml" for algo in tuned.DEFAULTS for name in tuned.names(algo)} == CONFIGS
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import dynarl
 from dynarl import extras
+from dynarl.agents import DQN, PPO, SAC
 from dynarl.config import ConfigError, tuned
 from dynarl.moved import MOVED
 from dynarl.train.command import main
@@ -70,6 +72,60 @@ def test_unknown_words_are_named_with_the_nearest(capsys, argv, message):
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_the_run_of_another_algorithm_is_named(tmp_path, capsys):
+    run = str(tmp_path / "r")
+    assert main(["train", "ppo", "acrobot", *SMALL, "--run-dir", run]) == 0
+    out = capsys.readouterr().out
+    assert "total_steps" not in out  # 256 steps are four iterations of 64
+    assert main(["train", "dqn", "--resume", run]) == 2
+    assert capsys.readouterr().err == f"error: resume: {run} is a run of ppo, which dqn cannot continue\n"
+    assert main(["train", "ppo", "--resume", run, "--total-steps", "300"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("total_steps 300 is rounded up to 320: an iteration has 64 steps") == 1
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["env_steps"] == 320
+    assert main(["plot", run, "--metric", "train/entropy", "--output", str(tmp_path / "c.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(" 1 seed")
+
+
+@pytest.mark.parametrize(
+    ("agent", "settings", "steps"),
+    [
+        (PPO, {"num_envs": 3, "num_steps": 8, "batch_size": 24}, 24),
+        (SAC, {"num_envs": 2, "train_freq": 5, "hidden_sizes": (4,)}, 10),
+        (DQN, {"num_envs": 2, "train_freq": 50}, 100),
+        (DQN, {"num_envs": 64, "train_freq": 50}, 0),
+    ],
+)
+def test_steps_of_an_iteration(agent, settings, steps):
+    made = agent("CartPole-v1", **settings)
+    assert made.iteration_steps == steps
+    before = made.env_steps
+    made.learn(made.env_steps + 1_001)
+    if steps:
+        assert made.env_steps - before == -(-1_001 // steps) * steps
+    made.env.close()
+
+
+def test_ctrl_c_while_modules_load(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'gymnasium':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt)\n"
+    )
+    paths = [str(tmp_path), str(Path(dynarl.__file__).parents[1])]
+    done = subprocess.run(
+        [sys.executable, "-m", "dynarl", "train", "ppo"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped at once\n")
 
 
 def test_help_of_an_algorithm_lists_its_configurations(capsys):

@@ -130,6 +130,8 @@ def test_which_checkpoint(trained, capsys):
     assert "error: checkpoint: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         evaluate_main([str(run), "--episodes", "0"])
+    with pytest.raises(CheckpointError, match=r"holds the runs of 3 seeds; name one of them: .*/seed-5, .*/seed-6, "):
+        load_run.load_run(trained[0])
     with pytest.raises(CheckpointError, match="holds no run"):
         load_run.load_run(run / "nowhere")
     with pytest.raises(CheckpointError, match=r"written by the algorithm 'magic', dynarl.agents has .*ppo"):

@@ -114,10 +114,20 @@ class DQN(OffPolicyAgent):
 
     # -- learning -------------------------------------------------------------------------------------------------
 
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps of an iteration, 0 where they vary."""
+        every = self._iteration_interval
+        return 0 if self.has_workers or every % self.envs.num_envs else every
+
+    @property
+    def _iteration_interval(self) -> int:
+        train_freq = self.config.train_freq
+        return train_freq * -(-_ITERATION_STEPS // train_freq)
+
     def own_batches(self) -> Iterator[Batch]:
         """Step the environments and yield gradient_steps samples for every train_freq steps."""
-        cfg = self.config
-        every = cfg.train_freq * -(-_ITERATION_STEPS // cfg.train_freq)
+        cfg, every = self.config, self._iteration_interval
         stop = (self.env_steps // every + 1) * every
         ended = []
         while self.env_steps < stop:

@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from dynarl.config.other_names import policy_hint
+
 __all__ = ["POLICIES", "named_policy", "register_policy"]
 
 # name: the class or factory, or its place as "module:Class", imported on first use
@@ -36,6 +38,8 @@ def named_policy(name: str) -> Callable[..., Any]:
     """Return the registered class or factory of a name; a name is never imported as code."""
     found = POLICIES.get(name)
     if found is None:
+        if other := policy_hint(name):
+            raise ValueError(f"policy: {other}")
         known = ", ".join(sorted(POLICIES)) or "none"
         hint = (
             "; pass the class itself, PPO(env, policy=Class), or register it by register_policy" if ":" in name else ""

@@ -116,6 +116,11 @@ class PPO(Agent):
         collector.refuse_masks()
         return collector
 
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps of an iteration: N x T."""
+        return int(self.envs.num_envs * self.config.num_steps)
+
     def batches(self, progress: float) -> Iterator[Fragment]:
         """Collect the fragment of one iteration."""
         fragment = self.collector.collect(policy_version=self.iteration)

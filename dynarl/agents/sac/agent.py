@@ -102,6 +102,11 @@ class SAC(OffPolicyAgent):
 
     # -- learning -------------------------------------------------------------------------------------------------
 
+    @property
+    def iteration_steps(self) -> int:
+        """Environment steps of an iteration, 0 where workers collect."""
+        return 0 if self.has_workers else self.envs.num_envs * self.config.train_freq
+
     def own_batches(self) -> Iterator[Batch]:
         """Make train_freq steps in every environment, then yield the samples that these transitions pay for.
 
