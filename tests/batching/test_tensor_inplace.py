@@ -152,6 +152,27 @@ def a_tensor_with_a_view_changes(x):
     return h.detach() * first.detach()
 
 
+def detached_tensors(x):
+    h = x.detach() * 2
+    d = h.detach()
+    d += 1
+    h *= 2
+    d[0] = x[1].detach()
+    return h, d
+
+
+def descent_in_place(x):
+    w = (x * 1).detach().requires_grad_()
+    for _ in range(3):
+        loss = ((w - x.detach() + 1) ** 2).sum()
+        (g,) = dynarl.grad(loss, [w])
+        with dynarl.no_grad():
+            w -= 0.1 * g
+            if loss.item() < 2.5:
+                break
+    return w.detach()
+
+
 def integers(x):
     n = (x > 0).long()
     n += 2
@@ -161,7 +182,8 @@ def integers(x):
 
 PROGRAMS = [
     aliases, all_operators, methods, after_a_branch, before_and_after, in_a_loop, in_a_for_loop, in_a_helper, items,
-    own_index, a_view_changes, a_tensor_with_a_view_changes, views, squeezed, chain_of_branches, integers,
+    own_index, a_view_changes, a_tensor_with_a_view_changes, detached_tensors, views, squeezed,
+    chain_of_branches, integers,
 ]  # fmt: skip
 
 
@@ -191,6 +213,10 @@ def test_no_grad_keeps_the_history():
         return h * x
 
     compare(program, X, modes=("eager", "loop"))
+
+
+def test_descent_in_place():
+    compare(descent_in_place, X, modes=("eager", "loop"), rtol=1e-5)
 
 
 def test_history_is_that_of_the_change():
@@ -268,13 +294,13 @@ def test_arguments_are_the_callers():
 
 
 def test_memory_that_may_be_shared():
-    def detaches(x):
+    def base_of_a_leaf(x):
         h = x * 2
-        d = h.detach()
-        d += 1
-        return h + d
+        leaf = h.detach().requires_grad_()
+        h += 1
+        return h + leaf
 
-    refused(detaches, "add_: changes in place a tensor that may share memory with another one")
+    refused(base_of_a_leaf, "add_: changes in place a tensor that another one may share memory with")
 
     def one_of_two(x):
         h = x * 1

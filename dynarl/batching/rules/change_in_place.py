@@ -24,7 +24,7 @@ from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.rules.assignment import assigned
 from dynarl.batching.rules.table import apply_rule
 from dynarl.batching.values.changes import held_by, set_state
-from dynarl.batching.values.sample_tensor import STALE, SampleTensor
+from dynarl.batching.values.sample_tensor import STALE, SampleTensor, detached
 from dynarl.batching.values.shared_memory import ARGUMENT, Shared, TrackViews, note_view, origin_of, views_of
 
 __all__ = ["change", "made", "must_track_views", "refuse_shared"]
@@ -55,7 +55,7 @@ def must_track_views(execution: Execution) -> None:
         raise TrackViews
 
 
-def _check_memory(x: Any, name: str) -> None:
+def _check_memory(x: Any, name: str, but: Any = None) -> None:
     """Raise PerSampleError if memory would change that is not the program's, or it is not known whose."""
     origin = origin_of(x)
     if origin is ARGUMENT:
@@ -69,13 +69,16 @@ def _check_memory(x: Any, name: str) -> None:
             f"one that only some samples share); make a new one: {_remedy(name)}"
         )
     if origin.__class__ is tuple:
-        _check_memory(origin[0], name)
-    _check_views(x, name)
+        _check_memory(origin[0], name, but=x)
+    _check_views(x, name, but)
 
 
-def _check_views(x: Any, name: str) -> None:
+def _check_views(x: Any, name: str, but: Any = None) -> None:
     for view in views_of(x):
-        if origin_of(view).__class__ is Shared:
+        if view is but:
+            continue
+        origin = origin_of(view)
+        if origin.__class__ is Shared or (origin[1] is detached and view._node is not None):
             raise PerSampleError(
                 f"{name}: changes in place a tensor that another one may share memory with (a detached or copied view, "
                 f"or one that only some samples share); make a new one: {_remedy(name)}"
@@ -112,6 +115,19 @@ def _set(execution: Execution, x: Any, y: SampleTensor) -> None:
     set_state(x, tensor, group)
 
 
+def _set_values(execution: Execution, x: Any, y: SampleTensor) -> None:
+    """Let x hold the values of y with the history that it has: its memory was changed through a detached tensor."""
+    tensor = y.tensor
+    if x._node is not None:
+        tensor = _with_history(x, y)
+    elif y._node is not None:
+        if not isinstance(tensor, Tensor):
+            raise PerSampleError("a change in place of a detached tensor, to values with history: clone() it first")
+        tensor = tensor.detach()
+    execution.run.undo.append(held_by(x))
+    set_state(x, tensor, y.group)
+
+
 def _with_history(x: SampleTensor, y: SampleTensor) -> Tensor:
     """Return the values of y with the history of x: under no_grad a change in place leaves the history as it is."""
     if not isinstance(y.tensor, Tensor):
@@ -131,6 +147,11 @@ def _write_to_base(execution: Execution, x: Any, y: Any, name: str) -> None:
     if origin.__class__ is not tuple:
         return
     base, op, static = origin
+    if op is detached:
+        _set_values(execution, base, y)
+        _write_to_base(execution, base, y, name)
+        _take_again(execution, base, but=x)
+        return
     whole = _pasted(base, y, op, static)
     if whole is None:
         raise PerSampleError(

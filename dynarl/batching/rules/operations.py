@@ -242,7 +242,7 @@ RULES.update({
     **{op: _along_axis(op) for op in _ALONG_AXIS},
     elementwise._where: where_rule,
     shape._roll: _roll,
-    detached: ViewRule(_detached, lambda rows, static: None),
+    detached: ViewRule(_detached, lambda rows, static: True),
     shape._reshape: ViewRule(_reshape, _is_contiguous),
     shape._transpose: ViewRule(_transpose, lambda rows, static: True),
     shape._broadcast_to: ViewRule(_broadcast, lambda rows, static: True),
