@@ -20,7 +20,7 @@ from dynarl.autograd.graph import Leaf
 from dynarl.autograd.ops import elementwise, indexing, inplace, shape
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import MADE, Execution, ended, state
-from dynarl.batching.groups.group import PerSampleError
+from dynarl.batching.groups.group import PerSampleError, SampleGroup
 from dynarl.batching.rules.assignment import assigned
 from dynarl.batching.rules.table import apply_rule
 from dynarl.batching.values.changes import held_by, set_state
@@ -110,35 +110,37 @@ def _set(execution: Execution, x: Any, y: SampleTensor) -> None:
     """Let x hold what y holds, and note what it held before."""
     tensor, group = y.tensor, y.group
     if not mode.recording and x._node is not None:
-        tensor = _with_history(x, y)
+        tensor, group = _with_history(x, y)
     execution.run.undo.append(held_by(x))
     set_state(x, tensor, group)
 
 
 def _set_values(execution: Execution, x: Any, y: SampleTensor) -> None:
     """Let x hold the values of y with the history that it has: its memory was changed through a detached tensor."""
-    tensor = y.tensor
+    tensor, group = y.tensor, y.group
     if x._node is not None:
-        tensor = _with_history(x, y)
+        tensor, group = _with_history(x, y)
     elif y._node is not None:
         if not isinstance(tensor, Tensor):
             raise PerSampleError("a change in place of a detached tensor, to values with history: clone() it first")
         tensor = tensor.detach()
     execution.run.undo.append(held_by(x))
-    set_state(x, tensor, y.group)
+    set_state(x, tensor, group)
 
 
-def _with_history(x: SampleTensor, y: SampleTensor) -> Tensor:
-    """Return the values of y with the history of x: under no_grad a change in place leaves the history as it is."""
-    if not isinstance(y.tensor, Tensor):
-        raise PerSampleError(
-            "a change in place under no_grad of a tensor that requires grad: not offered in mode 'lockstep'; "
-            "detach() it first"
-        )
+def _with_history(x: SampleTensor, y: SampleTensor) -> tuple[Any, SampleGroup]:
+    """Return the values of y with the history of x, and their group.
+
+    Under no_grad a change in place leaves the history as it is.
+    """
+    execution = _current()
+    if not isinstance(y.tensor, Tensor):  # lock-step
+        with enable_grad():
+            values: Tensor = wrap(execution.rows(y).array, execution.rows(x)._node)
+        return execution.of_rows(values).tensor, execution.group
     with enable_grad():
         rows = x.at(y.group)
-    changed: Tensor = wrap(y.tensor.array, rows._node)
-    return changed
+    return wrap(y.tensor.array, rows._node), y.group
 
 
 def _write_to_base(execution: Execution, x: Any, y: Any, name: str) -> None:
