@@ -18,6 +18,7 @@ from dynarl.autograd.tape import record
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import Execution, Operands, Operation, Static
 from dynarl.batching.rules.table import RULES, ElementwiseRule, LeadingAxesRule, ViewRule, of_one_sample, rule_of
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.shared_memory import note_view
 
@@ -86,6 +87,10 @@ class EagerOperations(Execution):
             if x.__class__ is SampleTensor:
                 batched.append(True)
                 given.append(x.tensor if x.group is group else x.at(group))
+            elif x.__class__ is SampleNumber:
+                like = next(y for y in operands if y.__class__ is SampleTensor)
+                batched.append(True)
+                given.append(x.like(like, group).tensor)
             else:
                 batched.append(False)
                 given.append(self._shared(op, x))
@@ -142,10 +147,14 @@ class EagerOperations(Execution):
                 return rule.general((p, q), (True, True), group.size, static)
             if y.__class__ in _NUMBERS:
                 return op(p, y, **static)
+            if y.__class__ is SampleNumber:
+                return rule.general((p, y.like(x, group).tensor), (True, True), group.size, static)
             return rule.general((p, self._shared(op, y)), (True, False), group.size, static)
         q = y.tensor if y.group is group else y.at(group)
         if x.__class__ in _NUMBERS:
             return op(x, q, **static)
+        if x.__class__ is SampleNumber:
+            return rule.general((x.like(y, group).tensor, q), (True, True), group.size, static)
         return rule.general((self._shared(op, x), q), (False, True), group.size, static)
 
     def binary(self, op: Any, x: Any, y: Any) -> Any:

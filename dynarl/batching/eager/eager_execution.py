@@ -12,6 +12,7 @@ from functools import partial
 from types import CodeType
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from dynarl.autograd import Tensor
@@ -139,17 +140,39 @@ class EagerExecution(EagerOperations):
             return value
         return self._diverge([(value, group.part(rows)) for value, rows in parts], VALUE)
 
-    def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object) -> Any:
-        """Continue with the first part and return its value; the others wait to replay from the start of the scope."""
+    def read_number(self, x: Any) -> Any:
+        """Return a sample's Python number; this execution continues with the samples of the most frequent one."""
+        return self.read_values(x.at(self.group))
+
+    def read_values(self, values: Sequence[Any]) -> Any:
+        """Return a sample's value of [n]; values of one class and text are one value.
+
+        The read is not logged: a part of the group that replays finds its values equal.
+        """
+        rows: dict[Any, list[int]] = {}
+        for i, value in enumerate(values):
+            rows.setdefault((value.__class__, repr(value)), []).append(i)
+        if len(rows) == 1:
+            return values[0]
+        self.step()
+        largest = sorted(rows.values(), key=lambda found: -len(found))
+        return self._diverge([(values[found[0]], self.group.part(np.array(found))) for found in largest], None)
+
+    def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object | None) -> Any:
+        """Continue with the first part and return its value; the others wait to replay from the start of the scope.
+
+        The values are logged with a key, if there is one.
+        """
         self.count()
         before = list(self.log)
         self.run.count_split(user_line(), tuple(group.size for _, group in parts))
         for value, group in parts[1:]:
             self.run.count_group()
-            self.waiting.append((group, [*before, (key, value)]))
+            self.waiting.append((group, before.copy() if key is None else [*before, (key, value)]))
         value, self.group = parts[0]
-        self.log.append((key, value))
-        self.position += 1
+        if key is not None:
+            self.log.append((key, value))
+            self.position += 1
         return value
 
     def draw(self, kind: str, shape: tuple[int, ...], dtype: DTypeLike | None, device: DeviceLike) -> SampleTensor:

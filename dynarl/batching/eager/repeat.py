@@ -111,6 +111,6 @@ def _turn(
             raise Inseparable("a loop that changes the list it iterates over")
         if way == 0 or way.__class__ is Raised:
             return way, variables.leave()
-        return way, variables.leave(live[way], outs)
+        return str(way), variables.leave(live[way], outs)  # as text, ways stay apart where numbers would join
 
     return turn

@@ -122,6 +122,14 @@ class Execution(ABC):
     def constant(self, x: Any) -> Any:
         """Return a per-sample tensor that equals a Tensor for every sample."""
 
+    def read_number(self, x: Any) -> Any:
+        """Return a sample's Python number of a SampleNumber; split the group if its samples have different ones."""
+        raise PerSampleError("a Python number that differs between samples has left the scope it was computed in")
+
+    def read_values(self, values: list[Any]) -> Any:
+        """Return a sample's value of a list with one for each sample; split the group if they differ."""
+        raise PerSampleError("a Python value that differs between samples has left the scope it was computed in")
+
     def materialize(self, x: Any, group: SampleGroup) -> Any:
         """Return the rows of a group that are not computed yet."""
         raise PerSampleError(

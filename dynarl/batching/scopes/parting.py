@@ -71,8 +71,6 @@ def calls_for_helper(node: ast.AST, function: FunctionType) -> bool:
         owner = _resolved(node.value, function)
         return not isinstance(owner, ModuleType) or _is_user(getattr(owner, node.attr, None))
     if isinstance(node, ast.Name):
-        if node.id == "print":
-            return True
         value = _resolved(node, function)
         return value is None or _is_user(value)
     return True

@@ -101,6 +101,9 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             # Inside an inner function `super()` does not find the method's own class and instance.
             node.args = [at(ast.Name("__class__", ast.Load()), node), at(ast.Name(self.first, ast.Load()), node)]
+        elif isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
+            self.changed = True
+            node.func = at(ast.Call(ast.Name("_dynarl_builtin", ast.Load()), [node.func], []), node.func)
         elif calls_for_helper(node.func, self.function):
             self.changed = True
             node.func = at(ast.Call(ast.Name("_dynarl_callee", ast.Load()), [node.func], []), node.func)
@@ -156,11 +159,9 @@ class _Rewriter(ast.NodeTransformer):
             self.shared.add(leaving.value)
         live: list[Any] = [None, *[self._mangled(after & set(outs))] * leaving.breaks]
         live += [self._mangled(names & set(outs)) for _, _, names in leaving.returns]
-        way, written = f"_dynarl_way_{number}", self._mangled(outs)
-        made: Any = statements(
-            f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({name}, _, {written!r}, {tuple(live)!r})\n",
-            node,
-        )
+        way = f"_dynarl_way_{number}"
+        arguments = f"{name}, _, {self._mangled(outs)!r}, {tuple(live)!r}"
+        made: Any = statements(f"def {name}(_dynarl_item):\n    pass\n{way} = _dynarl_loop({arguments})\n", node)
         made[0].body = [*self._declarations(outs, node), *stepped, *statements("return 0", node)]
         made[1].value.args[1] = at(ast.Constant(None), node) if items is None else items
         if node.orelse:

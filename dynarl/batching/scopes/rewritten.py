@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
+from dynarl.batching.scopes.builtin import builtin
 from dynarl.batching.scopes.loops import run_loop
 from dynarl.batching.scopes.names import own_nodes
 from dynarl.batching.scopes.parting import may_part
@@ -25,6 +26,7 @@ _RUNTIME = {
     "_dynarl_join": join_statement,
     "_dynarl_loop": run_loop,
     "_dynarl_callee": callee,
+    "_dynarl_builtin": builtin,
     "_dynarl_end": END,
 }
 """What rewritten source calls, by name."""
@@ -53,12 +55,9 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
         return None, str(error), True
     definition = copy.deepcopy(source.definition)
     named = {part.id for part in own_nodes(ast.Module(definition.body, [])) if isinstance(part, ast.Name)}
-    if named & _FRAME:
-        return None, f"it calls {', '.join(sorted(named & _FRAME))}", True
-    if _compares_identity(definition):
-        return None, "it compares objects by `is`, and a joined tensor is a new object", True
-    if any(name.startswith("_dynarl_") for name in named):
-        return None, "it uses names that begin with _dynarl_", True
+    reason = _unsuitable(definition, named)
+    if reason:
+        return None, reason, True
     definition.decorator_list, definition.returns = [], None
     for argument in ast.walk(definition.args):
         if isinstance(argument, ast.arg):
@@ -75,12 +74,30 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
         return None, f"the rewritten source does not compile: {error}", True
 
 
+def _unsuitable(definition: ast.FunctionDef, named: set[str]) -> str:
+    """Return why a function that uses the given names cannot be rewritten, or ""."""
+    if named & _FRAME:
+        return f"it calls {', '.join(sorted(named & _FRAME))}"
+    if _compares_identity(definition):
+        return "it compares objects by `is`, and what is joined is a new object"
+    if any(isinstance(part, ast.MatchClass) for part in ast.walk(definition)):
+        return "it matches objects by their class, and numbers may differ between samples"
+    if any(name.startswith("_dynarl_") for name in named):
+        return "it uses names that begin with _dynarl_"
+    return ""
+
+
 def _compares_identity(definition: ast.FunctionDef) -> bool:
-    """Return whether a function compares objects, other than None and the like, by `is`."""
+    """Return whether a function compares objects by `is`, also in a pattern, other than with None."""
     return any(
-        isinstance(part, ast.Compare)
-        and any(isinstance(op, (ast.Is, ast.IsNot)) for op in part.ops)
-        and not any(isinstance(side, ast.Constant) for side in (part.left, *part.comparators))
+        (
+            isinstance(part, ast.Compare)
+            and any(isinstance(op, (ast.Is, ast.IsNot)) for op in part.ops)
+            and not any(
+                isinstance(side, ast.Constant) and side.value is None for side in (part.left, *part.comparators)
+            )
+        )
+        or (isinstance(part, ast.MatchSingleton) and part.value is not None)
         for part in ast.walk(definition)
     )
 

@@ -17,6 +17,7 @@ from dynarl.autograd.tensor import wrap
 from dynarl.batching.values.heap import NO_HEAP, Heap
 from dynarl.batching.values.kinds import Inseparable, Kind, SharedTensor, Through, kind_of
 from dynarl.batching.values.pytree import NODES, Encoded, Structure, copied, is_simple, opaque
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["decode", "encode", "packed", "unpacked"]
@@ -139,7 +140,7 @@ class _Value:
 
 
 _BY_EQUALITY = (np.generic, bytes, complex, frozenset, range)
-_NUMBERS = frozenset((bool, int, float))
+_NUMBERS = frozenset((bool, int, float, SampleNumber))
 
 
 def decode(encoded: Encoded, heap: Heap) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.group import PerSampleError, Rows, SampleGroup
 from dynarl.batching.groups.rows import join_unchecked
 from dynarl.batching.values.pytree import NUMBERS, Structure, describe, flatten, refuse_opaque, unflatten
+from dynarl.batching.values.sample_number import SampleNumber, kind_of_number, numbers_of
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.shared_memory import note_joined, tracks_views
 
@@ -179,33 +180,27 @@ def _joined(
 def _key(structure: Structure, leaves: list[Any], flat: list[_Flat], likes: dict[Any, Any]) -> Any:
     """Return what two parts must share to be joined: structure, shapes, dtypes, and numbers that stay numbers."""
     kinds = [
-        _kind_of_number(leaf, i, structure, flat, likes) if leaf.__class__ in NUMBERS else (leaf.shape, leaf.dtype)
+        (leaf.shape, leaf.dtype) if kind_of_number(leaf) is None else _kind_of_number(leaf, i, structure, flat, likes)
         for i, leaf in enumerate(leaves)
     ]
     return structure, tuple(kinds)
 
 
 def _kind_of_number(leaf: Any, i: int, structure: Structure, flat: list[_Flat], likes: dict[Any, Any]) -> Any:
-    """Return shape and dtype of the tensors that a number can join, as in `halted = 0.0`, else the number itself."""
+    """Return shape and dtype of the tensors that a number can join, as in `halted = 0.0`, else its class."""
     if (i, structure) not in likes:
         column = [leaves[i] for _, leaves, other in flat if other == structure]
-        kinds = {(x.shape, x.dtype): x for x in column if x.__class__ not in NUMBERS}
+        kinds = {(x.shape, x.dtype): x for x in column if kind_of_number(x) is None}
         likes[i, structure] = next(iter(kinds.values())) if len(kinds) == 1 else None
     like = likes[i, structure]
-    return (like.shape, like.dtype) if like is not None and _fits(leaf, like) else _exact(leaf)
+    number = kind_of_number(leaf)
+    return (like.shape, like.dtype) if like is not None and _fits(number, like) else number
 
 
-def _exact(number: Any) -> Any:
-    """Return what is equal for equal numbers only: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
-    return (float, repr(number)) if number.__class__ is float else (number.__class__, number)
-
-
-def _fits(number: Any, like: Any) -> bool:
-    """Return whether a number becomes an element of a tensor without loss."""
+def _fits(number: type | None, like: Any) -> bool:
+    """Return whether numbers of a class become elements of a tensor without loss."""
     kind = like.dtype.kind
-    return like.shape == () and (
-        kind == "b" if number.__class__ is bool else kind == "f" or (kind == "i" and number.__class__ is int)
-    )
+    return like.shape == () and (kind == "b" if number is bool else kind == "f" or (kind == "i" and number is int))
 
 
 def _join_flat(members: list[_Flat], group: SampleGroup, *, final: bool) -> tuple[Any, SampleGroup]:
@@ -222,10 +217,9 @@ def _join_leaves(
 ) -> Any:
     first = column[0]
     if not final:
-        if first.__class__ in NUMBERS:
-            if all([leaf.__class__ in NUMBERS and leaf == first for leaf in column]):
-                return first
-        elif all([leaf is first for leaf in column]) and (
+        if all([kind_of_number(leaf) is not None for leaf in column]):
+            return _join_numbers(column, parts, target, places)
+        if all([leaf is first for leaf in column]) and (
             first.__class__ is not SampleTensor or target.within(first.group)
         ):
             return first  # no path changed it, or all samples share it
@@ -234,6 +228,19 @@ def _join_leaves(
     if tracks_views():
         note_joined(joined, column)
     return joined
+
+
+def _join_numbers(column: tuple[Any, ...], parts: Groups, target: SampleGroup, places: tuple[Rows, ...]) -> Any:
+    """Join Python numbers of one class: equal ones stay what they are, others become a SampleNumber."""
+    first = column[0]
+    if first.__class__ is SampleNumber and target.within(first.group) and all([leaf is first for leaf in column]):
+        return first
+    values: list[Any] = [None] * target.size
+    for leaf, part, place in zip(column, parts, places):
+        numbers = leaf.at(part) if leaf.__class__ is SampleNumber else [leaf] * part.size
+        for i, number in zip(place.tolist(), numbers):
+            values[i] = number
+    return numbers_of(values, target)
 
 
 def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list[Rows | None]]:
@@ -250,7 +257,7 @@ def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list
         elif isinstance(leaf, Tensor):
             tensor = leaf.expand((part.size, *leaf.shape))  # shared: [...] -> [n, ...]
         else:
-            tensor = _filled(leaf, like, part.size, column)
+            tensor = _filled(leaf, like, part, column)
         tensors.append(tensor)
         sources.append(rows)
     shapes = {t.array.shape[1:] for t in tensors}
@@ -265,17 +272,24 @@ def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list
     return tensors, sources
 
 
-def _filled(number: Any, like: Any, size: int, column: tuple[Any, ...]) -> Tensor:
+def _filled(number: Any, like: Any, part: SampleGroup, column: tuple[Any, ...]) -> Tensor:
     """Return a number as rows of a tensor, in the dtype that an operation of it and `like` gives."""
-    if like is None:
-        rows = np.full((size,), number, dtype=_dtype_of(column))
+    if number.__class__ is SampleNumber:
+        numbers = number.at(part)
+        dtype = _dtype_of(column) if like is None else result_type(like, numbers[0])
+        rows = np.array(numbers, dtype) if like is None else xp(_array(like)).asarray(np.array(numbers, dtype))
+    elif like is None:
+        rows = np.full((part.size,), number, dtype=_dtype_of(column))
     else:
-        namespace = xp(like.tensor.array if like.__class__ is SampleTensor else like.array)
-        rows = namespace.full((size, *like.shape), number, dtype=result_type(like, number))
+        rows = xp(_array(like)).full((part.size, *like.shape), number, dtype=result_type(like, number))
     filled: Tensor = wrap(rows)
     return filled
 
 
+def _array(like: Any) -> Any:
+    return like.tensor.array if like.__class__ is SampleTensor else like.array
+
+
 def _dtype_of(column: tuple[Any, ...]) -> np.dtype[Any]:
-    kinds = {type(leaf) for leaf in column}
+    kinds = {kind_of_number(leaf) for leaf in column}
     return np.dtype(np.float32 if float in kinds else np.int64 if int in kinds else np.bool_)

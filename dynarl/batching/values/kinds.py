@@ -17,6 +17,7 @@ from dynarl.autograd import Parameter, Tensor
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import state
 from dynarl.batching.values.pytree import NODES
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
@@ -43,7 +44,8 @@ class _Empty:
 EMPTY = _Empty()
 
 FIXED: set[type] = {
-    SampleTensor, int, float, bool, str, bytes, complex, type(None), type, range, slice, frozenset, _Empty, Parameter,
+    SampleTensor, SampleNumber, int, float, bool, str, bytes, complex, type(None), type, range, slice, frozenset,
+    _Empty, Parameter,
     types.ModuleType, type(Ellipsis), type(NotImplemented), types.CodeType,
     types.MethodWrapperType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.GetSetDescriptorType, types.MappingProxyType, property, staticmethod, classmethod,
@@ -124,7 +126,7 @@ class _Dict(Kind):
         _check_attributes(x)
         base = OrderedDict if isinstance(x, OrderedDict) else dict
         items = list(base.items(x))
-        return [tuple([key for key, _ in items]), *[value for _, value in items]]
+        return [tuple([_key(key) for key, _ in items]), *[value for _, value in items]]
 
     def write(self, x: Any, contents: Any) -> None:
         base = OrderedDict if isinstance(x, OrderedDict) else dict
@@ -145,12 +147,17 @@ class _Dict(Kind):
         return self.fixed(a) == self.fixed(b) and all(map(_is, a[1:], b[1:]))
 
 
+def _key(key: Any) -> Any:
+    """Return a key of a dict; a number has parted the samples when it was hashed, and is one number since."""
+    return key.read() if key.__class__ is SampleNumber else key
+
+
 class _Set(Kind):
     """The elements are fixed."""
 
     def read(self, x: Any) -> Any:
         _check_attributes(x)
-        return set(set.copy(x))
+        return {_key(element) for element in set.__iter__(x)}
 
     def write(self, x: Any, contents: Any) -> None:
         set.clear(x)

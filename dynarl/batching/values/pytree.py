@@ -9,6 +9,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.tensor import wrap
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.distributions import Bernoulli, Branched, Categorical, Independent, MultiCategorical, Normal, Product
 
@@ -33,7 +34,7 @@ Parts = Callable[[Any], tuple[Any, ...]]
 Build = Callable[..., Any]
 
 NUMBERS = (bool, int, float)
-_LEAVES = frozenset((SampleTensor, Tensor, *NUMBERS))
+_LEAVES = frozenset((SampleTensor, SampleNumber, Tensor, *NUMBERS))
 _LEAF_KINDS = (Tensor, *NUMBERS)
 
 
@@ -181,7 +182,7 @@ def copied(tree: Any) -> Any:
     return tree if node is None else node[1](*[copied(part) for part in node[0](tree)])
 
 
-_IMMUTABLE = (SampleTensor, Tensor, int, float, bool, str, type(None))
+_IMMUTABLE = (SampleTensor, SampleNumber, Tensor, int, float, bool, str, type(None))
 
 
 def is_simple(tree: Any) -> bool:
@@ -192,7 +193,7 @@ def is_simple(tree: Any) -> bool:
     return kind in _SIMPLE
 
 
-_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None)))
+_SIMPLE = frozenset((SampleTensor, SampleNumber, int, float, bool, str, type(None)))
 
 
 def describe(structure: Structure) -> str:

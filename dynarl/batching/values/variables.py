@@ -12,11 +12,12 @@ from dynarl.batching.values.effects import decode, encode
 from dynarl.batching.values.heap import NO_HEAP, Heap, heap_of
 from dynarl.batching.values.kinds import EMPTY, Inseparable, outer_cells
 from dynarl.batching.values.pytree import Encoded, is_simple
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["Variables"]
 
-_SIMPLE = frozenset((SampleTensor, int, float, bool, str, type(None), EMPTY.__class__))
+_SIMPLE = frozenset((SampleTensor, SampleNumber, int, float, bool, str, type(None), EMPTY.__class__))
 _RUNTIME = "_dynarl_"
 
 
