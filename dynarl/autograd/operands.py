@@ -27,6 +27,8 @@ def operand(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
+    if hasattr(value, "python_number"):  # a number that differs between samples: dynarl.batching's SampleNumber
+        return value.python_number()
     if isinstance(value, (list, tuple)):
         raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}; wrap it: tensor(...)")
     raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}")

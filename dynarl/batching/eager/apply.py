@@ -53,6 +53,9 @@ class EagerOperations(Execution):
 
     def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
         """Apply an operation by its rule."""
+        for value in static.values():
+            if value.__class__ in _WITH_NUMBERS and _has_number(value):  # an option of an operation is one number
+                return self.apply(op, operands, {name: _read(part) for name, part in static.items()})
         try:
             return self._apply(op, operands, static)
         except _ERRORS as error:
@@ -81,6 +84,15 @@ class EagerOperations(Execution):
                 if shares is not False:
                     note_view(x, result, op, static if shares else None)
             return result
+        batched, given = self._given(op, operands)
+        if rule.__class__ is LeadingAxesRule:
+            rule.check(given[0], batched)
+            return self.result(op, op(*given, **static))
+        return self.result(op, rule(given, batched, group.size, static))
+
+    def _given(self, op: Operation, operands: Operands) -> tuple[list[bool], list[Any]]:
+        """Return which operands have rows, and the operands as Tensors."""
+        group = self.group
         batched: list[bool] = []
         given: list[Any] = []
         for x in operands:
@@ -94,10 +106,7 @@ class EagerOperations(Execution):
             else:
                 batched.append(False)
                 given.append(self._shared(op, x))
-        if rule.__class__ is LeadingAxesRule:
-            rule.check(given[0], batched)
-            return self.result(op, op(*given, **static))
-        return self.result(op, rule(given, batched, group.size, static))
+        return batched, given
 
     def rows(self, x: Any) -> Any:
         """Return the rows of the current group."""
@@ -118,6 +127,8 @@ class EagerOperations(Execution):
 
     def getitem(self, x: Any, index: Any) -> SampleTensor:
         """Return `x[index]`: one sample's first axis is the second of the rows."""
+        if index.__class__ is not int and index.__class__ in _WITH_NUMBERS and _has_number(index):
+            index = _read(index)
         rows = x.tensor if x.group is self.group else x.at(self.group)
         whole = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
         try:
@@ -193,3 +204,26 @@ class EagerOperations(Execution):
         else:
             tensor._node = None
         return self.result(op, tensor)
+
+
+_WITH_NUMBERS = frozenset((SampleNumber, tuple, list, slice))
+
+
+def _has_number(x: Any) -> bool:
+    """Return whether an option is or holds a number that differs between samples."""
+    kind = x.__class__
+    if kind is slice:
+        return SampleNumber in (x.start.__class__, x.stop.__class__, x.step.__class__)
+    if kind is tuple or kind is list:
+        return any([part.__class__ in _WITH_NUMBERS and _has_number(part) for part in x])
+    return kind is SampleNumber
+
+
+def _read(x: Any) -> Any:
+    """Return an option with each sample's numbers; samples with different ones part."""
+    kind = x.__class__
+    if kind is slice:
+        return slice(_read(x.start), _read(x.stop), _read(x.step))
+    if kind is tuple or kind is list:
+        return kind([_read(part) for part in x])
+    return x.read() if kind is SampleNumber else x

@@ -51,12 +51,22 @@ class SampleNumber:
             raise PerSampleError("a number of a per-sample program was read after its call; return it from the program")
         return execution.read_number(self)
 
+    python_number = read  # for operations on plain Tensors: see dynarl.autograd.operands
+
     def like(self, other: Any, group: SampleGroup) -> SampleTensor:
         """Return the number as a tensor, in the dtype that an operation of a Python number and `other` computes in."""
         values = self.at(group)
         rows = other.tensor if other.__class__ is SampleTensor else other
         dtype = result_type(rows, values[0])
         return SampleTensor(wrap(xp(rows.array).asarray(np.array(values, dtype))), group)
+
+    def as_index(self, x: Any) -> Any:
+        """Return the number as an index of a per-sample tensor."""
+        execution = state.execution
+        if execution is None or self.kind is not int:
+            return self.read()
+        array = x.tensor.array
+        return SampleTensor(wrap(xp(array).asarray(np.array(self.at(execution.group)))), execution.group)
 
     def __bool__(self) -> bool:
         return bool(self.read())

@@ -55,6 +55,13 @@ def _operator(op: Operation) -> Callable[[Any, Any], Any]:
     return method
 
 
+def _with_indices(x: Any, index: Any) -> Any:
+    """Return an index with tensors in place of numbers that differ between samples (SampleNumber)."""
+    parts = index if index.__class__ is tuple else (index,)
+    found = tuple([part.as_index(x) if hasattr(part, "as_index") else part for part in parts])
+    return found if index.__class__ is tuple else found[0]
+
+
 def _reflected(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda x, y: method(y, x)
 
@@ -255,7 +262,7 @@ class SampleTensor(Tensor):
 
     def __getitem__(self, index: Any) -> Any:
         if not indexing._is_basic(index):
-            return indexing.getitem(self, index)
+            return indexing.getitem(self, _with_indices(self, index))
         execution = state.execution
         if execution is None or execution.position < len(execution.log):
             return apply(indexing._getitem, (self,), {"index": index})
