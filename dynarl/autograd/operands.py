@@ -19,7 +19,7 @@ _NUMBERS = frozenset((float, int, bool))
 
 def operand(value: Any) -> Any:
     """Return an operand as the body receives it: a raw array, or a Python number (which never promotes a tensor)."""
-    if value.__class__ in _NUMBERS:
+    if type(value) in _NUMBERS:  # not __class__: a number that differs between samples has the class of its values
         return value
     if isinstance(value, Tensor):
         return value.array

@@ -27,7 +27,7 @@ class _Numbered(Module):
 
     def _index(self, index: int) -> int:
         size = len(self)
-        if not isinstance(index, int):
+        if type(index) is not int:  # also a number that differs between samples, whose class is int: it parts them here
             index = index.__index__()
         if not -size <= index < size:
             raise IndexError(f"{type(self).__name__}: index {index} is out of range, it has {size} modules")

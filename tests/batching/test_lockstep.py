@@ -43,7 +43,7 @@ def compare(program, *args, parameters=(), modes=("lockstep", "eager"), make=dyn
 
 
 class Ponder(nn.Module):
-    """Halting by Python numbers: no two samples share a path."""
+    """Halting by numbers that the program needs as text: no two samples share a path."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class Ponder(nn.Module):
         h, total, y, n = x, 0.0, 0.0, 0
         while total < 0.99 and n < 6:
             h, n = self.cell(h).tanh(), n + 1
-            p = float(self.halt(h)[0].sigmoid())
+            p = float(str(self.halt(h)[0].sigmoid().item()))
             y, total = y + h * p, total + p
         return y, n, total
 

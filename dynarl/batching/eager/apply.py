@@ -54,7 +54,7 @@ class EagerOperations(Execution):
     def apply(self, op: Operation, operands: Operands, static: Static) -> Any:
         """Apply an operation by its rule."""
         for value in static.values():
-            if value.__class__ in _WITH_NUMBERS and _has_number(value):  # an option of an operation is one number
+            if type(value) in _WITH_NUMBERS and _has_number(value):  # an option of an operation is one number
                 return self.apply(op, operands, {name: _read(part) for name, part in static.items()})
         try:
             return self._apply(op, operands, static)
@@ -99,7 +99,7 @@ class EagerOperations(Execution):
             if x.__class__ is SampleTensor:
                 batched.append(True)
                 given.append(x.tensor if x.group is group else x.at(group))
-            elif x.__class__ is SampleNumber:
+            elif type(x) is SampleNumber:
                 like = next(y for y in operands if y.__class__ is SampleTensor)
                 batched.append(True)
                 given.append(x.like(like, group).tensor)
@@ -127,7 +127,7 @@ class EagerOperations(Execution):
 
     def getitem(self, x: Any, index: Any) -> SampleTensor:
         """Return `x[index]`: one sample's first axis is the second of the rows."""
-        if index.__class__ is not int and index.__class__ in _WITH_NUMBERS and _has_number(index):
+        if type(index) in _WITH_NUMBERS and _has_number(index):
             index = _read(index)
         rows = x.tensor if x.group is self.group else x.at(self.group)
         whole = (_ALL, *index) if index.__class__ is tuple else (_ALL, index)
@@ -156,15 +156,15 @@ class EagerOperations(Execution):
                 if p.array.ndim == q.array.ndim and p.array.dtype is q.array.dtype:
                     return op(p, q, **static)
                 return rule.general((p, q), (True, True), group.size, static)
-            if y.__class__ in _NUMBERS:
+            if type(y) in _NUMBERS:
                 return op(p, y, **static)
-            if y.__class__ is SampleNumber:
+            if type(y) is SampleNumber:
                 return rule.general((p, y.like(x, group).tensor), (True, True), group.size, static)
             return rule.general((p, self._shared(op, y)), (True, False), group.size, static)
         q = y.tensor if y.group is group else y.at(group)
-        if x.__class__ in _NUMBERS:
+        if type(x) in _NUMBERS:
             return op(x, q, **static)
-        if x.__class__ is SampleNumber:
+        if type(x) is SampleNumber:
             return rule.general((x.like(y, group).tensor, q), (True, True), group.size, static)
         return rule.general((self._shared(op, x), q), (False, True), group.size, static)
 
@@ -184,12 +184,12 @@ class EagerOperations(Execution):
                     return self.result(op, RULES[op].by_rank(x_rows, y_rows))  # type: ignore[union-attr, misc]
             else:
                 y_rows = b = y
-                usual = dtype.kind == "f" and y.__class__ in _NUMBERS
+                usual = dtype.kind == "f" and type(y) in _NUMBERS
         else:
             y_rows = y.tensor if y.group is group else y.at(group)
             b, right = y_rows.array, y_rows._node
             x_rows = a = x
-            usual = b.dtype.kind == "f" and x.__class__ in _NUMBERS
+            usual = b.dtype.kind == "f" and type(x) in _NUMBERS
         recording = mode.recording
         if not usual or recording == ANOMALY:
             return self.apply(op, (x, y), {})
@@ -211,17 +211,17 @@ _WITH_NUMBERS = frozenset((SampleNumber, tuple, list, slice))
 
 def _has_number(x: Any) -> bool:
     """Return whether an option is or holds a number that differs between samples."""
-    kind = x.__class__
+    kind = type(x)
     if kind is slice:
-        return SampleNumber in (x.start.__class__, x.stop.__class__, x.step.__class__)
+        return SampleNumber in (type(x.start), type(x.stop), type(x.step))
     if kind is tuple or kind is list:
-        return any([part.__class__ in _WITH_NUMBERS and _has_number(part) for part in x])
+        return any([type(part) in _WITH_NUMBERS and _has_number(part) for part in x])
     return kind is SampleNumber
 
 
 def _read(x: Any) -> Any:
     """Return an option with each sample's numbers; samples with different ones part."""
-    kind = x.__class__
+    kind = type(x)
     if kind is slice:
         return slice(_read(x.start), _read(x.stop), _read(x.step))
     if kind is tuple or kind is list:

@@ -34,6 +34,7 @@ from dynarl.batching.values.heap import NO_HEAP, Heap, heap_of, reached_by
 from dynarl.batching.values.join import join
 from dynarl.batching.values.kinds import Inseparable
 from dynarl.batching.values.pytree import Encoded
+from dynarl.batching.values.sample_number import numbers_of
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.variables import Variables
 from dynarl.nn import Linear, Sequential
@@ -41,6 +42,7 @@ from dynarl.nn.containers import _is_plain
 
 __all__ = ["EagerExecution", "TooManyPaths", "run_scope"]
 
+_KINDS = {"b": bool, "i": int, "f": float}
 _UNSCOPED = object()
 """In a log: the result of a call that ran as part of its caller."""
 
@@ -122,6 +124,36 @@ class EagerExecution(EagerOperations):
 
     def read(self, x: Any) -> Any:
         """Return a sample's number; this execution continues with the samples of the most frequent one."""
+        group = self.group
+        values = self._values(x)
+        parts = split(values) if group.size > 1 else None
+        if parts is None:
+            value = values[0].item()
+            self.remember(VALUE, value)
+            return value
+        return self._diverge([(value, group.part(rows)) for value, rows in parts], VALUE)
+
+    def number(self, x: Any, kind: type | None) -> Any:
+        """Return a number for each sample; the group stays together until the program needs one number."""
+        if self.position < len(self.log):
+            return self.recall(VALUE)
+        group = self.group
+        values = self._values(x)
+        number: Any
+        try:
+            number = numbers_of(
+                values if kind in (None, _KINDS.get(values.dtype.kind)) else [kind(value) for value in values.tolist()],
+                group,
+            )
+        except (ValueError, OverflowError):  # int() of nan or inf, of some samples: each goes on with its own
+            number = numbers_of(values, group)
+            self.remember(VALUE, number)
+            return kind(number)
+        self.remember(VALUE, number)
+        return number
+
+    def _values(self, x: Any) -> Any:
+        """Return the concrete values [n] of a tensor with one element, or recorded ones in their place."""
         self.step()
         group, run = self.group, self.run
         if x.shape != () and x.numel() != 1:
@@ -133,30 +165,27 @@ class EagerExecution(EagerOperations):
             run.reads += 1
         if run.replay is not None or run.recorder is not None:
             run.record_read(group, values)
-        parts = split(values) if group.size > 1 else None
-        if parts is None:
-            value = values[0].item()
-            self.remember(VALUE, value)
-            return value
-        return self._diverge([(value, group.part(rows)) for value, rows in parts], VALUE)
+        return values
 
-    def read_number(self, x: Any) -> Any:
-        """Return a sample's Python number; this execution continues with the samples of the most frequent one."""
-        return self.read_values(x.at(self.group))
-
-    def read_values(self, values: Sequence[Any]) -> Any:
-        """Return a sample's value of [n]; values of one class and text are one value.
+    def read_values(self, values: Any) -> Any:
+        """Return a sample's value of [n], an array or a list; samples with different values go separate ways.
 
         The read is not logged: a part of the group that replays finds its values equal.
         """
-        rows: dict[Any, list[int]] = {}
-        for i, value in enumerate(values):
-            rows.setdefault((value.__class__, repr(value)), []).append(i)
-        if len(rows) == 1:
-            return values[0]
+        if type(values) is np.ndarray and values.dtype != object:
+            found = split(values)
+            if found is None:
+                return values[0].item()
+        else:
+            rows: dict[Any, list[int]] = {}
+            for i, value in enumerate(values):
+                rows.setdefault((value.__class__, repr(value)), []).append(i)
+            if len(rows) == 1:
+                return values[0]
+            found = [(values[part[0]], np.array(part)) for part in rows.values()]
+            found.sort(key=lambda entry: -len(entry[1]))
         self.step()
-        largest = sorted(rows.values(), key=lambda found: -len(found))
-        return self._diverge([(values[found[0]], self.group.part(np.array(found))) for found in largest], None)
+        return self._diverge([(value, self.group.part(part)) for value, part in found], None)
 
     def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object | None) -> Any:
         """Continue with the first part and return its value; the others wait to replay from the start of the scope.

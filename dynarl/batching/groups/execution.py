@@ -122,12 +122,13 @@ class Execution(ABC):
     def constant(self, x: Any) -> Any:
         """Return a per-sample tensor that equals a Tensor for every sample."""
 
-    def read_number(self, x: Any) -> Any:
-        """Return a sample's Python number of a SampleNumber; split the group if its samples have different ones."""
-        raise PerSampleError("a Python number that differs between samples has left the scope it was computed in")
+    def number(self, x: Any, kind: type | None) -> Any:
+        """Return `kind(x)`, or `x.item()`, of a tensor with one element: a number that may differ between samples."""
+        value = read(x)
+        return value if kind is None else kind(value)
 
-    def read_values(self, values: list[Any]) -> Any:
-        """Return a sample's value of a list with one for each sample; split the group if they differ."""
+    def read_values(self, values: Any) -> Any:
+        """Return a sample's value of values [n]; split the group if they differ."""
         raise PerSampleError("a Python value that differs between samples has left the scope it was computed in")
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:

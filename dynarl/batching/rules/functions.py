@@ -18,6 +18,7 @@ from dynarl.batching.groups.execution import Operation, Static, apply
 from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.rules.operations import Rows, aligned, promoted, shifted, where_rule
 from dynarl.batching.rules.table import RULES, SHAREABLE, ElementwiseRule, Flags, by_row
+from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import functional
 
@@ -219,6 +220,8 @@ def _tensor(data: Any, dtype: Any = None) -> Any:
         kind = max((part.dtype.kind for part in parts), key="biuf".index)
         common = get_default_dtype() if kind == "f" else np.dtype(np.int64) if kind in "iu" else np.dtype(np.bool_)
         return shape.stack([part.to(dtype or common) for part in parts])
+    if type(data) is SampleNumber:
+        return data.as_tensor(dtype)
     made = data.detach().clone() if isinstance(data, Tensor) else wrap(np.asarray(data))
     return made if dtype is None else made.to(dtype)
 

@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from dynarl.batching.values.sample_number import SampleNumber
+from dynarl.batching.groups.execution import state
+from dynarl.batching.values.sample_number import SampleNumber, kind_of_number
+from dynarl.batching.values.sample_tensor import SampleTensor
 
-__all__ = ["builtin"]
+__all__ = ["builtin", "item", "library"]
 
 
-def _isinstance(x: Any, kinds: Any) -> bool:
-    """Return whether a number that differs between samples is a number, as the plain program would see it."""
-    return issubclass(x.kind, kinds) if x.__class__ is SampleNumber else isinstance(x, kinds)
+def builtin(function: Any) -> Any:
+    """Return what a rewritten program calls in place of `int` or another built-in function, or the function itself."""
+    try:
+        return _BUILTINS.get(function, function)
+    except TypeError:  # the user's own function of that name, which has no hash
+        return function
+
+
+def item(x: Any) -> Any:
+    """Return `x.item()`; a number that differs between samples does not part them."""
+    if x.__class__ is SampleTensor and state.execution is not None:
+        return state.execution.number(x, None)
+    return x.item()
+
+
+def library(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of a library as programs call it: numbers that differ between samples part them first."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple([x.read() if type(x) is SampleNumber else x for x in args])
+        return function(*args, **{k: x.read() if type(x) is SampleNumber else x for k, x in kwargs.items()})
+
+    return call if state.execution is not None else function
+
+
+def _converting(kind: type) -> Callable[..., Any]:
+    """Return `int`, `float` or `bool` that gives each sample its own number, without parting them."""
+
+    def convert(*args: Any, **options: Any) -> Any:
+        if len(args) == 1 and not options and state.execution is not None:
+            (x,) = args
+            if type(x) is SampleTensor:
+                return state.execution.number(x, kind)
+            if type(x) is SampleNumber:
+                return x.apply(kind)
+        return kind(*args, **options)
+
+    return convert
+
+
+def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `max` or `min` that chooses for each sample among numbers, without parting them."""
+
+    def choose(*values: Any, **options: Any) -> Any:
+        if len(values) > 1 and not options:
+            own = next((x for x in values if type(x) is SampleNumber), None)
+            if own is not None and all([kind_of_number(x) is own.kind for x in values]):
+                return own.apply(lambda *numbers: function(numbers), *values)
+        return function(*values, **options)
+
+    return choose
 
 
 def _type(x: Any, *more: Any) -> Any:
     return type(x, *more) if more or x.__class__ is not SampleNumber else x.kind
 
 
-_BUILTINS: dict[Any, Any] = {isinstance: _isinstance, type: _type}
-"""By built-in function: what runs in its place."""
-
-
-def builtin(function: Any) -> Any:
-    """Return what a rewritten program calls in place of `isinstance`, `type` or another function of that name."""
-    try:
-        return _BUILTINS.get(function, function)
-    except TypeError:  # the user's own, which has no hash
-        return function
+_BUILTINS: dict[Any, Callable[..., Any]] = {
+    type: _type,
+    int: _converting(int),
+    float: _converting(float),
+    bool: _converting(bool),
+    max: _choosing(max),
+    min: _choosing(min),
+}

@@ -13,14 +13,15 @@ from dynarl.autograd.call_site import is_user_code
 from dynarl.batching.scopes.names import own_nodes
 from dynarl.nn import Module
 
-__all__ = ["calls_for_helper", "may_part"]
+__all__ = ["calls_for_helper", "calls_library", "differing_numbers", "may_part"]
 
-_READS = frozenset((
-    "int", "float", "bool", "round", "str", "repr", "format", "max", "min", "sorted", "any", "all", "next", "divmod",
-    "print",
-))  # fmt: skip
-"""Builtin functions that read a concrete value, or may call something that does."""
-_READING_METHODS = frozenset(("item", "tolist"))
+_READS = frozenset(("round", "str", "repr", "format", "max", "min", "sorted", "any", "all", "next", "print", "range"))
+"""Builtin functions that need one concrete value, or may call something that does."""
+_READING_METHODS = frozenset(("tolist", "index", "add", "discard", "remove", "pop", "get", "setdefault"))
+_NUMBERS = frozenset(
+    ("int", "float", "bool", "item", "argmax", "argmin", "sample", "categorical", "bernoulli", "round")
+)
+"""Functions and methods whose results are numbers that differ between samples."""
 _PARTS = (
     ast.IfExp, ast.BoolOp, ast.Not, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FormattedValue,
 )  # fmt: skip
@@ -30,37 +31,49 @@ _METHODS = frozenset((
 """Methods whose names leave no doubt: to take a helper for one costs speed only."""
 
 
-def may_part(node: ast.AST) -> bool:
+def may_part(node: ast.AST, numbers: frozenset[str] = frozenset()) -> bool:
     """Return whether samples may part inside a statement and be together again behind it.
 
-    Behind `k = int(x)` they stay apart, by the number: a scope would be of no use.
+    `numbers` are the names of numbers that may differ between samples: as an index of a list they part the samples.
     """
     value = getattr(node, "value", None)
-    if isinstance(value, ast.Call) and _reads(value.func):
-        return any(may_part(argument) for argument in value.args)
     if isinstance(value, (ast.Compare, ast.UnaryOp)) and isinstance(getattr(value, "op", ast.Not()), ast.Not):
-        return False
+        return False  # `c = not x`: behind it they are apart by the value
     for part in own_nodes(node):
         if isinstance(part, _PARTS):
             return True
         if isinstance(part, ast.Compare) and len(part.ops) > 1:
             return True
-        if isinstance(part, ast.Call) and _reads(part.func):
+        if isinstance(part, ast.Call) and _called(part.func) in _READS | _READING_METHODS:
             return True
-        if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Load) and _is_computed(part.slice):
+        if isinstance(part, ast.Subscript) and _is_number(part.slice, numbers):
             return True
     return False
 
 
-def _reads(called: ast.AST) -> bool:
-    if isinstance(called, ast.Name):
-        return called.id in _READS
-    return isinstance(called, ast.Attribute) and called.attr in _READING_METHODS
+def differing_numbers(function: ast.FunctionDef) -> frozenset[str]:
+    """Return the names to which a function assigns numbers that may differ between samples."""
+    found: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr)) and node.value is not None:
+            if not isinstance(node, ast.AugAssign) and not _is_number(node.value, frozenset(found)):
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                found |= {part.id for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return frozenset(found)
 
 
-def _is_computed(node: ast.AST) -> bool:
-    """Return whether an index is computed in place by a call: a per-sample number that picks from a list."""
-    return isinstance(node, ast.Call)
+def _is_number(node: ast.AST, numbers: frozenset[str]) -> bool:
+    """Return whether an expression may be a number that differs between samples."""
+    return any(
+        (isinstance(part, ast.Call) and _called(part.func) in _NUMBERS)
+        or (isinstance(part, ast.Name) and part.id in numbers)
+        for part in ast.walk(node)
+    )
+
+
+def _called(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def calls_for_helper(node: ast.AST, function: FunctionType) -> bool:
@@ -74,6 +87,19 @@ def calls_for_helper(node: ast.AST, function: FunctionType) -> bool:
         value = _resolved(node, function)
         return value is None or _is_user(value)
     return True
+
+
+def calls_library(node: ast.AST, function: FunctionType) -> bool:
+    """Return whether a call is one of a function in a module of Python's library, NumPy and the like."""
+    if isinstance(node, ast.Attribute):
+        root: ast.AST = node
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        owner = _resolved(root, function)
+        return isinstance(owner, ModuleType) and owner.__name__.partition(".")[0] != "dynarl" and not _is_user(owner)
+    value = _resolved(node, function)
+    module = getattr(value, "__module__", None) or ""
+    return callable(value) and module.partition(".")[0] not in ("dynarl", "builtins") and not _is_user(value)
 
 
 def _resolved(node: ast.AST, function: FunctionType) -> Any:

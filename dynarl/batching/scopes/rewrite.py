@@ -41,9 +41,12 @@ from typing import Any
 
 from dynarl.batching.scopes.leaving import LEAVE, Leaving, at, statements
 from dynarl.batching.scopes.names import bound_names, captured_names, declared, leaves_block, loaded_names, sets_first
-from dynarl.batching.scopes.parting import calls_for_helper, may_part
+from dynarl.batching.scopes.parting import calls_for_helper, calls_library, differing_numbers, may_part
 
 __all__ = ["rewrite"]
+
+
+_BUILTINS = frozenset(("type", "int", "float", "bool", "max", "min"))
 
 
 def rewrite(definition: ast.FunctionDef, function: FunctionType, class_name: str | None) -> bool:
@@ -62,6 +65,7 @@ class _Rewriter(ast.NodeTransformer):
         self.changed = False
         self.loads = loaded_names(definition)
         self.captured = captured_names(definition)
+        self.numbers = differing_numbers(definition)
         self.globals = declared(definition.body, ast.Global)
         self.outer = declared(definition.body, ast.Nonlocal)
         arguments = definition.args
@@ -73,7 +77,11 @@ class _Rewriter(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node  # a function inside the program is rewritten when it is called
 
-    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        node.body = self.visit(node.body)  # its calls only: it may be called by code that does not know programs
+        return node
 
     # -- statements -------------------------------------------------------------------------------------------------
 
@@ -84,8 +92,9 @@ class _Rewriter(ast.NodeTransformer):
     visit_Match = visit_If  # type: ignore[assignment]
 
     def _simple(self, node: Any) -> Any:
+        parting = may_part(node, self.numbers)
         self.generic_visit(node)
-        return self._as_scope(node) if may_part(node) else node
+        return self._as_scope(node) if parting else node
 
     visit_Assign = visit_AugAssign = visit_Expr = _simple
 
@@ -101,9 +110,15 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id == "super" and not node.args and self.first:
             # Inside an inner function `super()` does not find the method's own class and instance.
             node.args = [at(ast.Name("__class__", ast.Load()), node), at(ast.Name(self.first, ast.Load()), node)]
-        elif isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "type"):
+        elif isinstance(node.func, ast.Attribute) and node.func.attr == "item" and not node.args + node.keywords:
+            self.changed = True
+            return at(ast.Call(ast.Name("_dynarl_item", ast.Load()), [node.func.value], []), node)
+        elif isinstance(node.func, ast.Name) and node.func.id in _BUILTINS:
             self.changed = True
             node.func = at(ast.Call(ast.Name("_dynarl_builtin", ast.Load()), [node.func], []), node.func)
+        elif calls_library(node.func, self.function):
+            self.changed = True
+            node.func = at(ast.Call(ast.Name("_dynarl_library", ast.Load()), [node.func], []), node.func)
         elif calls_for_helper(node.func, self.function):
             self.changed = True
             node.func = at(ast.Call(ast.Name("_dynarl_callee", ast.Load()), [node.func], []), node.func)

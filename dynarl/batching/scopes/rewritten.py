@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
-from dynarl.batching.scopes.builtin import builtin
+from dynarl.batching.scopes.builtin import builtin, item, library
 from dynarl.batching.scopes.loops import run_loop
 from dynarl.batching.scopes.names import own_nodes
 from dynarl.batching.scopes.parting import may_part
@@ -27,11 +27,15 @@ _RUNTIME = {
     "_dynarl_loop": run_loop,
     "_dynarl_callee": callee,
     "_dynarl_builtin": builtin,
+    "_dynarl_item": item,
+    "_dynarl_library": library,
     "_dynarl_end": END,
 }
 """What rewritten source calls, by name."""
 _CONTROL = (ast.If, ast.While, ast.For, ast.Match, ast.Try)
-_FRAME = frozenset(("locals", "vars", "dir", "eval", "exec", "id"))  # they see the caller's frame, or identity
+_FRAME = frozenset(
+    ("locals", "vars", "dir", "eval", "exec", "id", "_getframe", "currentframe", "stack")
+)  # they see the caller's frame, or identity
 
 _Compiled = tuple[CodeType | None, str, bool]
 _compiled_codes: dict[int, tuple[CodeType, _Compiled]] = {}
@@ -54,7 +58,11 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
     except NotProven as error:
         return None, str(error), True
     definition = copy.deepcopy(source.definition)
-    named = {part.id for part in own_nodes(ast.Module(definition.body, [])) if isinstance(part, ast.Name)}
+    nodes = list(own_nodes(ast.Module(definition.body, [])))
+    named = {part.id for part in nodes if isinstance(part, ast.Name)}
+    named |= {
+        part.func.attr for part in nodes if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+    } & {"_getframe", "currentframe"}
     reason = _unsuitable(definition, named)
     if reason:
         return None, reason, True
@@ -80,8 +88,6 @@ def _unsuitable(definition: ast.FunctionDef, named: set[str]) -> str:
         return f"it calls {', '.join(sorted(named & _FRAME))}"
     if _compares_identity(definition):
         return "it compares objects by `is`, and what is joined is a new object"
-    if any(isinstance(part, ast.MatchClass) for part in ast.walk(definition)):
-        return "it matches objects by their class, and numbers may differ between samples"
     if any(name.startswith("_dynarl_") for name in named):
         return "it uses names that begin with _dynarl_"
     return ""

@@ -97,7 +97,7 @@ def _similar(trees: Sequence[Any], *, final: bool) -> bool:
     These join without being flattened.
     """
     first = trees[0]
-    kind = first.__class__
+    kind: Any = type(first)  # not __class__, which a SampleNumber has of its values
     if kind is SampleTensor:
         return _similar_tensors(first, trees)
     if kind is tuple:
@@ -113,8 +113,8 @@ def _similar(trees: Sequence[Any], *, final: bool) -> bool:
         return False
     if kind is float:
         first = repr(first)
-        return all([tree.__class__ is float and repr(tree) == first for tree in trees])
-    return all([tree.__class__ is kind and tree == first for tree in trees])
+        return all([type(tree) is float and repr(tree) == first for tree in trees])
+    return all([type(tree) is kind and tree == first for tree in trees])
 
 
 def _similar_tensors(first: SampleTensor, trees: Sequence[Any]) -> bool:
@@ -233,14 +233,18 @@ def _join_leaves(
 def _join_numbers(column: tuple[Any, ...], parts: Groups, target: SampleGroup, places: tuple[Rows, ...]) -> Any:
     """Join Python numbers of one class: equal ones stay what they are, others become a SampleNumber."""
     first = column[0]
-    if first.__class__ is SampleNumber and target.within(first.group) and all([leaf is first for leaf in column]):
+    if type(first) is SampleNumber and target.within(first.group) and all([leaf is first for leaf in column]):
         return first
-    values: list[Any] = [None] * target.size
-    for leaf, part, place in zip(column, parts, places):
-        numbers = leaf.at(part) if leaf.__class__ is SampleNumber else [leaf] * part.size
-        for i, number in zip(place.tolist(), numbers):
-            values[i] = number
-    return numbers_of(values, target)
+    kind = kind_of_number(first)
+    arrays = [leaf.at(part) if type(leaf) is SampleNumber else leaf for leaf, part in zip(column, parts)]
+    wide = any([x.dtype == object if type(x) is np.ndarray else kind is int and abs(x) >> 62 for x in arrays])
+    values: Any = np.empty(target.size, object if wide else _DTYPES[kind])
+    for numbers, place in zip(arrays, places):
+        values[place] = numbers
+    return numbers_of(values.tolist() if wide else values, target)
+
+
+_DTYPES: dict[Any, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
 def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list[Rows | None]]:
@@ -274,10 +278,10 @@ def _as_rows(column: tuple[Any, ...], parts: Groups) -> tuple[list[Tensor], list
 
 def _filled(number: Any, like: Any, part: SampleGroup, column: tuple[Any, ...]) -> Tensor:
     """Return a number as rows of a tensor, in the dtype that an operation of it and `like` gives."""
-    if number.__class__ is SampleNumber:
-        numbers = number.at(part)
-        dtype = _dtype_of(column) if like is None else result_type(like, numbers[0])
-        rows = np.array(numbers, dtype) if like is None else xp(_array(like)).asarray(np.array(numbers, dtype))
+    if type(number) is SampleNumber:
+        dtype = _dtype_of(column) if like is None else result_type(like, number.kind())
+        rows = number.at(part).astype(dtype)
+        rows = rows if like is None else xp(_array(like)).asarray(rows)
     elif like is None:
         rows = np.full((part.size,), number, dtype=_dtype_of(column))
     else:

@@ -149,7 +149,7 @@ class _Dict(Kind):
 
 def _key(key: Any) -> Any:
     """Return a key of a dict; a number has parted the samples when it was hashed, and is one number since."""
-    return key.read() if key.__class__ is SampleNumber else key
+    return key.read() if type(key) is SampleNumber else key
 
 
 class _Set(Kind):

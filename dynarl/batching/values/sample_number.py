@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import xp
-from dynarl.autograd.dtypes import result_type
+from dynarl.autograd.dtypes import get_default_dtype, result_type
 from dynarl.autograd.tensor import wrap
 from dynarl.batching.groups.execution import state
 from dynarl.batching.groups.group import PerSampleError, SampleGroup
@@ -24,49 +25,65 @@ from dynarl.batching.values.sample_tensor import SampleTensor
 
 __all__ = ["SampleNumber", "kind_of_number", "numbers_of"]
 
-_NUMBERS = (bool, int, float)
-
 
 class SampleNumber:
-    """One sample's view of the numbers [n] of a group's samples; all are of one class, `kind`."""
+    """One sample's view of the numbers [n] of a group's samples; all are of one class, `kind`.
+
+    `values` is an array of int64, float64 or bool, or of objects for integers that need more bits. `__class__` is the
+    class of the numbers, so that `isinstance` and dispatch on classes see what the plain program sees.
+    """
 
     __slots__ = ("group", "kind", "values")
     __array_ufunc__ = None
 
-    def __init__(self, values: Sequence[Any], group: SampleGroup) -> None:
-        self.values, self.group = values, group
-        self.kind: type = values[0].__class__
+    def __init__(self, values: NDArray[Any], kind: type, group: SampleGroup) -> None:
+        self.values, self.kind, self.group = values, kind, group
 
-    def at(self, group: SampleGroup) -> Sequence[Any]:
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self.kind
+
+    def at(self, group: SampleGroup) -> NDArray[Any]:
         """Return the numbers of a group, which must be part of this number's own."""
-        if group is self.group:
-            return self.values
-        values = self.values
-        return [values[i] for i in group.rows_in(self.group).tolist()]
+        return self.values if group is self.group else self.values[group.rows_in(self.group)]
 
     def read(self) -> Any:
         """Return the number of a sample; samples with different numbers go separate ways from here."""
         execution = state.execution
         if execution is None:
             raise PerSampleError("a number of a per-sample program was read after its call; return it from the program")
-        return execution.read_number(self)
+        return execution.read_values(self.at(execution.group))
 
     python_number = read  # for operations on plain Tensors: see dynarl.autograd.operands
 
     def like(self, other: Any, group: SampleGroup) -> SampleTensor:
         """Return the number as a tensor, in the dtype that an operation of a Python number and `other` computes in."""
-        values = self.at(group)
-        rows = other.tensor if other.__class__ is SampleTensor else other
-        dtype = result_type(rows, values[0])
-        return SampleTensor(wrap(xp(rows.array).asarray(np.array(values, dtype))), group)
+        rows = other.tensor if type(other) is SampleTensor else other
+        dtype = result_type(rows, self.kind())
+        return SampleTensor(wrap(xp(rows.array).asarray(self.at(group).astype(dtype))), group)
+
+    def as_tensor(self, dtype: Any = None) -> SampleTensor:
+        """Return the number as `dynarl.tensor` does."""
+        execution = state.execution
+        if execution is None:
+            raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
+        group = execution.group
+        kind = get_default_dtype() if self.kind is float else self.values.dtype
+        return SampleTensor(wrap(self.at(group).astype(kind if dtype is None else dtype)), group)
 
     def as_index(self, x: Any) -> Any:
         """Return the number as an index of a per-sample tensor."""
         execution = state.execution
-        if execution is None or self.kind is not int:
+        if execution is None or self.kind is not int or self.values.dtype == object:
             return self.read()
-        array = x.tensor.array
-        return SampleTensor(wrap(xp(array).asarray(np.array(self.at(execution.group)))), execution.group)
+        values = self.at(execution.group)
+        if (values == values[0]).all():
+            return int(values[0])
+        return SampleTensor(wrap(xp(x.tensor.array).asarray(values)), execution.group)
+
+    def apply(self, function: Callable[..., Any], *operands: Any) -> Any:
+        """Apply a function of numbers to the numbers of each sample; without operands to this one."""
+        return _apply(function, *(operands or (self,)))
 
     def __bool__(self) -> bool:
         return bool(self.read())
@@ -110,11 +127,38 @@ class SampleNumber:
 
 def kind_of_number(x: Any) -> type | None:
     """Return bool, int or float for a number of a program, also one that differs between samples; else None."""
-    kind = x.__class__
+    kind = type(x)
     if kind is SampleNumber:
         number: type = x.kind
         return number
     return kind if kind in _NUMBERS else None
+
+
+def numbers_of(values: Any, group: SampleGroup) -> Any:
+    """Return numbers [n], a list or an array, as one number if they are equal, else as a SampleNumber."""
+    if type(values) is list:
+        kinds = {type(x) for x in values}
+        (kind,) = kinds if len(kinds) == 1 else (None,)
+        if kind not in _NUMBERS:  # of several classes: 2 ** n is an int or a float
+            execution = state.execution
+            assert execution is not None
+            return execution.read_values(values)
+        try:
+            values = np.array(values, _DTYPES[kind])
+        except OverflowError:
+            values = np.array(values, object)
+    else:
+        kind = _KINDS[values.dtype.kind]
+        values = values.astype(_DTYPES[kind], copy=False)
+    bits = values.view(np.int64) if kind is float else values
+    if (bits == bits[0]).all() or (kind is float and np.isnan(values).all()):
+        return values[0].item() if values.dtype != object else values[0]
+    return SampleNumber(values, kind, group)
+
+
+_NUMBERS: tuple[type, ...] = (bool, int, float)
+_DTYPES: dict[Any, Any] = {bool: np.bool_, int: np.int64, float: np.float64}
+_KINDS: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float}
 
 
 # -- arithmetic: Python's own, for each sample ------------------------------------------------------------------------
@@ -126,45 +170,93 @@ def _apply(function: Callable[..., Any], *operands: Any) -> Any:
     if execution is None:
         raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
     group = execution.group
-    columns = [x.at(group) if x.__class__ is SampleNumber else [x] * group.size for x in operands]
+    columns = [x.at(group) if type(x) is SampleNumber else x for x in operands]
+    vectorized = _VECTORIZED.get(function)
+    if vectorized is not None:
+        results = vectorized(*columns)
+        if results is not None:
+            return numbers_of(results, group)
+    rows = [x.tolist() if type(own) is SampleNumber else [x] * group.size for x, own in zip(columns, operands)]
     try:
-        results = [function(*row) for row in zip(*columns)]
+        found = [function(*row) for row in zip(*rows)]
     except Exception:  # of some samples: each goes on with its own number, and raises its own error
-        return function(*[x.read() if x.__class__ is SampleNumber else x for x in operands])
-    return numbers_of(results, group)
+        return function(*[x.read() if type(x) is SampleNumber else x for x in operands])
+    return numbers_of(found, group)
 
 
-def numbers_of(results: list[Any], group: SampleGroup) -> Any:
-    """Return numbers [n] as one number if they are equal, else as a SampleNumber."""
-    first = results[0]
-    kind = first.__class__
-    if kind is float:
-        text = repr(first)
-        if all([x.__class__ is float and (x is first or repr(x) == text) for x in results]):
-            return first
-    elif all([x.__class__ is kind and x == first for x in results]):
-        return first
-    if kind in _NUMBERS and all([x.__class__ is kind for x in results]):
-        return SampleNumber(results, group)
-    execution = state.execution
-    assert execution is not None
-    return execution.read_values(results)  # of several classes: 2 ** n is an int or a float
+def _arithmetic(function: Any, largest: int) -> Callable[..., Any]:
+    """Return an operation of arrays, None where its results could differ from Python's: integers beyond `largest`."""
+
+    def vectorized(x: Any, y: Any) -> Any:
+        kinds = {_kind_in(x), _kind_in(y)}
+        if kinds == {"f"}:
+            with np.errstate(all="ignore"):
+                return function(x, y)
+        if kinds == {"i"} and _within(x, largest) and _within(y, largest):
+            return function(x, y)
+        return None
+
+    return vectorized
+
+
+def _dividing(function: Any) -> Callable[..., Any]:
+    """Return `%` or `//` of integers; None for other numbers and divisors of 0."""
+
+    def vectorized(x: Any, y: Any) -> Any:
+        whole = _kind_in(x) == "i" == _kind_in(y) and _within(x, 1 << 62) and _within(y, 1 << 62)
+        return function(x, y) if whole and np.all(y) else None
+
+    return vectorized
+
+
+def _comparison(function: Any) -> Callable[..., Any]:
+    def vectorized(x: Any, y: Any) -> Any:
+        kinds = {_kind_in(x), _kind_in(y)}
+        return function(x, y) if kinds in ({"f"}, {"i"}) and _within(x, 1 << 62) and _within(y, 1 << 62) else None
+
+    return vectorized
+
+
+def _kind_in(x: Any) -> str:
+    if type(x) is np.ndarray:
+        return x.dtype.kind
+    return "i" if type(x) is int else "f" if type(x) is float else ""
+
+
+def _within(x: Any, largest: int) -> bool:
+    if _kind_in(x) == "f":
+        return True
+    if type(x) is int:
+        return -largest < x < largest
+    return bool(x.max() < largest and x.min() > -largest)
+
+
+_VECTORIZED: dict[Any, Callable[..., Any]] = {
+    operator.add: _arithmetic(np.add, 1 << 62),
+    operator.sub: _arithmetic(np.subtract, 1 << 62),
+    operator.mul: _arithmetic(np.multiply, 1 << 31),
+    operator.mod: _dividing(np.remainder), operator.floordiv: _dividing(np.floor_divide),
+    operator.eq: _comparison(np.equal), operator.ne: _comparison(np.not_equal),
+    operator.lt: _comparison(np.less), operator.le: _comparison(np.less_equal),
+    operator.gt: _comparison(np.greater), operator.ge: _comparison(np.greater_equal),
+}  # fmt: skip
+"""Operations of int64 or float64 that NumPy computes as Python does."""
 
 
 def _binary(name: str) -> tuple[Any, Any]:
     function = getattr(operator, name.strip("_") + ("_" if name in ("__and__", "__or__") else ""))
 
     def forward(x: SampleNumber, y: Any) -> Any:
-        if kind_of_number(y) is not None or y.__class__ in _OTHER_NUMBERS:
+        if kind_of_number(y) is not None or type(y) in _OTHER_NUMBERS:
             return _apply(function, x, y)
-        if y.__class__ is not SampleTensor and isinstance(y, Tensor):
+        if type(y) is not SampleTensor and isinstance(y, Tensor):
             execution = state.execution
             assert execution is not None
             return function(x.like(y, execution.group), y)
         return NotImplemented
 
     def reflected(x: SampleNumber, y: Any) -> Any:
-        if kind_of_number(y) is not None or y.__class__ in _OTHER_NUMBERS:
+        if kind_of_number(y) is not None or type(y) in _OTHER_NUMBERS:
             return _apply(function, y, x)
         return function(y, x.read()) if not isinstance(y, Tensor) else NotImplemented
 
