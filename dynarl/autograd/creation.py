@@ -25,7 +25,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Python floats give the default floating dtype, ints int64, bools bool; arrays keep theirs.
     """
-    if data.__class__ is dispatch.sample_type or hasattr(data, "python_number") or _holds_samples(data):
+    if data.__class__ is dispatch.sample_type or hasattr(data, "beside") or _holds_samples(data):
         out: Tensor = dispatch.batching_rules["tensor"](data, dtype)
         return out.requires_grad_() if requires_grad else out
     if isinstance(data, Tensor):
@@ -46,8 +46,7 @@ def _holds_samples(data: Any) -> bool:
     if not isinstance(data, (list, tuple)) or not dispatch.in_batched_call():
         return False
     return any(
-        part.__class__ is dispatch.sample_type or hasattr(part, "python_number") or _holds_samples(part)
-        for part in data
+        part.__class__ is dispatch.sample_type or hasattr(part, "beside") or _holds_samples(part) for part in data
     )
 
 

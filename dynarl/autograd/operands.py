@@ -12,14 +12,14 @@ from dynarl.autograd.dtypes import result_type
 from dynarl.autograd.graph import Node
 from dynarl.autograd.tensor import Tensor
 
-__all__ = ["describe", "explained", "fit", "fitted", "numbers_moved", "operand", "promote", "same_dtype"]
+__all__ = ["NUMBERS", "describe", "explained", "fit", "fitted", "numbers_moved", "operand", "promote", "same_dtype"]
 
-_NUMBERS = frozenset((float, int, bool))
+NUMBERS = frozenset((float, int, bool))
 
 
 def operand(value: Any) -> Any:
     """Return an operand as the body receives it: a raw array, or a Python number (which never promotes a tensor)."""
-    if type(value) in _NUMBERS:  # not __class__: a number that differs between samples has the class of its values
+    if type(value) in NUMBERS:  # not __class__: a number that differs between samples has the class of its values
         return value
     if isinstance(value, Tensor):
         return value.array
@@ -27,8 +27,8 @@ def operand(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if hasattr(value, "python_number"):  # a number that differs between samples: dynarl.batching's SampleNumber
-        return value.python_number()
+    if hasattr(value, "beside"):  # a number that differs between samples: the operation fails, see `numbers_moved`
+        return value
     if isinstance(value, (list, tuple)):
         raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}; wrap it: tensor(...)")
     raise TypeError(f"expected a Tensor, an array or a number, got {type(value).__name__}")
@@ -37,9 +37,9 @@ def operand(value: Any) -> Any:
 def promote(arrays: list[Any]) -> list[Any]:
     """Cast arrays to their common dtype; numbers stay numbers unless all operands are."""
     dtype = result_type(*arrays)
-    if all(x.__class__ in _NUMBERS for x in arrays):
+    if all(x.__class__ in NUMBERS for x in arrays):
         return [np.asarray(x, dtype=dtype) for x in arrays]
-    return [x if x.__class__ in _NUMBERS or x.dtype == dtype else x.astype(dtype) for x in arrays]
+    return [x if x.__class__ in NUMBERS or x.dtype == dtype else x.astype(dtype) for x in arrays]
 
 
 def fit(g: Any, like: Any) -> Any:
@@ -70,9 +70,9 @@ class _Like:
 
 def same_dtype(x: Any, y: Any) -> bool:
     """Return whether NumPy's own promotion gives what PyTorch's would; both operands plain numbers become an array."""
-    if y.__class__ in _NUMBERS:
-        return x.__class__ not in _NUMBERS and x.dtype.kind == "f"
-    if x.__class__ in _NUMBERS:
+    if y.__class__ in NUMBERS:
+        return x.__class__ not in NUMBERS and x.dtype.kind == "f"
+    if x.__class__ in NUMBERS:
         return bool(y.dtype.kind == "f")
     return x.dtype is y.dtype
 
@@ -91,7 +91,13 @@ def describe(args: Any) -> str:
 
 
 def numbers_moved(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Move 0-dim CPU tensors to the other operand's device, as PyTorch does; None when that changes nothing."""
+    """Move 0-dim CPU tensors to the other operand's device, as PyTorch does; None when that changes nothing.
+
+    A Python number that differs between samples (SampleNumber) becomes a per-sample tensor.
+    """
+    if any(type(a) not in NUMBERS and hasattr(a, "beside") for a in args):
+        like = next(a for a in args if isinstance(a, Tensor))
+        return tuple(a.beside(like) if hasattr(a, "beside") else a for a in args)
     target = next((a.device for a in args if isinstance(a, Tensor) and a.device.type != "cpu"), None)
     lonely = [isinstance(a, Tensor) and a.ndim == 0 and a.device.type == "cpu" for a in args]
     if target is None or not any(lonely):

@@ -217,6 +217,9 @@ def _general(body: Callable[..., Any], owner: Callable[[], Any] | None = None) -
         try:
             out, vjps = body(*arrays, **static)
         except (ValueError, TypeError, IndexError) as error:
+            moved = numbers_moved(args)
+            if moved is not None:
+                return op(*moved, **static)
             raise explained(me, args, error) from error
         result = _new(Tensor)
         result.array = out if out.__class__ is _ndarray or not isinstance(out, np.generic) else np.asarray(out)

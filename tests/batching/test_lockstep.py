@@ -53,7 +53,7 @@ class Ponder(nn.Module):
         h, total, y, n = x, 0.0, 0.0, 0
         while total < 0.99 and n < 6:
             h, n = self.cell(h).tanh(), n + 1
-            p = float(str(self.halt(h)[0].sigmoid().item()))
+            p = float(str(float(self.halt(h)[0].sigmoid())))
             y, total = y + h * p, total + p
         return y, n, total
 

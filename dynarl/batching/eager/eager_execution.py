@@ -139,16 +139,15 @@ class EagerExecution(EagerOperations):
             return self.recall(VALUE)
         group = self.group
         values = self._values(x)
-        number: Any
-        try:
-            number = numbers_of(
-                values if kind in (None, _KINDS.get(values.dtype.kind)) else [kind(value) for value in values.tolist()],
-                group,
-            )
-        except (ValueError, OverflowError):  # int() of nan or inf, of some samples: each goes on with its own
+        if kind is None or kind is _KINDS.get(values.dtype.kind):
             number = numbers_of(values, group)
-            self.remember(VALUE, number)
-            return kind(number)
+        else:
+            try:
+                number = numbers_of([kind(value) for value in values.tolist()], group)
+            except (ValueError, OverflowError):  # int() of nan or inf, of some samples: each goes on with its own
+                number = numbers_of(values, group)
+                self.remember(VALUE, number)
+                return kind(number)
         self.remember(VALUE, number)
         return number
 

@@ -112,7 +112,7 @@ class _Rewriter(ast.NodeTransformer):
             node.args = [at(ast.Name("__class__", ast.Load()), node), at(ast.Name(self.first, ast.Load()), node)]
         elif isinstance(node.func, ast.Attribute) and node.func.attr == "item" and not node.args + node.keywords:
             self.changed = True
-            return at(ast.Call(ast.Name("_dynarl_item", ast.Load()), [node.func.value], []), node)
+            return at(ast.Call(ast.Name("_dynarl_number", ast.Load()), [node.func.value], []), node)
         elif isinstance(node.func, ast.Name) and node.func.id in _BUILTINS:
             self.changed = True
             node.func = at(ast.Call(ast.Name("_dynarl_builtin", ast.Load()), [node.func], []), node.func)

@@ -27,7 +27,7 @@ _RUNTIME = {
     "_dynarl_loop": run_loop,
     "_dynarl_callee": callee,
     "_dynarl_builtin": builtin,
-    "_dynarl_item": item,
+    "_dynarl_number": item,
     "_dynarl_library": library,
     "_dynarl_end": END,
 }
@@ -60,9 +60,7 @@ def _rewritten_code(code: CodeType, function: FunctionType) -> _Compiled:
     definition = copy.deepcopy(source.definition)
     nodes = list(own_nodes(ast.Module(definition.body, [])))
     named = {part.id for part in nodes if isinstance(part, ast.Name)}
-    named |= {
-        part.func.attr for part in nodes if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
-    } & {"_getframe", "currentframe"}
+    named |= {part.attr for part in nodes if isinstance(part, ast.Attribute)} & {"_getframe", "currentframe"}
     reason = _unsuitable(definition, named)
     if reason:
         return None, reason, True

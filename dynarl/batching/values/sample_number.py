@@ -54,7 +54,12 @@ class SampleNumber:
             raise PerSampleError("a number of a per-sample program was read after its call; return it from the program")
         return execution.read_values(self.at(execution.group))
 
-    python_number = read  # for operations on plain Tensors: see dynarl.autograd.operands
+    def beside(self, x: Any) -> SampleTensor:
+        """Return the number as a per-sample tensor for an operation with a plain Tensor x."""
+        execution = state.execution
+        if execution is None:
+            raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
+        return self.like(x, execution.group)
 
     def like(self, other: Any, group: SampleGroup) -> SampleTensor:
         """Return the number as a tensor, in the dtype that an operation of a Python number and `other` computes in."""
@@ -250,15 +255,13 @@ def _binary(name: str) -> tuple[Any, Any]:
         if kind_of_number(y) is not None or type(y) in _OTHER_NUMBERS:
             return _apply(function, x, y)
         if type(y) is not SampleTensor and isinstance(y, Tensor):
-            execution = state.execution
-            assert execution is not None
-            return function(x.like(y, execution.group), y)
+            return function(x.beside(y), y)
         return NotImplemented
 
     def reflected(x: SampleNumber, y: Any) -> Any:
         if kind_of_number(y) is not None or type(y) in _OTHER_NUMBERS:
             return _apply(function, y, x)
-        return function(y, x.read()) if not isinstance(y, Tensor) else NotImplemented
+        return NotImplemented if isinstance(y, (Tensor, np.ndarray)) else function(y, x.read())
 
     return forward, reflected
 
