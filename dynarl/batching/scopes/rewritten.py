@@ -84,6 +84,8 @@ def _unsuitable(definition: ast.FunctionDef, named: set[str]) -> str:
     """Return why a function that uses the given names cannot be rewritten, or ""."""
     if named & _FRAME:
         return f"it calls {', '.join(sorted(named & _FRAME))}"
+    if named & {"UnboundLocalError", "NameError"}:
+        return "it asks whether its variables are assigned"
     if _compares_identity(definition):
         return "it compares objects by `is`, and what is joined is a new object"
     if any(name.startswith("_dynarl_") for name in named):
