@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dynarl.rollout.feedback import map_state, state_leaves
 
-__all__ = ["Batch", "Final", "Fragment"]
+__all__ = ["Batch", "Final", "Fragment", "ReplayBatch"]
 
 Final = tuple[int, NDArray[np.int64], NDArray[Any]]
 """A step t, the environments [K] whose episodes ended there, and their last observations [K, ...]."""
@@ -33,6 +33,10 @@ class Batch(dict[str, Any]):
         """Split the rows in ``order`` [B] into ``count`` batches whose sizes differ by at most 1."""
         for index in np.array_split(order, count):
             yield self.take(index)
+
+
+class ReplayBatch(Batch):
+    """A batch that a replay made: its arrays have the replay's layout, so learners need not check them."""
 
 
 class Fragment(Batch):

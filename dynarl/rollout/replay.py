@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dynarl.ragged_rows import rows_nbytes
 from dynarl.rollout.final_obs import FinalObservations
-from dynarl.rollout.fragment import Batch, Fragment
+from dynarl.rollout.fragment import Batch, Fragment, ReplayBatch
 from dynarl.rollout.packed import PackedRows
 from dynarl.rollout.ring import RingIndex
 
@@ -269,7 +269,7 @@ class ReplayBuffer:
             reward, last, steps = self._window(index)
             discount = self._discounts.take(steps)
         next_obs, next_action_mask = self._successor(last)
-        batch = Batch(
+        batch = ReplayBatch(
             obs=self._unpacked(self._obs.take(index, axis=0)),
             action=self._action.take(index, axis=0),
             reward=reward,

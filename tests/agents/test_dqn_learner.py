@@ -99,6 +99,51 @@ def test_state_of_a_learner(rng, distributional):
     assert other.grad_steps == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reward": None, "weight": None}, "the batch must have .*, weight; got no reward, weight$"),
+        (
+            {"terminated": np.zeros(32)},
+            "unknown arrays terminated; discount is gamma, and 0 where the episode terminat",
+        ),
+        ({"noise": np.zeros(32)}, "unknown arrays noise$"),
+        ({"reward": np.zeros((32, 1))}, r"reward must be an array \[B\] of at least one row, got \[32, 1\]"),
+        ({"reward": [0.0] * 32}, r"reward must be an array \[B\] of at least one row, got a list"),
+        ({"weight": np.ones(31)}, r"weight must be an array \[32\], got \[31\]"),
+        ({"weight": np.ones((32, 1))}, r"weight must be an array \[32\], got \[32, 1\]"),
+        ({"obs": np.zeros((32, 3))}, r"obs must be an array \[32, 4\], got \[32, 3\]"),
+        ({"next_action_mask": np.ones((32, 3), bool)}, r"next_action_mask must be an array \[32, 2\], got \[32, 3\]"),
+        ({"action": np.zeros((32, 1), int)}, r"action must be an array \[32\], got \[32, 1\]"),
+        ({"action": np.zeros(32)}, r"action must be integers in 0 ... 1, got float64"),
+        ({"action": np.full(32, 2)}, r"action must be integers in 0 ... 1, got 2 to 2"),
+        ({"action": np.arange(32) % 2 - 1}, r"action must be integers in 0 ... 1, got -1 to 0"),
+    ],
+)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_wrong_batches_are_refused_before_anything_changes(rng, noisy, change, message):
+    network = QNetwork(spaces.Box(-1, 1, (4,)), 2, hidden_sizes=(8,), noisy=noisy)
+    learner = DQNLearner(network, DQNConfig(noisy=noisy))
+    before = learner.state_dict()
+    batch = Batch({name: array for name, array in {**hand_made_batch(rng), **change}.items() if array is not None})
+    with pytest.raises(ValueError, match=f"DQNLearner.update: {message}"):
+        learner.update(batch)
+    np.testing.assert_equal(learner.state_dict(), before)
+    learner.update(hand_made_batch(rng))
+
+
+def test_batches_of_a_network_that_does_not_say_its_actions(rng):
+    learner = DQNLearner(dynarl.nn.Linear(4, 2), DQNConfig())
+    learner.update(hand_made_batch(rng))
+    for action in (-1, 2):
+        with pytest.raises(ValueError, match=r"action must be integers in 0 ... 1, got"):
+            learner.update(Batch({**hand_made_batch(rng), "action": np.full(32, action)}))
+    with pytest.raises(ValueError, match=r"next_obs must have the shape of obs, \[32, 4\], got \[32, 3\]"):
+        learner.update(Batch({**hand_made_batch(rng), "next_obs": np.zeros((32, 3), np.float32)}))
+    with pytest.raises(TypeError, match=r"needs a dynarl.rollout.Batch, got dict; Batch\(\*\*arrays\) makes one"):
+        learner.update(dict(hand_made_batch(rng)))
+
+
 @pytest.mark.parametrize("setting", ["double", "noisy", "prioritized"])
 def test_several_minibatches_are_refused_where_each_needs_its_own_network(rng, setting):
     network = QNetwork(spaces.Box(-1, 1, (4,)), 2, hidden_sizes=(16,), noisy=setting == "noisy")

@@ -10,6 +10,7 @@ from dynarl.agents.sac.networks import make_networks
 from dynarl.rollout import Batch
 
 OBS, BOX = spaces.Box(-1, 1, (4,), np.float32), spaces.Box(-1, 1, (2,), np.float32)
+DISCRETE = spaces.Discrete(3)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def hand_made_batch(rng, rows=32):
     )
 
 
-@pytest.mark.parametrize("action_space", [BOX, spaces.Discrete(3)])
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
 def test_a_learner_needs_no_environment(rng, action_space):
     config = SACConfig(hidden_sizes=(16,), learning_rate=1e-2, alpha=0.01)
     actor, critics = make_networks(OBS, action_space, config)
@@ -124,3 +125,36 @@ def test_state_of_a_learner(rng, alpha):
     other.load_state_dict(one.state_dict())
     assert one.update(batch) == other.update(batch)
     assert other.grad_steps == 2
+
+
+@pytest.mark.parametrize(
+    ("action_space", "change", "message"),
+    [
+        (BOX, {"noise": None}, "the batch must have .*, noise, next_noise; got no noise$"),
+        (BOX, {"done": np.zeros(32)}, "unknown arrays done; discount is gamma, and 0 where the episode terminated"),
+        (BOX, {"noise": np.zeros((32, 1))}, r"noise must be an array \[32, 2\], got \[32, 1\]"),
+        (BOX, {"next_noise": np.zeros((31, 2))}, r"next_noise must be an array \[32, 2\], got \[31, 2\]"),
+        (BOX, {"weight": np.ones(3)}, r"weight must be an array \[32\], got \[3\]"),
+        (BOX, {"discount": np.ones((32, 1))}, r"discount must be an array \[32\], got \[32, 1\]"),
+        (BOX, {"obs": np.zeros((32, 5))}, r"obs must be an array \[32, 4\], got \[32, 5\]"),
+        (BOX, {"action": np.zeros((32, 2), int)}, "action must be floats in -1 ... 1, got int64"),
+        (BOX, {"action": np.full((32, 2), 1.5)}, "action must be floats in -1 ... 1, got 1.5 to 1.5"),
+        (BOX, {"action": np.full((32, 2), np.nan)}, "action must be floats in -1 ... 1, got nan to nan"),
+        (DISCRETE, {}, r"action must be an array \[32\], got \[32, 2\]"),
+        (DISCRETE, {"action": np.full(32, 3)}, "action must be integers in 0 ... 2, got 3 to 3"),
+        (DISCRETE, {"action": np.zeros(32)}, "action must be integers in 0 ... 2, got float64"),
+        (
+            DISCRETE,
+            {"action": np.zeros(32, int), "action_mask": np.ones((32, 2))},
+            r"action_mask must be an array \[32, 3\], got \[32, 2\]",
+        ),
+    ],
+)
+def test_wrong_batches_are_refused_before_anything_changes(rng, action_space, change, message):
+    config = SACConfig(hidden_sizes=(8,))
+    learner = SACLearner(*make_networks(OBS, action_space, config), config, action_space)
+    before = learner.state_dict()
+    batch = Batch({name: array for name, array in {**hand_made_batch(rng), **change}.items() if array is not None})
+    with pytest.raises(ValueError, match=f"SACLearner.update: {message}"):
+        learner.update(batch)
+    np.testing.assert_equal(learner.state_dict(), before)

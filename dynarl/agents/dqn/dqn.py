@@ -23,6 +23,7 @@ from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.q_distribution import make_q_distribution
 from dynarl.agents.dqn.q_values import Evaluator, TransitionEvaluator
+from dynarl.agents.off_policy.batch_check import BatchCheck
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.autograd.flat import flatten
 from dynarl.rollout import Batch
@@ -61,6 +62,7 @@ class DQNLearner:
         networks = (self.q_network, self.target) if config.noisy else ()
         self._noisy = [network for network in networks if isinstance(network, QNetwork)]
         self.evaluate = evaluator(self.q_network, self.target, double=config.double)
+        self.check = _batch_check(self.q_network, self.evaluate)
         self._parameters, self._target_parameters = list(q_network.parameters()), list(self.target.parameters())
         flatten(self._target_parameters)
         self.optimizer = optim.Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
@@ -72,6 +74,7 @@ class DQNLearner:
         terminated), weight and, with masked actions, next_action_mask [B, A]. It receives td_error [B] for
         prioritised replay.
         """
+        self.check(batch)
         cfg, metrics = self.config, dict[str, float]()
         # New noise for both networks in each update   (arXiv:1706.10295, section 3.1)
         for network in self._noisy:
@@ -80,6 +83,7 @@ class DQNLearner:
         # y = r + gamma^k Q'(s', argmax_a Q'(s', a))   (Algorithm 1; with `double` Q chooses the action). The target
         # network does not change between its updates, so one pass of it serves all minibatches of the batch.
         values = self.evaluate(batch, self.grad_steps)
+        self.check.actions_below(batch, values.next_q.shape[1])
         mask = batch.get("next_action_mask")
         td_target = self.q_distribution.target(batch.reward, batch.discount, values.next_q, values.chooser, mask)
 
@@ -120,3 +124,15 @@ class DQNLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`."""
         load_attributes(self, self.saved, state)
+
+
+def _batch_check(q_network: nn.Module, evaluate: Evaluator) -> BatchCheck:
+    obs, num_actions = getattr(evaluate, "obs_shape", None), getattr(q_network, "num_actions", None)
+    mask = None if num_actions is None else (num_actions,)
+    return BatchCheck(
+        "DQNLearner",
+        needed=("weight",),
+        optional=("action_mask", "next_action_mask"),
+        shapes={"obs": obs, "next_obs": obs, "action_mask": mask, "next_action_mask": mask},
+        actions=num_actions,
+    )

@@ -76,6 +76,7 @@ class QNetwork(nn.Module):
         super().__init__()
         self.num_actions, self.num_atoms, self.dueling = num_actions, num_atoms, dueling
         self.features, size = made_features(features, observation_space)
+        self.obs_shape = (size,) if self.features is None else None  # of encoded observations; None: the features' own
         layer = NoisyLinear if noisy else nn.Linear
         shared = len(hidden_sizes) - 1 if dueling else len(hidden_sizes)
         trunk = (size, *hidden_sizes[: max(shared, 0)])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from dynarl.agents.off_policy.batch_check import stored_shape
 from dynarl.agents.off_policy.sequence_runner import SequenceRunner
 from dynarl.agents.user_policy.policy import UserPolicy
 from dynarl.autograd import Tensor, no_grad
@@ -57,6 +58,7 @@ class TransitionEvaluator:
 
     def __init__(self, online: Module, target: Module, *, double: bool, encode: Callable[[Array], Any] = wrap) -> None:
         self.online, self.target, self.double, self.encode = online, target, double, encode
+        self.obs_shape = stored_shape(encode, getattr(online, "obs_shape", None))
 
     def __call__(self, batch: Batch, grad_steps: int) -> TransitionValues:
         """Return the values of a batch."""

@@ -43,7 +43,7 @@ class Critics(nn.Module):
             raise ValueError(f"num_critics: must be at least 1, got {num_critics}")
         if activation not in FUSED:
             raise ValueError(f"activation: must be one of {list(FUSED)}, got {activation!r}")
-        self.num_critics, self.activation = num_critics, activation
+        self.num_critics, self.activation, self.num_inputs = num_critics, activation, inputs
         sizes = (inputs, *hidden_sizes, outputs)
         depth = len(sizes) - 1
         self._names = [f"{kind}_{i}" for i in range(depth) for kind in ("weight", "bias")]

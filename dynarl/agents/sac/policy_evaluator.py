@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from dynarl.agents.off_policy.batch_check import stored_shape
 from dynarl.autograd import Tensor
 from dynarl.autograd.tensor import wrap
 from dynarl.nn import Module
@@ -63,6 +64,7 @@ class NetworkPolicy:
         features: Callable[[Tensor], Tensor] = lambda obs: obs,
     ) -> None:
         self._actor, self._encode, self._features = actor, encode, features
+        self.obs_shape = stored_shape(encode, None)
 
     def inputs(self, batch: Batch, grad_steps: int) -> CriticInputs:
         """Return the encoded observations of a batch."""

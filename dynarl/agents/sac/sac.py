@@ -20,6 +20,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn, optim
+from dynarl.agents.off_policy.batch_check import BatchCheck
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
 from dynarl.agents.sac.losses import critic_loss, soft_td_target
@@ -62,6 +63,7 @@ class SACLearner:
         self.target_critics = copy.deepcopy(self.critics)
         self.policy = NetworkPolicy(actor) if policy is None else policy
         self.objective = make_objective(action_space, config)
+        self.check = _batch_check(action_space, self.critics, self.policy)
 
         self.actor_optimizer = optim.Adam(actor.parameters(), lr=config.learning_rate)
         self.critic_optimizer = optim.Adam(critics.parameters(), lr=config.learning_rate)
@@ -85,6 +87,7 @@ class SACLearner:
         actions noise and next_noise [B, A], standard normal, which sample the actions at obs and next_obs; with masked
         actions action_mask and next_action_mask [B, K].
         """
+        self.check(batch)
         cfg, alpha, objective = self.config, self.alpha, self.objective
         inputs = self.policy.inputs(batch, self.grad_steps)
         obs, next_obs, batch = inputs.obs, inputs.next_obs, inputs.batch
@@ -136,3 +139,20 @@ def step(optimizer: optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+
+
+def _batch_check(action_space: spaces.Space[Any], critics: Critics, policy: PolicyEvaluator) -> BatchCheck:
+    discrete = isinstance(action_space, spaces.Discrete)
+    size = int(action_space.n) if isinstance(action_space, spaces.Discrete) else math.prod(action_space.shape or ())
+    obs = getattr(policy, "obs_shape", None)
+    if obs is None and isinstance(policy, NetworkPolicy) and critics.features is None:
+        obs = (critics.num_inputs if discrete else critics.num_inputs - size,)
+    noise = {"noise": None, "next_noise": None} if discrete else {"noise": (size,), "next_noise": (size,)}
+    masks = {"action_mask": (size,), "next_action_mask": (size,)}
+    return BatchCheck(
+        "SACLearner",
+        needed=() if discrete else ("noise", "next_noise"),
+        optional=("weight", *masks, *noise) if discrete else ("weight", *masks),
+        shapes={"obs": obs, "next_obs": obs, "action": () if discrete else (size,), **noise, **masks},
+        actions=size if discrete else "box",
+    )
