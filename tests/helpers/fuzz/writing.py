@@ -19,6 +19,7 @@ import copy
 import dataclasses
 import functools
 import math
+import types
 import typing
 
 import numpy as np

@@ -14,6 +14,9 @@ feature(
     "    <v> = <V>\n    items.append(items[0] * <name1> + sum(<name2>))",
     "if <c>:\n    del items[1:]\nelse:\n    items.insert(0, <V>)",
     "items.reverse()",
+    "for <name1> in items:\n    <v> = <v> * 0.5 + <name1>\n    if len(items) < 4 and <c>:\n"
+    "        items.append(<name1> * 0.5)",
+    "for <name1>, <name2> in enumerate(items[:3]):\n    if <c>:\n        items[<name1>] = <name2> * 0.5",
     "<v> = dynarl.stack(items[-3:]).mean(0)",
     "<v> = <v> + len(items) * 0.1",
     setup="items = [v1]",

@@ -253,3 +253,65 @@ feature(
     "if <c>:\n    return <result>",
     "for <name1> in range(<k>):\n    <v> = <V>\n    if <c>:\n        return <result>",
 )
+
+feature(
+    "leaving_try",
+    """
+    try:
+        if <c>:
+            return <result>
+        <v> = <V>
+    finally:
+        <s> = <S>
+    """,
+    """
+    <name2> = 0
+    while True:
+        <name1> = <V>
+        try:
+            if <c>:
+                break
+            <v> = <name1>
+        finally:
+            <name2> += 1
+        if <name2> > 2:
+            break
+    """,
+    """
+    for <name1> in range(3):
+        try:
+            if <c>:
+                raise IndexError(<name1>)
+            if <c>:
+                continue
+            <v> = <V>
+        except IndexError as <name2>:
+            if <name2>.args[0] > 1:
+                return <result>
+            <s> = <s> + <name2>.args[0]
+        else:
+            break
+    """,
+    """
+    with contextlib.suppress(AssertionError):
+        assert <c>, 'some'
+        <v> = <V>
+        if <c>:
+            return <result>
+    """,
+)
+
+feature(
+    "targets",
+    "<name1> = <name2> = [<S>]\nif <c>:\n    <name1>.append(<x>)\n<s> = sum(<name2>)",
+    "for spot.x in range(<k>):\n    <v> = <v> * 0.5 + spot.x * 0.1\n    if <c>: break",
+    "for spot.y[0], (<s>, *<name1>) in enumerate([(<S>, 1, 2), (<s>, 3)]):\n    if <c>: break\n<n> = sum(<name1>)",
+    "if <c>:\n    spot.x, spot.y[1] = <k>, <S>",
+    "spot.y[0] += 1\nif <c>:\n    spot.y[1] = spot.y[1] * 0.5",
+    "if <c>:\n    spot.x = spot.y = [spot.x if isinstance(spot.x, int) else 1, <S>]",
+    "<s> = <S> if <x> < <s> < 0.413 <= 0.5 else <s>",
+    "if <c>:\n    class Spot:\n        y = [<n> % 3, <S>]\n        x = 2\n    spot = Spot()",
+    "if <c>:\n    import math as maths\n    <s> = <s> * maths.sqrt(0.25)",
+    setup="spot = types.SimpleNamespace(x=0, y=[0, s1])",
+    final="0.1 * spot.y[0] + spot.y[1] + (spot.x if isinstance(spot.x, int) else 3) * 0.1",
+)
