@@ -1,9 +1,16 @@
 """State that a program makes and changes, in whatever object, is each sample's own: equal to samples run alone."""
 
+import array
 import collections
 import copy
 import dataclasses
+import decimal
 import functools
+import hashlib
+import heapq
+import io
+import queue
+import random
 
 import numpy as np
 
@@ -14,6 +21,11 @@ from tests.helpers.plain_reference import X, assert_equals_plain, in_every_mode,
 
 CASES = {}
 WRONG = {
+    "class_made_by_the_program": "eager auto",
+    "attribute_of_a_function_made_by_the_program": "eager auto",
+    "list_in_an_exception": "eager auto",
+    "attribute_of_an_exception": "eager auto lockstep",
+    "iterator_of_numpy": "lockstep",
     "module_given_a_tensor": "lockstep",
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
@@ -434,6 +446,156 @@ def object_that_refers_to_itself():
         if x[0] > 0:
             node.path[0].n += 4
         return x * node.n + len(node.path)
+
+    return program
+
+
+@case
+def class_made_by_the_program():
+    def program(x):
+        class Memory:
+            seen = []
+            n = 0
+
+        if x[0] > 0:
+            Memory.seen.append(1.0)
+            Memory.n += 1
+        return x * len(Memory.seen) + Memory.n
+
+    return program
+
+
+@case
+def attribute_of_a_function_made_by_the_program():
+    def program(x):
+        def scaled(v):
+            return v * scaled.factor
+
+        scaled.factor = 1.0
+        if x[0] > 0:
+            scaled.factor = 3.0
+        return scaled(x)
+
+    return program
+
+
+@case
+def list_in_an_exception():
+    def program(x):
+        try:
+            if x[0] > 0:
+                raise ValueError([1.0])
+            raise ValueError([])
+        except ValueError as error:
+            kept = error
+        if x[1] > 0:
+            kept.args[0].append(5.0)
+        return x * sum(kept.args[0])
+
+    return program
+
+
+@case
+def attribute_of_an_exception():
+    def program(x):
+        error = ValueError()
+        error.n = 0
+        if x[0] > 0:
+            error.n = 1
+        if x[1] > 0:
+            error.n += 2
+        return x * error.n
+
+    return program
+
+
+@case
+def iterator_of_numpy():
+    def program(x):
+        a = np.zeros((2, 2))
+        cells = np.nditer(a, op_flags=["readwrite"])
+        if x[0] > 0:
+            for cell in cells:
+                cell[...] = 2.0
+        if x[1] > 0:
+            a[0].fill(5.0)
+        return x + float(a.sum())
+
+    return program
+
+
+@case
+def containers_of_the_library():
+    def program(x):
+        chain, ordered = collections.ChainMap({"a": 1.0}, {"b": 2.0}), collections.OrderedDict(a=1.0, b=2.0)
+        heap, numbers = [1.0, 3.0], array.array("d", [1.0])
+        if x[0] > 0:
+            chain["a"] = 5.0
+            ordered.move_to_end("a")
+            heapq.heappush(heap, 0.5)
+            numbers.append(4.0)
+        if x[1] > 0:
+            del chain["a"]
+        return x * sum(chain.values()) + next(iter(ordered.values())) * heapq.heappop(heap) + sum(numbers)
+
+    return program
+
+
+def written_in_c(name, make, change, look):
+    """Collect a program that changes an object whose state Python cannot read."""
+
+    def build():
+        def program(x):
+            state = make()
+            if x[0] > 0:
+                change(state)
+            return x * look(state)
+
+        return program
+
+    CASES[name] = build
+
+
+written_in_c("generator_with_a_seed", lambda: random.Random(3), lambda s: s.random(), lambda s: s.random())
+written_in_c("generator_of_numpy", lambda: np.random.default_rng(3), lambda s: s.random(), lambda s: s.random())
+written_in_c("hash", hashlib.md5, lambda s: s.update(b"abc"), lambda s: s.digest()[0])
+written_in_c("queue_written_in_c", queue.SimpleQueue, lambda s: s.put(1), lambda s: s.qsize())
+written_in_c("text_in_memory", io.StringIO, lambda s: s.write("abc"), lambda s: len(s.getvalue()))
+written_in_c(
+    "array_of_objects", lambda: np.array([[], None], object), lambda s: s[0].append(4.0), lambda s: 1 + sum(s[0])
+)
+written_in_c(
+    "decimal_context",
+    lambda: decimal.Context(prec=5),
+    lambda s: setattr(s, "prec", 2),
+    lambda s: float(s.divide(decimal.Decimal(1), decimal.Decimal(3))),
+)
+
+
+@case
+def subclasses_of_containers():
+    class Listed(list):
+        def __init__(self, values):
+            super().__init__(values)
+            self.n = 0
+
+        def append(self, value):
+            self.n += 1
+            super().append(value)
+
+    class Lists(dict):
+        def __missing__(self, key):
+            self[key] = []
+            return self[key]
+
+    def program(x):
+        listed, lists = Listed([1.0]), Lists()
+        if x[0] > 0:
+            listed.append(2.0)
+            lists["a"].append(1.0)
+        if x[1] > 0:
+            lists["a"].append(3.0)
+        return x * sum(listed) + listed.n + sum(lists["a"])
 
     return program
 

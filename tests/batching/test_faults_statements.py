@@ -9,7 +9,7 @@ from dynarl import nn
 from tests.helpers.plain_reference import assert_equals_plain, parametrize
 
 CASES = {}
-WRONG = {}
+WRONG: dict[str, str] = {}
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 
 
@@ -170,6 +170,22 @@ def name_that_only_some_paths_assign():
             except NameError:
                 return x - 1
         return x
+
+    return program
+
+
+@case
+def unbound_local_caught_in_an_if():
+    def program(x):
+        y = x
+        if x[0] > 0:
+            t = x * 2
+            del t
+            try:
+                y = t
+            except UnboundLocalError:
+                y = x - 1
+        return y
 
     return program
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import copy
+import datetime
+import decimal
 import dis
 import enum
+import fractions
 import functools
+import operator
+import pathlib
+import re
 import types
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -191,6 +198,8 @@ class _Array(_Set):
     """A NumPy array; its numbers are fixed."""
 
     def read(self, x: Any) -> Any:
+        if x.dtype.hasobject:
+            raise Inseparable("an array of Python objects")
         if x.size > _LARGEST_ARRAY:
             raise Inseparable(f"an array of {x.size} elements")
         return x.copy()
@@ -348,10 +357,12 @@ _KINDS: dict[type, Kind | None] = {
     functools.partial: Through(lambda x: (x.func, *x.args, *x.keywords.values())),
 }  # fmt: skip
 _UNCHANGING = (
-    Module, Parameter, type, np.generic, np.dtype, enum.Enum, types.ModuleType, BaseException, int, float, str, bytes,
-    complex, *NODES,
+    Module, Parameter, type, np.generic, np.dtype, np.ufunc, type(np.sum), enum.Enum, types.ModuleType, BaseException,
+    int, float, str, bytes, complex, decimal.Decimal, fractions.Fraction, datetime.date, datetime.time,
+    datetime.timedelta, datetime.tzinfo, pathlib.PurePath, re.Pattern, re.Match, uuid.UUID, operator.itemgetter,
+    operator.attrgetter, operator.methodcaller, *NODES,
 )  # fmt: skip
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made in Python
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made at run time, in Python or by a C module
 
 
 def kind_of(x: Any) -> Kind | None:
@@ -370,27 +381,30 @@ def kind_of(x: Any) -> Kind | None:
 
 
 def _new_kind(cls: type) -> Kind | None:
-    if issubclass(cls, _UNCHANGING) or cls in NODES or getattr(cls, "_batching_constant", False):
+    if cls is object or issubclass(cls, _UNCHANGING) or cls in NODES or getattr(cls, "_batching_constant", False):
         return None
     if issubclass(cls, Tensor):
         return _KINDS[Tensor]
     parameters = getattr(cls, "__dataclass_params__", None)
     if parameters is not None and parameters.frozen:
         return Frozen(tuple([name for base in cls.__mro__ for name in _slots(base)]))
-    native = [base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE]
+    native = [base for base in cls.__mro__ if _is_native(base)]
     if native == [object] or native[0].__module__ in ("typing", "abc"):
-        if not any("__dict__" in vars(base) or "__slots__" in vars(base) for base in cls.__mro__):
-            return None
         return _Object(tuple([name for base in cls.__mro__ for name in _slots(base)]))
     for base, kind in _KINDS.items():
         if issubclass(cls, base) and base in (list, dict, set, deque, tuple, np.ndarray):
             return kind
-    if cls.__module__.partition(".")[0] in _STANDARD and not hasattr(cls, "__next__"):
-        return None
     raise Inseparable(f"an object of {cls.__module__}.{cls.__qualname__}")
 
 
-_STANDARD = frozenset(("decimal", "fractions", "datetime", "pathlib", "re", "uuid", "operator", "itertools", "numpy"))
+def _is_native(cls: type) -> bool:
+    """Return whether a class is written in C: what its objects hold cannot be read and put back."""
+    if not cls.__flags__ & _HEAP_TYPE:
+        return True
+    names = vars(cls)
+    return isinstance(names.get("__new__"), types.BuiltinFunctionType) or any(
+        isinstance(value, types.MethodDescriptorType) for value in names.values()
+    )
 
 
 def _slots(cls: type) -> tuple[str, ...]:
