@@ -23,7 +23,7 @@ from tests.helpers.plain_reference import (
 )
 
 CASES = {}
-WRONG = {}
+WRONG: dict[str, str] = {}
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
 
 

@@ -310,7 +310,6 @@ feature(
     "spot.y[0] += 1\nif <c>:\n    spot.y[1] = spot.y[1] * 0.5",
     "if <c>:\n    spot.x = spot.y = [spot.x if isinstance(spot.x, int) else 1, <S>]",
     "<s> = <S> if <x> < <s> < 0.413 <= 0.5 else <s>",
-    "if <c>:\n    class Spot:\n        y = [<n> % 3, <S>]\n        x = 2\n    spot = Spot()",
     "if <c>:\n    import math as maths\n    <s> = <s> * maths.sqrt(0.25)",
     setup="spot = types.SimpleNamespace(x=0, y=[0, s1])",
     final="0.1 * spot.y[0] + spot.y[1] + (spot.x if isinstance(spot.x, int) else 3) * 0.1",

@@ -245,3 +245,21 @@ feature(
     setup="secret = Secret()",
     final="0.1 * secret.seen",
 )
+
+feature(
+    "class_inside",
+    "if <c>:\n    Spot.seen.append(<S>)",
+    "if <c>:\n    Spot.n += 1",
+    "<v> = Spot().moved(<v>)",
+    "if <c>:\n    class Spot(Spot):\n        n = <k>",
+    setup="""
+    class Spot:
+        seen, n = [s0], 0
+
+        def moved(self, w):
+            if w[<i>] > <x>:
+                return w * 0.5 + self.n
+            return w.tanh()
+    """,
+    final="sum(Spot.seen) * 0.1 + 0.1 * Spot.n",
+)
