@@ -191,6 +191,24 @@ def unbound_local_caught_in_an_if():
 
 
 @case
+def unbound_local_caught_in_an_else():
+    def program(x):
+        y = x
+        if x[0] > 0:
+            y = x * 3
+        else:
+            t, u = x - 1, x[1]
+            del t
+            try:
+                y = t
+            except UnboundLocalError:
+                y = y + u
+        return y
+
+    return program
+
+
+@case
 def starred_and_nested_targets_in_an_if():
     def program(x):
         first, rest = x[0], [x[1]]

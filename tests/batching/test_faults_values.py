@@ -14,6 +14,8 @@ from tests.helpers.plain_reference import X, assert_equals_plain, parametrize
 
 CASES = {}
 WRONG = {
+    "leaf_made_after_samples_parted": "eager auto",
+    "plain_total_of_a_parameter_in_a_while": "eager auto",
     "recursion_through_a_module": "eager auto lockstep",
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""
@@ -647,6 +649,57 @@ def cache_made_inside():
         return y + power(2)
 
     return program
+
+
+@case
+def cache_first_asked_in_a_branch():
+    def program(x):
+        @functools.lru_cache
+        def power(n):
+            if x[1] > 0:
+                return n + 1.0
+            return n - 1.0
+
+        y = x
+        if x[0] > -0.9:
+            y = x * 0.5 + power(1) * 0.1
+        return y + power(1)
+
+    return program
+
+
+@case
+def leaf_made_after_samples_parted():
+    class Holder:
+        pass
+
+    def program(x):
+        holder = Holder()
+        holder.value = x
+        if x[0] > 0:
+            del holder.value
+        leaf = (x * 2).detach().requires_grad_(True)
+        (gradient,) = dynarl.grad((leaf * leaf * x).sum(), [leaf])
+        return gradient + hasattr(holder, "value")
+
+    return program
+
+
+@case
+def plain_total_of_a_parameter_in_a_while():
+    class Program(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(dynarl.tensor(np.array([0.5, -1.5])))
+
+        def forward(self, x):
+            total, n = dynarl.zeros(2, dtype=dynarl.float64), 0
+            while x[0] > 0 and n < 3:
+                n += 1
+                total += self.weight
+            return total * x
+
+    return Program()
 
 
 @case
