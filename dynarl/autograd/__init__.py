@@ -45,7 +45,15 @@ from dynarl.autograd.dtypes import (
 )
 from dynarl.autograd.flat import Flat, flatten
 from dynarl.autograd.function import Function
-from dynarl.autograd.grad_mode import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from dynarl.autograd.grad_mode import (
+    detect_anomaly,
+    enable_grad,
+    is_anomaly_enabled,
+    is_grad_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
+)
 from dynarl.autograd.gradcheck import gradcheck, gradgradcheck
 from dynarl.autograd.graph import Leaf, Node
 from dynarl.autograd.methods import lifted as lifted
@@ -115,6 +123,7 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "is_anomaly_enabled",
     "is_grad_enabled",
     "is_tensor",
     "linspace",
@@ -136,6 +145,7 @@ __all__ = [
     "randperm",
     "register_device",
     "set_default_dtype",
+    "set_detect_anomaly",
     "set_grad_enabled",
     "set_rng_state",
     "short",

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["detect_anomaly", "enable_grad", "is_grad_enabled", "mode", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "detect_anomaly",
+    "enable_grad",
+    "is_anomaly_enabled",
+    "is_grad_enabled",
+    "mode",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
+]
 
 OFF, RECORD, ANOMALY = 0, 1, 2
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -83,14 +92,33 @@ class enable_grad(no_grad):
     _level = RECORD
 
 
+class set_detect_anomaly:
+    """Switch the search for NaN on or off: immediately, and until the end of a `with` block.
+
+    While it is on, every output and every gradient of this thread is checked, and the error names the operation that
+    made the first NaN and the line that called it in forward. Training is slower meanwhile.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self._before = mode.anomaly, mode.recording
+        mode.anomaly = enabled
+        if mode.recording:
+            mode.recording = ANOMALY if enabled else RECORD
+
+    def __enter__(self) -> set_detect_anomaly:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        mode.anomaly, mode.recording = self._before
+
+
 @contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Check every output and gradient in a `with` block for NaN; the error names the forward line of the first one."""
-    before = mode.anomaly, mode.recording
-    mode.anomaly = True
-    if mode.recording:
-        mode.recording = ANOMALY
-    try:
+    with set_detect_anomaly(True):
         yield
-    finally:
-        mode.anomaly, mode.recording = before
+
+
+def is_anomaly_enabled() -> bool:
+    """Return whether outputs and gradients of this thread are checked for NaN."""
+    return mode.anomaly

@@ -202,6 +202,27 @@ class TestAnomaly:
             raise RuntimeError("mine")
         assert dynarl.isnan(dynarl.log(leaf(-1.0))).item()
 
+    def test_set_detect_anomaly(self):
+        """As in PyTorch: a switch, and a context that puts back what was before."""
+        autograd = dynarl.autograd
+        try:
+            autograd.set_detect_anomaly(True)
+            assert autograd.is_anomaly_enabled()
+            with autograd.set_detect_anomaly(False):
+                assert not autograd.is_anomaly_enabled()
+                assert dynarl.isnan(dynarl.log(leaf(-1.0))).item()
+            with pytest.raises(RuntimeError, match="log: made a NaN in forward"), np.errstate(invalid="ignore"):
+                dynarl.log(leaf(-1.0))
+            with dynarl.no_grad():
+                assert dynarl.isnan(dynarl.log(leaf(-1.0))).item()  # not recorded: no gradient can come of it
+            y = (leaf(0.0).sqrt() * 0.0).sum()
+            with pytest.raises(RuntimeError, match="sqrt: made a NaN in backward"):
+                y.backward()
+        finally:
+            autograd.set_detect_anomaly(False)
+        assert not autograd.is_anomaly_enabled()
+        assert dynarl.isnan(dynarl.log(leaf(-1.0))).item()
+
 
 def test_no_numpy_warnings():
     """Like torch: log(0), 0/0 and overflow are values, not warnings (pytest makes warnings errors)."""
