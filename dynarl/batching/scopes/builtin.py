@@ -8,6 +8,7 @@ from typing import Any
 from dynarl.batching.groups.execution import state
 from dynarl.batching.values.sample_number import SampleNumber, kind_of_number
 from dynarl.batching.values.sample_tensor import SampleTensor
+from dynarl.batching.values.show import show
 
 __all__ = ["builtin", "item", "library"]
 
@@ -70,6 +71,7 @@ def _type(x: Any, *more: Any) -> Any:
 
 
 _BUILTINS: dict[Any, Callable[..., Any]] = {
+    print: show,
     type: _type,
     int: _converting(int),
     float: _converting(float),

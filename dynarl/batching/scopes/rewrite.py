@@ -46,7 +46,7 @@ from dynarl.batching.scopes.parting import calls_for_helper, calls_library, diff
 __all__ = ["rewrite"]
 
 
-_BUILTINS = frozenset(("type", "int", "float", "bool", "max", "min"))
+_BUILTINS = frozenset(("print", "type", "int", "float", "bool", "max", "min"))
 
 
 def rewrite(definition: ast.FunctionDef, function: FunctionType, class_name: str | None) -> bool:

@@ -90,8 +90,9 @@ def join_changes(
         if origin_of(x).__class__ is tuple:  # a view: taken again from its base, which is joined like any other
             x.group = STALE
         else:
-            values = [SampleTensor(*end.get(id(x), before)) for end in ends]
-            _set_joined(x, list(zip(parts, values)), group)
+            # A tensor that one path made has no rows of the others.
+            having = [(p, end.get(id(x), before)) for p, end in zip(parts, ends) if id(x) in end or p.within(before[1])]
+            _set_joined(x, [(part, SampleTensor(*held)) for part, held in having], group)
 
 
 def keep_others(run: BatchedRun, length: int) -> None:
