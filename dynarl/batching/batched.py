@@ -7,13 +7,15 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 from dynarl.autograd import Tensor
 from dynarl.autograd.allocation import collector_paused
-from dynarl.autograd.call_site import line_of
 from dynarl.batching.decisions import DecisionRecorder, DecisionReplay, Paths
 from dynarl.batching.draws import Draws
 from dynarl.batching.eager.eager_execution import TooManyPaths, run_scope
 from dynarl.batching.eager.repeat import Outcomes
+from dynarl.batching.explanation import explanation, warn_of_repeated_work
 from dynarl.batching.groups.execution import Entry, Operation
 from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.groups.run import BatchedRun
@@ -34,6 +36,7 @@ from dynarl.nn import Module
 __all__ = ["Batched", "BatchedModule", "batched"]
 
 _FEWEST_PATHS = 16  # mode "auto" stays eager up to this number of paths, however small the batch is
+_WATCHED = 3  # calls that mode "auto" watches for repeated work
 _MODES = ("auto", "eager", "lockstep", "loop")
 
 
@@ -60,6 +63,7 @@ class Batched:
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
         self._signatures: Signatures = {}
         self._generators: list[Any] | None = None
+        self._watched = _WATCHED  # how many more calls are watched for repeated work
         self._tracks_views = False  # the program changes tensors in place
         self._outer: frozenset[int] | None = None  # ids of the variables around the program, which keeps them alive
 
@@ -86,6 +90,8 @@ class Batched:
         run = self.last = BatchedRun(size, self.max_groups or 64 * size + 4096, self.max_steps, inputs.tensors())
         run.draws, run.recorder, run.unscoped = draws, recorder, self._unscoped
         run.tracks_views = self._tracks_views
+        if self._watched and self.mode == "auto":
+            run.path_operations = np.zeros(size, np.int64)
         run.replay = None if paths is None else DecisionReplay(paths)
         if self._generators is None:
             self._generators = generators_of(self.program)
@@ -95,6 +101,8 @@ class Batched:
         if run.error is not None:
             raise run.error
         run.check_finished()
+        if self._watched:
+            self._watched = 0 if warn_of_repeated_work(self.program, run) else self._watched - 1
         return _tensors(join_all(outcomes, run.root))
 
     def _outcomes(self, inputs: Inputs, run: BatchedRun) -> Outcomes:
@@ -150,20 +158,11 @@ class Batched:
         return outcomes
 
     def explain(self) -> str:
-        """Describe the last call: groups, operations, replays, reads, and every line that split samples."""
-        run = self.last
-        if run is None:
-            return "nothing was run yet"
-        lines = [
-            f"{run.root.size} samples: {run.groups + 1} groups, {run.operations} batched operations, "
-            f"{run.replayed} replayed, {run.reads} values read"
-        ]
-        if run.lockstep:
-            lines.append(f"  lockstep: {run.calls} calls of all paths ran as {run.kernels}")
-        for line, splits in sorted(run.splits.items(), key=lambda entry: -len(entry[1])):
-            shown = ", ".join("+".join(map(str, sizes)) for sizes in splits[:4]) + (", ..." if len(splits) > 4 else "")
-            lines.append(f"  {line_of(line)}: split {len(splits)} times, rows {shown}")
-        return "\n".join(lines)
+        """Describe the last call: groups, operations, replays, reads, and every line that split samples.
+
+        Where samples that part stay apart, the text names the statement or function and the reason.
+        """
+        return explanation(self.program, self.last)
 
 
 class BatchedModule(Module):

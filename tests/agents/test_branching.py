@@ -146,7 +146,7 @@ def test_refusals():
         ValueError, match="AdaptiveComputation: rows must divide the 4 numbers of an observation, got 3"
     ):
         PPO("CartPole-v1", policy="adaptive_computation", policy_kwargs={"rows": 3})
-    with pytest.raises(ValueError, match=r"SetPolicy: width must divide the 3 numbers .* behind the first 1, got 5"):
+    with pytest.raises(ValueError, match=r"SetPolicy: width must divide the 3 numbers .* after the first 1, got 5"):
         PPO("CartPole-v1", policy="set_encoder")
 
 

@@ -117,7 +117,7 @@ class EagerExecution(EagerOperations):
 
     def count(self) -> None:
         """Add the operations since the last call to the run's statistics."""
-        self.run.count(self.steps - self.counted, self.group.size)
+        self.run.count_path(self.steps - self.counted, self.group)
         self.counted = self.steps
 
     # -- concrete values and random numbers -------------------------------------------------------------------------

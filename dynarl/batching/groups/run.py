@@ -49,6 +49,7 @@ class BatchedRun:
         self.undo: list[Change] = []
         self.unscoped: dict[object, str] = {}  # statements and functions that cannot be scopes, and why
         self.outer_cells: frozenset[int] = frozenset()  # ids of the variables of functions around the program
+        self.path_operations: NDArray[np.int64] | None = None  # [N], operations of each sample's path, if watched
         self._clear_statistics()
 
     # -- statistics and limits --------------------------------------------------------------------------------------
@@ -69,6 +70,12 @@ class BatchedRun:
         """Count operations on `rows` rows each."""
         self.operations += operations
         self.row_operations += operations * rows
+
+    def count_path(self, operations: int, group: SampleGroup) -> None:
+        """Count operations on the rows of a group, also as part of its samples' paths."""
+        self.count(operations, group.size)
+        if self.path_operations is not None:
+            self.path_operations[group.samples()] += operations
 
     def count_group(self) -> None:
         """Count a new group; fail if the program splits without end."""
@@ -159,6 +166,8 @@ class BatchedRun:
     def restart(self, marks: Marks) -> None:
         """Clear everything that happened since the beginning, so that the program can run again."""
         self._clear_statistics()
+        if self.path_operations is not None:
+            self.path_operations[...] = 0
         self.undo.clear()
         self.error = None
         self.rewind(marks)

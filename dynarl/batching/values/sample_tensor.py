@@ -250,8 +250,9 @@ class SampleTensor(Tensor):
         flat = self.reshape(-1)
         values = [flat[i].item() for i in range(self.numel())]
         held = self.tensor
-        if not isinstance(held, Tensor):  # lock-step; reading the values has computed it
-            held = held.call.results[held.index]
+        if not isinstance(held, Tensor):  # lock-step: reading the values has computed it, unless they were recorded
+            results, execution = held.call.results, state.execution
+            held = execution.rows(self) if results is None and execution is not None else results[held.index]
         alone: Tensor = wrap(np.array(values, self.dtype).reshape(self.shape), _origin(held._node))
         return alone
 
