@@ -121,6 +121,7 @@ class Batched:
                 self.uses_lockstep = True
                 run.restart(marks)
                 run.max_paths = None
+        run.path_operations = None  # only eager execution repeats work
         run.lockstep = self.mode == "lockstep" or (self.mode == "auto" and self.uses_lockstep)
         entries = inputs.single_samples(run) if self.mode == "loop" else inputs.entries(run, lockstep=run.lockstep)
         return self._guarded(entries, run)

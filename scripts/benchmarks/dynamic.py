@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import natural
 from benchmarks.timing import Contestants, Goal, Report
 
 N, WIDTH, ACTIONS = 256, 64, 4
@@ -583,6 +584,10 @@ def section(report: Report, libs: dict[str, Any]) -> None:
     each = partial(_of_each, libs["dynarl"])
     add(f"TreeLSTM, {TREES} trees, fwd+bwd", tree_weights(rng), each, [tree_hand], trees, goals(0.9), given=list)
     _add_alone(report, libs, act, obs)
+    wide = rng.standard_normal((N, natural.WIDTH)).astype(np.float32)
+    for name, sizes, program, hand, limit in natural.PROGRAMS:
+        weights = weights_of(rng, **sizes)
+        add(f"{name}, {fwd_bwd}", weights, program, [hand], wide, [Goal(limit, "expert")])
 
 
 def _of_each(dynarl: Any, lib: Any, net: Any) -> Callable[..., Any]:

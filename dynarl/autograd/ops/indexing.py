@@ -20,6 +20,7 @@ from dynarl.autograd.tensor import wrap
 from dynarl.autograd.versions import mark_modified
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
+_KINDS = frozenset(_BASIC)
 
 
 def raw_index(index: Any) -> Any:
@@ -36,11 +37,16 @@ def raw_index(index: Any) -> Any:
 
 def _is_basic(index: Any) -> bool:
     if index.__class__ is not tuple:
-        return isinstance(index, _BASIC)
+        return type(index) in _KINDS or _is_number(index)
     for part in index:  # noqa: SIM110  (all() costs three times as much)
-        if not isinstance(part, _BASIC):
+        if type(part) not in _KINDS and not _is_number(part):
             return False
     return True
+
+
+def _is_number(part: Any) -> bool:
+    """Return whether an index of another class is basic; a number that differs between samples is not."""
+    return isinstance(part, _BASIC) and not hasattr(part, "as_index")
 
 
 def _cannot_repeat(index: Any) -> bool:
@@ -107,6 +113,10 @@ def getitem(x: Any, index: Any) -> Any:
         return _getitem(x, index=index)
     if index.__class__ is tuple and any([part.__class__ is dispatch.sample_type for part in index]):
         return dispatch.batching_rules["getitem"](x, index)
+    parts = index if index.__class__ is tuple else (index,)
+    if any([hasattr(part, "as_index") for part in parts]):
+        found = tuple([part.as_index(x) if hasattr(part, "as_index") else part for part in parts])
+        return getitem(x, found if index.__class__ is tuple else found[0])
     index = raw_index(index)
     if _is_basic(index):
         return _getitem(x, index=index)

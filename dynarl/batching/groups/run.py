@@ -74,7 +74,7 @@ class BatchedRun:
     def count_path(self, operations: int, group: SampleGroup) -> None:
         """Count operations on the rows of a group, also as part of its samples' paths."""
         self.count(operations, group.size)
-        if self.path_operations is not None:
+        if self.path_operations is not None and group.root is self.root:
             self.path_operations[group.samples()] += operations
 
     def count_group(self) -> None:

@@ -84,7 +84,8 @@ class SampleNumber:
         values = self.at(execution.group)
         if (values == values[0]).all():
             return int(values[0])
-        return SampleTensor(wrap(xp(x.tensor.array).asarray(values)), execution.group)
+        array = x.tensor.array if type(x) is SampleTensor else x.array
+        return SampleTensor(wrap(xp(array).asarray(values)), execution.group)
 
     def apply(self, function: Callable[..., Any], *operands: Any) -> Any:
         """Apply a function of numbers to the numbers of each sample; without operands to this one."""
