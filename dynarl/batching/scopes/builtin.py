@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dynarl.batching.groups.execution import state
-from dynarl.batching.values.sample_number import SampleNumber, kind_of_number
+from dynarl.batching.groups.group import SampleGroup
+from dynarl.batching.values.sample_number import SampleNumber, kind_of_number, numbers_of
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.batching.values.show import show
 
@@ -57,6 +60,9 @@ def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `max` or `min` that chooses for each sample among numbers, without parting them."""
 
     def choose(*values: Any, **options: Any) -> Any:
+        if len(values) == 1 and state.execution is not None and options.keys() <= {"key"}:
+            items = list(values[0])
+            return _best_of(items, options.get("key"), function) if items else function(items)
         if len(values) > 1 and not options:
             own = next((x for x in values if type(x) is SampleNumber), None)
             if own is not None and all([kind_of_number(x) is own.kind for x in values]):
@@ -64,6 +70,33 @@ def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*values, **options)
 
     return choose
+
+
+def _best_of(items: list[Any], key: Callable[[Any], Any] | None, function: Callable[..., Any]) -> Any:
+    """Return `max` or `min` of items; where their keys are numbers that differ between samples, each sample's own."""
+    keys = items if key is None else [key(x) for x in items]
+    kinds = {kind_of_number(x) for x in (*items, *keys)}
+    if not any([type(x) is SampleNumber for x in keys]) or None in kinds or bool in kinds or len(items) < 2:
+        return _first_best(items, keys, function)
+    better = np.greater if function is max else np.less
+    group = min([x.group for x in (*items, *keys) if type(x) is SampleNumber], key=lambda own: own.size)
+    rows = [_rows(x, group) for x in keys]
+    best, place = rows[0], np.zeros(group.size, np.int64)
+    for i, row in enumerate(rows[1:], 1):
+        found = better(row, best)  # as Python's: the first of equal ones, and NaN is never better
+        best, place = np.where(found, row, best), np.where(found, i, place)
+    if len({kind_of_number(x) for x in items}) > 1:
+        return items[int(SampleNumber(place, int, group)) if place.any() else 0]
+    return numbers_of(np.array([_rows(x, group) for x in items])[place, np.arange(group.size)], group)
+
+
+def _first_best(items: list[Any], keys: list[Any], function: Callable[..., Any]) -> Any:
+    """Return the item with the best key as `max` and `min` do, whose keys are computed already."""
+    return items[function(range(len(items)), key=keys.__getitem__)]
+
+
+def _rows(x: Any, group: SampleGroup) -> Any:
+    return x.at(group) if type(x) is SampleNumber else np.full(group.size, x)
 
 
 def _type(x: Any, *more: Any) -> Any:

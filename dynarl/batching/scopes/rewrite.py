@@ -46,6 +46,7 @@ from dynarl.batching.scopes.parting import calls_for_helper, calls_library, diff
 __all__ = ["rewrite"]
 
 
+_NOT_IN_LAMBDA = (ast.NamedExpr, ast.Yield, ast.YieldFrom, ast.Await)
 _BUILTINS = frozenset(("print", "type", "int", "float", "bool", "max", "min"))
 
 
@@ -123,6 +124,20 @@ class _Rewriter(ast.NodeTransformer):
             self.changed = True
             node.func = at(ast.Call(ast.Name("_dynarl_callee", ast.Load()), [node.func], []), node.func)
         return node
+
+    def _comprehension(self, node: Any) -> Any:
+        part = "value" if isinstance(node, ast.DictComp) else "elt"
+        element = getattr(node, part)
+        parting = may_part(element, self.numbers)
+        self.generic_visit(node)
+        if parting and not any(isinstance(inside, _NOT_IN_LAMBDA) for inside in ast.walk(element)):
+            self.changed = True
+            nothing = ast.arguments([], [], None, [], [], None, [])
+            call = ast.Call(ast.Name("_dynarl_element", ast.Load()), [ast.Lambda(nothing, getattr(node, part))], [])
+            setattr(node, part, at(call, element))
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
 
     def _as_scope(self, node: ast.stmt) -> Any:
         """Return a statement as an inner function and the call that runs it in a scope."""

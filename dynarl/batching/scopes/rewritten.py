@@ -16,7 +16,7 @@ from dynarl.batching.scopes.loops import run_loop
 from dynarl.batching.scopes.names import own_nodes
 from dynarl.batching.scopes.parting import may_part
 from dynarl.batching.scopes.rewrite import rewrite
-from dynarl.batching.scopes.scope import call_of, callee, join_statement
+from dynarl.batching.scopes.scope import call_of, callee, join_element, join_statement
 from dynarl.batching.scopes.source import FUTURE, NotProven, source_of
 from dynarl.batching.values.ragged import END
 
@@ -29,6 +29,7 @@ _RUNTIME = {
     "_dynarl_builtin": builtin,
     "_dynarl_number": item,
     "_dynarl_library": library,
+    "_dynarl_element": join_element,
     "_dynarl_end": END,
 }
 """What rewritten source calls, by name."""

@@ -16,7 +16,7 @@ from dynarl.autograd.call_site import is_user_code
 from dynarl.batching.groups.execution import Names, Operands, Operation, Static, state
 from dynarl.nn import Module
 
-__all__ = ["call_of", "call_scope", "callee", "join_statement", "per_sample"]
+__all__ = ["call_of", "call_scope", "callee", "join_element", "join_statement", "per_sample"]
 
 
 def call_scope(key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
@@ -50,6 +50,11 @@ def join_statement(statement: Callable[[], None], outs: Names) -> None:
         statement()
     else:
         execution.run_statement(statement, outs)
+
+
+def join_element(element: Callable[[], Any]) -> Any:
+    """Compute an element of a comprehension in a scope."""
+    return call_scope(element.__code__, element, (), {})
 
 
 # -- calls of the user's own functions ------------------------------------------------------------------------------

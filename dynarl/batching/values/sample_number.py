@@ -56,10 +56,7 @@ class SampleNumber:
 
     def beside(self, x: Any) -> SampleTensor:
         """Return the number as a per-sample tensor for an operation with a plain Tensor x."""
-        execution = state.execution
-        if execution is None:
-            raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
-        return self.like(x, execution.group)
+        return self.like(x, self.group)
 
     def like(self, other: Any, group: SampleGroup) -> SampleTensor:
         """Return the number as a tensor, in the dtype that an operation of a Python number and `other` computes in."""
@@ -69,23 +66,15 @@ class SampleNumber:
 
     def as_tensor(self, dtype: Any = None) -> SampleTensor:
         """Return the number as `dynarl.tensor` does."""
-        execution = state.execution
-        if execution is None:
-            raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
-        group = execution.group
         kind = get_default_dtype() if self.kind is float else self.values.dtype
-        return SampleTensor(wrap(self.at(group).astype(kind if dtype is None else dtype)), group)
+        return SampleTensor(wrap(self.values.astype(kind if dtype is None else dtype)), self.group)
 
     def as_index(self, x: Any) -> Any:
         """Return the number as an index of a per-sample tensor."""
-        execution = state.execution
-        if execution is None or self.kind is not int or self.values.dtype == object:
+        if self.kind is not int or self.values.dtype == object:
             return self.read()
-        values = self.at(execution.group)
-        if (values == values[0]).all():
-            return int(values[0])
         array = x.tensor.array if type(x) is SampleTensor else x.array
-        return SampleTensor(wrap(xp(array).asarray(values)), execution.group)
+        return SampleTensor(wrap(xp(array).asarray(self.values)), self.group)
 
     def apply(self, function: Callable[..., Any], *operands: Any) -> Any:
         """Apply a function of numbers to the numbers of each sample; without operands to this one."""
@@ -143,12 +132,7 @@ def kind_of_number(x: Any) -> type | None:
 def numbers_of(values: Any, group: SampleGroup) -> Any:
     """Return numbers [n], a list or an array, as one number if they are equal, else as a SampleNumber."""
     if type(values) is list:
-        kinds = {type(x) for x in values}
-        (kind,) = kinds if len(kinds) == 1 else (None,)
-        if kind not in _NUMBERS:  # of several classes: 2 ** n is an int or a float
-            execution = state.execution
-            assert execution is not None
-            return execution.read_values(values)
+        kind: type = type(values[0])
         try:
             values = np.array(values, _DTYPES[kind])
         except OverflowError:
@@ -171,11 +155,24 @@ _KINDS: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float}
 
 
 def _apply(function: Callable[..., Any], *operands: Any) -> Any:
-    """Apply an operator to the numbers of the samples of the current group."""
+    """Apply an operator to the numbers of each sample, also of samples that are on other paths by now.
+
+    The result must not depend on the current group: replays of the program run for smaller ones.
+    """
     execution = state.execution
     if execution is None:
         raise PerSampleError("a number of a per-sample program was used after its call; return it from the program")
-    group = execution.group
+    group = min([x.group for x in operands if type(x) is SampleNumber], key=lambda own: own.size)
+    for which in (group, execution.group):
+        try:
+            return _computed(function, operands, which)
+        except Exception:  # of some samples: first without those on other paths
+            continue
+    # Each sample goes on with its own number, and raises its own error.
+    return function(*[x.read() if type(x) is SampleNumber else x for x in operands])
+
+
+def _computed(function: Callable[..., Any], operands: tuple[Any, ...], group: SampleGroup) -> Any:
     columns = [x.at(group) if type(x) is SampleNumber else x for x in operands]
     vectorized = _VECTORIZED.get(function)
     if vectorized is not None:
@@ -183,11 +180,14 @@ def _apply(function: Callable[..., Any], *operands: Any) -> Any:
         if results is not None:
             return numbers_of(results, group)
     rows = [x.tolist() if type(own) is SampleNumber else [x] * group.size for x, own in zip(columns, operands)]
-    try:
-        found = [function(*row) for row in zip(*rows)]
-    except Exception:  # of some samples: each goes on with its own number, and raises its own error
-        return function(*[x.read() if type(x) is SampleNumber else x for x in operands])
-    return numbers_of(found, group)
+    found = [function(*row) for row in zip(*rows)]
+    if {type(x) for x in found} <= {bool} or len({type(x) for x in found}) == 1:
+        return numbers_of(found, group)
+    execution = state.execution
+    assert execution is not None
+    if group is not execution.group:
+        raise TypeError("results of several classes")
+    return execution.read_values(found)  # 2 ** n is an int or a float
 
 
 def _arithmetic(function: Any, largest: int) -> Callable[..., Any]:
