@@ -9,7 +9,7 @@ from tests.helpers.fuzz.building import built
 from tests.helpers.fuzz.shrinking import shrunk
 from tests.helpers.fuzz.writing import Program, write
 
-NOT_YET = frozenset(("class_inside", "grad_inside", "plain_tensor", "sample_tensor", "shown"))
+NOT_YET = frozenset(("class_inside", "grad_inside", "plain_tensor"))
 """Constructs in which per-sample programs still differ from plain Python; a construct that holds leaves this list."""
 
 HOLD = sorted(set(FEATURES) - NOT_YET)
