@@ -30,8 +30,8 @@ def call_scope(key: object, function: Operation, args: Operands, kwargs: Static)
 def per_sample(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a function of per-sample tensors so that samples that diverge inside it are joined at its return.
 
-    The functions that a rewritten program calls are joined without it. It is needed where a function is called from code
-    that cannot be rewritten.
+    The functions that a rewritten program calls are joined without it. It is needed where a function is called from
+    code that cannot be rewritten.
     """
     # The key is the code object: a nested function is a new object in every execution, its code is the same.
     key = function.__code__
