@@ -55,6 +55,17 @@ def _operator(op: Operation) -> Callable[[Any, Any], Any]:
     return method
 
 
+def _common_number(execution: Any, index: Any) -> int | None:
+    """Return the index that all samples of the current group have of a number that differs between samples, if one."""
+    if not hasattr(index, "as_index"):
+        return None
+    position, log = execution.position, execution.log
+    if position < len(log):  # as the first execution did: it may have had a group with several indices
+        return 0 if log[position][0] is indexing._getitem else None
+    values = index.at(execution.group)
+    return int(values[0]) if index.kind is int and (values == values[0]).all() else None
+
+
 def _with_indices(x: Any, index: Any) -> Any:
     """Return an index with tensors in place of numbers that differ between samples (SampleNumber)."""
     parts = index if index.__class__ is tuple else (index,)
@@ -262,9 +273,12 @@ class SampleTensor(Tensor):
     __radd__, __rsub__, __rmul__ = _reflected(__add__), _reflected(__sub__), _reflected(__mul__)
 
     def __getitem__(self, index: Any) -> Any:
-        if not indexing._is_basic(index):
-            return indexing.getitem(self, _with_indices(self, index))
         execution = state.execution
+        if not indexing._is_basic(index):
+            number = None if execution is None else _common_number(execution, index)
+            if number is None:
+                return indexing.getitem(self, _with_indices(self, index))
+            index = number
         if execution is None or execution.position < len(execution.log):
             return apply(indexing._getitem, (self,), {"index": index})
         return execution.getitem(self, index)
