@@ -44,7 +44,7 @@ class _Pass:
             self.add_indexed(edge, g)
         elif kind is Node:
             if edge.grad is None:
-                edge.grad = g
+                edge.grad, edge.owned = g, False  # in an earlier pass through a retained graph it may have been owned
             elif edge.owned:
                 edge.grad += g
             else:

@@ -1,5 +1,6 @@
 """backward() and autograd.grad: what accumulates, what is kept, what is refused."""
 
+import numpy as np
 import pytest
 
 import dynarl
@@ -253,3 +254,17 @@ def test_integer_paths_carry_no_gradient():
     y = x.long()
     assert not y.requires_grad
     assert not (x > 1).requires_grad and not x.argmax().requires_grad
+
+
+def test_passes_through_a_retained_graph_are_equal():
+    x = dynarl.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    a, b = x * 2.0, x * 5.0
+    z = a * 3.0
+    y = (a + b) * dynarl.tensor(np.array([1.0, 2.0]))  # a and b get one array, before a gets more from z
+    out = y.sum() + z.sum()
+    for _ in range(3):
+        (g,) = dynarl.autograd.grad(out, x, retain_graph=True)
+        np.testing.assert_array_equal(g.numpy(), [13.0, 20.0])
+    for passes in (1, 2, 3):
+        out.backward(retain_graph=True)
+        np.testing.assert_array_equal(x.grad.numpy(), passes * np.array([13.0, 20.0]))
