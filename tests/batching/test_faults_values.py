@@ -14,7 +14,6 @@ from tests.helpers.plain_reference import X, assert_equals_plain, parametrize
 
 CASES = {}
 WRONG = {
-    "plain_total_of_a_parameter_in_a_while": "eager auto",
     "recursion_through_a_module": "eager auto lockstep",
 }
 """Modes in which a case is wrong today; whoever makes it right takes it from here."""

@@ -143,6 +143,8 @@ class EagerOperations(Execution):
         """Return an operand that all samples share; fail if it is a whole batch."""
         if self.run.is_argument(x):
             raise self.run.fail_whole_batch(op)
+        if x.__class__ is np.ndarray:  # another path may change it: backward needs it as it is now
+            return x.copy()
         return x.item() if isinstance(x, np.generic) else x
 
     def _pair(self, op: Operation, operands: Operands, rule: ElementwiseRule, static: Static) -> Any:

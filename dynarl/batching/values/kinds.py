@@ -220,16 +220,25 @@ class _Array(_Set):
 
 
 class SharedTensor(_Array):
-    """A plain Tensor: its numbers are equal for all samples and fixed."""
+    """A plain Tensor: its numbers are equal for all samples and fixed. Contents are (numbers, node, leaf).
+
+    It gets new memory when it is written: operations of another path keep the memory that they used, for backward.
+    """
 
     def read(self, x: Any) -> Any:
-        return super().read(x.array)
+        return super().read(x.array), x._node, x._leaf
 
     def write(self, x: Any, contents: Any) -> None:
-        super().write(x.array, contents)
+        x.array, x._node, x._leaf = contents[0].copy(), contents[1], contents[2]
 
     def make(self, like: Any) -> Any:
         return wrap(like.array.copy())
+
+    def fixed(self, contents: Any) -> Any:
+        return super().fixed(contents[0]), id(contents[1]) if contents[1] is not None else None
+
+    def same(self, a: Any, b: Any) -> bool:
+        return super().same(a[0], b[0]) and a[1] is b[1]
 
 
 class _Cell(Kind):
