@@ -78,17 +78,7 @@ __main__:               train
 UPPER = {
     "autograd": {"__init__", "creation", "gradcheck", "lifted", "methods", "random"},
     "optim": {"__init__"},
-    "batching": {
-        "__init__",
-        "batched",
-        "explanation",
-        "inputs",
-        "outer_state",
-        "random",
-        "reference",
-        "self_check",
-        "wiring",
-    },
+    "batching": {"__init__", "batched", "explanation", "inputs", "random", "wiring"},
     "envs": {"__init__"},
     "agents": {"__init__"},
 }

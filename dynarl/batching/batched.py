@@ -25,7 +25,6 @@ from dynarl.batching.lockstep.tracer import Signatures
 from dynarl.batching.rng_guard import drawing_line, generators_of, state_of
 from dynarl.batching.scopes.modules import forward_of
 from dynarl.batching.scopes.rewritten import rewritten
-from dynarl.batching.self_check import SelfCheck
 from dynarl.batching.values.heap import Heap, heap_of
 from dynarl.batching.values.join import join_all
 from dynarl.batching.values.pytree import copied, map_leaves
@@ -51,7 +50,6 @@ class Batched:
         mode: str = "auto",
         max_groups: int | None = None,
         max_steps: int = 1_000_000,
-        check: int = 4,
     ) -> None:
         if mode == "merge":
             raise ValueError("batched: mode 'merge' is now called 'lockstep'")
@@ -59,9 +57,6 @@ class Batched:
             raise ValueError(f"batched: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
         if max_groups is not None and max_groups < 1:
             raise ValueError(f"batched: max_groups must be at least 1, got {max_groups}")
-        if check < 0:
-            raise ValueError(f"batched: check must be at least 0, got {check}")
-        self._check = SelfCheck(program, check)
         self.program, self.mode, self.max_groups, self.max_steps = program, mode, max_groups, max_steps
         self._unscoped: dict[object, str] = {}  # what cannot be a scope, as earlier calls found
         self.last: BatchedRun | None = None
@@ -100,8 +95,6 @@ class Batched:
         run.replay = None if paths is None else DecisionReplay(paths)
         if self._generators is None:
             self._generators = generators_of(self.program)
-        checked = self._check.left and self._check.wanted(paths)
-        drawn = draws.mark() if checked and draws is not None else None
         with collector_paused():
             outcomes = self._outcomes(inputs, run)
         self._tracks_views = run.tracks_views
@@ -110,10 +103,7 @@ class Batched:
         run.check_finished()
         if self._watched:
             self._watched = 0 if warn_of_repeated_work(self.program, run) else self._watched - 1
-        result = join_all(outcomes, run.root)
-        if checked:
-            self._check.compare(inputs, run, outcomes, result, drawn)
-        return _tensors(result)
+        return _tensors(join_all(outcomes, run.root))
 
     def _outcomes(self, inputs: Inputs, run: BatchedRun) -> Outcomes:
         """Run the program in its mode; "auto" tries eager execution first, unless it failed before."""
@@ -203,7 +193,6 @@ def batched(
     mode: str = "auto",
     max_groups: int | None = None,
     max_steps: int = 1_000_000,
-    check: int = 4,
     **unknown: Any,
 ) -> Any:
     """Run a program for ONE sample on N samples at once, as if it had been batched by hand.
@@ -218,16 +207,13 @@ def batched(
     path. "auto" starts with "eager" and switches permanently to "lockstep" when samples take more than max(16, N / 4)
     paths. "loop" runs one sample at a time (the reference semantics). A Module stays a Module, with its parameters.
     `max_groups` limits how many groups a call may split into, `max_steps` how many operations one path may run.
-
-    check: how many samples of the first call, and of calls that split samples at new lines, are compared with plain
-    Python, one sample alone: values, gradients, random draws. A difference raises PerSampleError. 0 turns it off.
     """
     for name in unknown:
         renamed = "; max_cohorts is now called max_groups" if name == "max_cohorts" else ""
         raise TypeError(f"batched: unknown option {name!r}{renamed}")
     if isinstance(program, Module):
-        return BatchedModule(program, mode=mode, max_groups=max_groups, max_steps=max_steps, check=check)
-    return Batched(program, mode=mode, max_groups=max_groups, max_steps=max_steps, check=check)
+        return BatchedModule(program, mode=mode, max_groups=max_groups, max_steps=max_steps)
+    return Batched(program, mode=mode, max_groups=max_groups, max_steps=max_steps)
 
 
 def _run(program: Operation, entries: list[Entry], run: BatchedRun, signatures: Signatures) -> Outcomes:

@@ -159,12 +159,11 @@ class _Scheduler:
             log.append((VALUE, values[0].item()))
         else:
             assert execution.line is not None
-            groups = [group.part(rows) for _, rows in parts]
-            self.run.count_split(execution.line, groups)
-            for (value, _), own in zip(parts[1:], groups[1:]):
+            self.run.count_split(execution.line, tuple(len(rows) for _, rows in parts))
+            for value, rows in parts[1:]:
                 self.run.count_group()
                 part = LockstepExecution(
-                    self, self.tracer, execution.args, execution.kwargs, own, [*log, (VALUE, value)]
+                    self, self.tracer, execution.args, execution.kwargs, group.part(rows), [*log, (VALUE, value)]
                 )
                 part.steps = execution.steps
                 self.queue.append(part)
