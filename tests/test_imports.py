@@ -43,12 +43,13 @@ batching:               autograd nn
 batching/groups:        autograd batching
 batching/values:        autograd nn distributions batching/groups
 batching/rules:         autograd nn batching/groups batching/values
+batching/guard:         autograd nn batching/groups batching/values batching/rules
 batching/scopes:        autograd nn batching/groups batching/values
 batching/eager:         autograd nn batching batching/groups batching/values batching/rules batching/scopes
 batching/lockstep:      autograd nn batching batching/groups batching/values batching/rules batching/scopes
                         batching/eager
-batching+:              moved autograd nn batching batching/groups batching/values batching/rules batching/scopes
-                        batching/eager batching/lockstep
+batching+:              moved autograd nn batching batching/groups batching/values batching/rules batching/guard
+                        batching/scopes batching/eager batching/lockstep
 envs:                   extras seeding ragged_rows
 envs/checker:           envs
 envs/tasks:
@@ -78,7 +79,7 @@ __main__:               train
 UPPER = {
     "autograd": {"__init__", "creation", "gradcheck", "lifted", "methods", "random"},
     "optim": {"__init__"},
-    "batching": {"__init__", "batched", "explanation", "inputs", "random", "wiring"},
+    "batching": {"__init__", "batched", "explanation", "inputs", "random", "reference", "self_check", "wiring"},
     "envs": {"__init__"},
     "agents": {"__init__"},
 }

@@ -10,6 +10,8 @@ only wiring of this kind in the lower packages. All of them are read as `dispatc
     apply_per_sample  register_sample_type                           before that no object has the sample type
     in_batched_call   register_sample_type
     batching_rules    update of this dict                            once, when dynarl.batching is imported
+    refuse_attribute  register_refusals                              once, when dynarl.batching is imported;
+    refuse_memory     register_refusals                              called only while batched calls run
     call_module       set_batched_call                               while batched calls run, None otherwise
     random_functions  set_batched_call
 """
@@ -25,6 +27,7 @@ __all__ = [
     "draw_per_sample",
     "overridable",
     "overridable_random",
+    "register_refusals",
     "register_sample_type",
     "set_batched_call",
 ]
@@ -53,6 +56,15 @@ in_batched_call: Callable[[], bool] = bool
 batching_rules: dict[str, Callable[..., Any]] = {}
 """By function name: what replaces a function decorated with `overridable` when an operand is a per-sample tensor."""
 
+
+def refuse_attribute(module: Any, name: str, value: Any) -> None:
+    """Raise if a program sets an attribute of a Module that exists before its call."""
+
+
+def refuse_memory(x: Any, name: str) -> None:
+    """Raise if a program changes a Tensor in place, by the method `name`, that exists before its call."""
+
+
 call_module: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = None
 """Run `module(*args, **kwargs)` so that samples that diverge in the module are joined behind it."""
 
@@ -64,6 +76,12 @@ def register_sample_type(kind: type, apply: _Apply, active: Callable[[], bool]) 
     """Set the class of per-sample tensors, the function that applies operations to them, and `in_batched_call`."""
     global sample_type, apply_per_sample, in_batched_call
     sample_type, apply_per_sample, in_batched_call = kind, apply, active
+
+
+def register_refusals(attribute: Callable[[Any, str, Any], None], memory: Callable[[Any, str], None]) -> None:
+    """Set the functions that keep programs from changing what exists before their call."""
+    global refuse_attribute, refuse_memory
+    refuse_attribute, refuse_memory = attribute, memory
 
 
 def set_batched_call(

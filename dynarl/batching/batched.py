@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from types import FunctionType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from dynarl.batching.explanation import explanation, warn_of_repeated_work
 from dynarl.batching.groups.execution import Entry, Operation
 from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.groups.run import BatchedRun
+from dynarl.batching.guard.guard import Guard
 from dynarl.batching.inputs import Inputs
 from dynarl.batching.lockstep.scheduler import run_lockstep
 from dynarl.batching.lockstep.tracer import Signatures
-from dynarl.batching.rng_guard import drawing_line, generators_of, state_of
+from dynarl.batching.reference import run_plain
 from dynarl.batching.scopes.modules import forward_of
 from dynarl.batching.scopes.rewritten import rewritten
+from dynarl.batching.self_check import Checked, SelfCheck
 from dynarl.batching.values.heap import Heap, heap_of
 from dynarl.batching.values.join import join_all
 from dynarl.batching.values.pytree import copied, map_leaves
@@ -50,6 +52,7 @@ class Batched:
         mode: str = "auto",
         max_groups: int | None = None,
         max_steps: int = 1_000_000,
+        check: int = 4,
     ) -> None:
         if mode == "merge":
             raise ValueError("batched: mode 'merge' is now called 'lockstep'")
@@ -57,20 +60,23 @@ class Batched:
             raise ValueError(f"batched: mode must be one of {', '.join(map(repr, _MODES))}, got {mode!r}")
         if max_groups is not None and max_groups < 1:
             raise ValueError(f"batched: max_groups must be at least 1, got {max_groups}")
+        if isinstance(check, bool) or not isinstance(check, int) or check < 0:
+            raise ValueError(f"batched: check must be a number of samples, 0 for no self-check, got {check!r}")
         self.program, self.mode, self.max_groups, self.max_steps = program, mode, max_groups, max_steps
         self._unscoped: dict[object, str] = {}  # what cannot be a scope, as earlier calls found
         self.last: BatchedRun | None = None
         self.uses_lockstep = False  # mode "auto" found that samples take too many paths for eager execution
         self._signatures: Signatures = {}
-        self._generators: list[Any] | None = None
         self._watched = _WATCHED  # how many more calls are watched for repeated work
         self._tracks_views = False  # the program changes tensors in place
-        self._outer: frozenset[int] | None = None  # ids of the variables around the program, which keeps them alive
+        self._guard: Guard | None = None
+        self._self_check = SelfCheck(program, check)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the program and its options: what calls left behind is neither pickled nor copied."""
-        fresh = {"last": None, "uses_lockstep": False, "_tracks_views": False, "_generators": None, "_outer": None}
-        return {**self.__dict__, **fresh, "_signatures": {}, "_unscoped": {}}
+        fresh = {"last": None, "uses_lockstep": False, "_tracks_views": False, "_guard": None}
+        check = SelfCheck(self.program, self._self_check.rows)
+        return {**self.__dict__, **fresh, "_signatures": {}, "_unscoped": {}, "_self_check": check}
 
     def __call__(
         self,
@@ -93,8 +99,7 @@ class Batched:
         if self._watched and self.mode == "auto":
             run.path_operations = np.zeros(size, np.int64)
         run.replay = None if paths is None else DecisionReplay(paths)
-        if self._generators is None:
-            self._generators = generators_of(self.program)
+        start = None if draws is None or not self._self_check.left else draws.mark()
         with collector_paused():
             outcomes = self._outcomes(inputs, run)
         self._tracks_views = run.tracks_views
@@ -103,7 +108,10 @@ class Batched:
         run.check_finished()
         if self._watched:
             self._watched = 0 if warn_of_repeated_work(self.program, run) else self._watched - 1
-        return _tensors(join_all(outcomes, run.root))
+        result = join_all(outcomes, run.root)
+        if self._self_check.is_due(run) or (self._self_check.rows and self._guard and self._guard.clocks()):
+            self._check(Checked(inputs, run, result, start))
+        return _tensors(result)
 
     def _outcomes(self, inputs: Inputs, run: BatchedRun) -> Outcomes:
         """Run the program in its mode; "auto" tries eager execution first, unless it failed before."""
@@ -115,7 +123,7 @@ class Batched:
                 run.max_paths = bound
                 marks = run.mark()
                 with contextlib.suppress(TooManyPaths):
-                    outcomes = self._guarded(entries, run)
+                    outcomes = self._guarded(entries, inputs, run)
                     if not run.too_many:  # the program may have caught TooManyPaths
                         return outcomes
                 self.uses_lockstep = True
@@ -124,7 +132,28 @@ class Batched:
         run.path_operations = None  # only eager execution repeats work
         run.lockstep = self.mode == "lockstep" or (self.mode == "auto" and self.uses_lockstep)
         entries = inputs.single_samples(run) if self.mode == "loop" else inputs.entries(run, lockstep=run.lockstep)
-        return self._guarded(entries, run)
+        return self._guarded(entries, inputs, run)
+
+    def _check(self, call: Checked) -> None:
+        """Compare samples of a call with plain Python; see `dynarl.batching.self_check`."""
+        guard, run = self._guard, call.run
+        assert guard is not None
+        if run.replay is not None:  # plain Python cannot repeat decisions: a run of its own is compared
+            other = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
+            other.draws, other.unscoped, other.tracks_views = call.draws(), self._unscoped, run.tracks_views
+            again = Checked(call.inputs, other, None, call.start)
+            outcomes = self._outcomes(call.inputs, other)
+            again.result = join_all(outcomes, other.root)
+            call = again
+        guard.begin(run, call.inputs.constants())
+        check = partial(self._self_check.check, call, guard)
+        try:
+            guard.noting(check)
+        finally:
+            changes = guard.undo()
+        if changes:
+            raise guard.refusal(changes, check)
+        guard.refuse_hits()
 
     def _rewritten(self) -> Operation:
         """Return the program with join scopes; in every call anew, for a class may get another `forward`."""
@@ -134,29 +163,55 @@ class Batched:
         made: Operation = rewritten(program)
         return made
 
-    def _guarded(self, entries: list[Entry], run: BatchedRun) -> Outcomes:
-        """Run the program and refuse random numbers that are not per sample: one draw would serve a whole group."""
-        generators = self._generators or []
-        before = state_of(generators)
-        program = self._rewritten()
-        if self._outer is None:
-            self._outer = _outer_cells(self.program)
-        run.outer_cells = self._outer
-        heaps = [heap_of((*args, *kwargs.values())) for args, kwargs, _ in entries]
-        if any([heap.mutable for heap in heaps]):
-            program = _restoring(program)
-            entries = [((heap, *args), kwargs, group) for heap, (args, kwargs, group) in zip(heaps, entries)]
-        outcomes = _run(program, entries, run, self._signatures)
-        if before != state_of(generators):
-            again = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
-            again.lockstep = run.lockstep
-            line = drawing_line(lambda: _run(program, entries, again, {}), generators)
-            raise PerSampleError(
-                f"the program drew from Python's or NumPy's random numbers at {line}, one draw for all samples "
-                "together; use dynarl.batching's rand, normal, bernoulli or categorical, which draw for each sample "
-                "alone"
-            )
+    def _guarded(self, entries: list[Entry], inputs: Inputs, run: BatchedRun) -> Outcomes:
+        """Run the program and refuse what is not per sample: changes of what exists before the call, and draws."""
+        guard = self._guard
+        if guard is None:
+            guard = self._guard = Guard(self.program)
+        guard.begin(run, inputs.constants())
+        plain = self._runs_plain(run)
+        program = self.program if plain else self._rewritten()
+        if not plain:
+            heaps = [heap_of((*args, *kwargs.values()), run.outer_cells) for args, kwargs, _ in entries]
+            if any([heap.mutable for heap in heaps]):
+                program = _restoring(program)
+                entries = [((heap, *args), kwargs, group) for heap, (args, kwargs, group) in zip(heaps, entries)]
+
+        def execute(run: BatchedRun, signatures: Signatures) -> Outcomes:
+            if plain:
+                return [run_plain(program, inputs, sample, run) for sample in range(run.root.size)]
+            return _run(program, entries, run, signatures)
+
+        marks = run.mark()
+
+        def again() -> None:
+            other = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
+            other.lockstep, other.tracks_views, other.unscoped = run.lockstep, run.tracks_views, run.unscoped
+            other.guard, other.outer_cells = run.guard, run.outer_cells
+            run.rewind(marks)
+            other.draws = run.draws
+            execute(other, {})
+
+        try:
+            outcomes: Outcomes = guard.run(lambda: execute(run, self._signatures), plain=plain)
+        except BaseException as error:
+            changes = guard.undo()
+            if not changes:
+                raise
+            if not isinstance(error, (PerSampleError, TooManyPaths)):
+                names = ", ".join(change.name for change in changes if change.name)
+                error.add_note(f"the program had changed what exists before the call, which was undone: {names}")
+                raise
+            raise run.fail(str(guard.refusal(changes, again))) from error
+        changes = guard.undo()
+        if changes:
+            raise guard.refusal(changes, again)
+        guard.refuse_hits()
         return outcomes
+
+    def _runs_plain(self, run: BatchedRun) -> bool:
+        """Return whether samples run in plain Python: not if decisions are recorded or repeated."""
+        return self.mode == "loop" and not run.decides()
 
     def explain(self) -> str:
         """Describe the last call: groups, operations, replays, reads, and every line that split samples.
@@ -193,6 +248,7 @@ def batched(
     mode: str = "auto",
     max_groups: int | None = None,
     max_steps: int = 1_000_000,
+    check: int = 4,
     **unknown: Any,
 ) -> Any:
     """Run a program for ONE sample on N samples at once, as if it had been batched by hand.
@@ -205,15 +261,17 @@ def batched(
     mode: "eager" runs the samples of one path together and the paths one after the other. "lockstep" runs all paths
     side by side and equal operations of different paths as one: for trees (`ObjectBatch`) and samples that share no
     path. "auto" starts with "eager" and switches permanently to "lockstep" when samples take more than max(16, N / 4)
-    paths. "loop" runs one sample at a time (the reference semantics). A Module stays a Module, with its parameters.
-    `max_groups` limits how many groups a call may split into, `max_steps` how many operations one path may run.
+    paths. "loop" runs the program as it is written, for one sample after the other on ordinary Tensors: the reference.
+    A Module stays a Module, with its parameters. `max_groups` limits how many groups a call may split into, `max_steps`
+    how many operations one path may run. The first call, and the first that takes a new way, compares `check` samples
+    with plain Python; 0 turns that off.
     """
     for name in unknown:
         renamed = "; max_cohorts is now called max_groups" if name == "max_cohorts" else ""
         raise TypeError(f"batched: unknown option {name!r}{renamed}")
     if isinstance(program, Module):
-        return BatchedModule(program, mode=mode, max_groups=max_groups, max_steps=max_steps)
-    return Batched(program, mode=mode, max_groups=max_groups, max_steps=max_steps)
+        return BatchedModule(program, mode=mode, max_groups=max_groups, max_steps=max_steps, check=check)
+    return Batched(program, mode=mode, max_groups=max_groups, max_steps=max_steps, check=check)
 
 
 def _run(program: Operation, entries: list[Entry], run: BatchedRun, signatures: Signatures) -> Outcomes:
@@ -242,29 +300,6 @@ def _restoring(program: Operation) -> Operation:
         return copied(program(*args, **kwargs))  # what it returns may be an argument, which gets its contents back
 
     return run
-
-
-def _outer_cells(program: Any) -> frozenset[int]:
-    """Return the ids of the variables of functions around a program, as far as functions lead to them."""
-    found: dict[int, Any] = {}
-    todo = [program]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, Module):
-            value = type(value).forward
-        for part in (
-            getattr(value, "__func__", None),
-            getattr(value, "func", None),
-            getattr(value, "__wrapped__", None),
-        ):
-            if isinstance(part, FunctionType):
-                todo.append(part)
-        for cell in (value.__closure__ or ()) if isinstance(value, FunctionType) else ():
-            if id(cell) not in found:
-                found[id(cell)] = cell
-                with contextlib.suppress(ValueError):
-                    todo.append(cell.cell_contents)
-    return frozenset(found)
 
 
 def _tensors(tree: Any) -> Any:

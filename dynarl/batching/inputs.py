@@ -35,6 +35,15 @@ class Inputs:
         """Return the batches that are tensors."""
         return [x for x in self.leaves if not isinstance(x, _OBJECTS)]
 
+    def constants(self) -> list[tuple[str, Any]]:
+        """Return (name, object) of the arguments that all samples share."""
+        args, kwargs = self.structure[1]
+        named = [(i, part) for i, part in enumerate(args[1])]
+        found: list[tuple[str, Any]] = []
+        for name, part in (*named, *kwargs[1]):
+            _collect_constants(str(name), part, found)
+        return found
+
     def entries(self, run: BatchedRun, *, lockstep: bool = False) -> list[Entry]:
         """Return an entry for each group that starts together: all samples whose objects have the same structure."""
         objects = [x for x in self.leaves if isinstance(x, ObjectBatch)]
@@ -92,6 +101,18 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     if hasattr(tree, "_batch_fields"):
         return _FromFields(type(tree)), tuple(_flatten(value, leaves) for value in tree._batch_fields())
     return "constant", tree
+
+
+def _collect_constants(name: str, structure: Structure, found: list[tuple[str, Any]]) -> None:
+    if structure == "leaf":
+        return
+    kind, parts = structure
+    if kind == "constant":
+        found.append((name, parts))
+        return
+    for i, part in enumerate(parts):
+        key, inner = part if kind is dict else (i, part)
+        _collect_constants(f"{name}[{key!r}]", inner, found)
 
 
 class _FromFields:

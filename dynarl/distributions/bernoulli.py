@@ -65,7 +65,7 @@ class Bernoulli(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw 0 or 1, sample_shape + batch_shape; in a per-sample program each sample draws separately."""
-        if self._given.__class__ is dispatch.sample_type and not sample_shape:
+        if not sample_shape and (self._given.__class__ is dispatch.sample_type or dispatch.in_batched_call()):
             return dispatch.draw_per_sample("bernoulli", self.probs)
         return super().sample(sample_shape)
 

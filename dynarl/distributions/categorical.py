@@ -99,7 +99,7 @@ class Categorical(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw class indices, sample_shape + batch_shape; in a per-sample program each sample draws separately."""
-        if self._logits.__class__ is dispatch.sample_type and not sample_shape:
+        if not sample_shape and (self._logits.__class__ is dispatch.sample_type or dispatch.in_batched_call()):
             return dispatch.draw_per_sample("categorical", logits=self._logits)
         return super().sample(sample_shape)
 

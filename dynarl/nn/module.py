@@ -66,6 +66,8 @@ class Module:
     # ------------------------------------------------------------------ registration
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if dispatch.call_module is not None:  # a batched call runs
+            dispatch.refuse_attribute(self, name, value)
         if isinstance(value, Parameter):
             self._register("parameter", name, value)
         elif isinstance(value, Module):
@@ -90,12 +92,16 @@ class Module:
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        if dispatch.call_module is not None:
+            dispatch.refuse_attribute(self, name, None)
         object.__delattr__(self, name)
         if self._kinds.pop(name, None) is not None or name == "forward":
             self.__dict__["_non_persistent"].discard(name)
             changes.count += 1
 
     def _register(self, kind: str, name: str, value: Any) -> None:
+        if dispatch.call_module is not None:
+            dispatch.refuse_attribute(self, name, value)
         kinds = self.__dict__.get("_kinds")
         if kinds is None:
             raise AttributeError(f"cannot assign {kind}s before {type(self).__name__}'s Module.__init__() call")

@@ -539,7 +539,7 @@ def attribute_of_the_function_itself():
         program.calls = getattr(program, "calls", 0) + 1  # here
         return x * program.calls
 
-    return program, (X,), r"\bcalls\b|\bprogram\b", lambda: dict(vars(program))
+    return program, (X,), r"\bcalls\b|\bprogram\b", lambda: [name for name in vars(program) if not name.startswith("_dynarl_")]
 
 
 class Meter:

@@ -187,6 +187,8 @@ def setitem(x: Any, index: Any, value: Any) -> None:
     parts = index if index.__class__ is tuple else (index,)
     if value.__class__ is dispatch.sample_type or any([part.__class__ is dispatch.sample_type for part in parts]):
         dispatch.batching_rules["refuse_shared"](x, "setitem")
+    if dispatch.call_module is not None:  # a batched call runs
+        dispatch.refuse_memory(x, "setitem")
     index = raw_index(index)
     needs = mode.recording and (x._node is not None or getattr(value, "_node", None) is not None)
     if needs:

@@ -42,6 +42,8 @@ def inplace(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
 
 def write(x: Any, values: Any, name: str) -> None:
     """Copy values into the memory of x."""
+    if dispatch.call_module is not None:  # a batched call runs
+        dispatch.refuse_memory(x, name)
     np_ = xp(x.array)
     if values.shape != x.array.shape:
         raise RuntimeError(f"{name}: the result has shape {tuple(values.shape)}, the tensor {tuple(x.shape)}")

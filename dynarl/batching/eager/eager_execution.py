@@ -193,7 +193,7 @@ class EagerExecution(EagerOperations):
         """
         self.count()
         before = list(self.log)
-        self.run.count_split(user_line(), tuple(group.size for _, group in parts))
+        self.run.count_split(user_line(), [group for _, group in parts])
         for value, group in parts[1:]:
             self.run.count_group()
             self.waiting.append((group, before.copy() if key is None else [*before, (key, value)]))

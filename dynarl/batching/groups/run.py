@@ -48,7 +48,8 @@ class BatchedRun:
         self.tracks_views = False
         self.undo: list[Change] = []
         self.unscoped: dict[object, str] = {}  # statements and functions that cannot be scopes, and why
-        self.outer_cells: frozenset[int] = frozenset()  # ids of the variables of functions around the program
+        self.outer_cells: frozenset[int] = frozenset()  # ids of the objects and variables that the guard watches
+        self.guard: Any = None  # knows what existed before the call
         self.path_operations: NDArray[np.int64] | None = None  # [N], operations of each sample's path, if watched
         self._clear_statistics()
 
@@ -60,6 +61,7 @@ class BatchedRun:
         self.replayed = self.reads = self.drawn = 0
         self.calls = self.kernels = 0  # lock-step: calls of all paths, and the operations they were run as
         self.splits: dict[Line, list[tuple[int, ...]]] = {}
+        self.first_splits: dict[Line, Sequence[SampleGroup]] = {}  # for the self-check
 
     @property
     def cohorts(self) -> int:
@@ -88,9 +90,13 @@ class BatchedRun:
                 "or raise max_groups"
             )
 
-    def count_split(self, line: Line, sizes: tuple[int, ...]) -> None:
-        """Count a split of a group at a line of the program into parts of the given sizes."""
-        self.splits.setdefault(line, []).append(sizes)
+    def count_split(self, line: Line, parts: Sequence[SampleGroup]) -> None:
+        """Count a split of a group at a line of the program into parts."""
+        found = self.splits.get(line)
+        if found is None:
+            found = self.splits[line] = []
+            self.first_splits[line] = parts
+        found.append(tuple([part.size for part in parts]))
 
     def fail(self, text: str) -> PerSampleError:
         """Return the error that ends this run. The run fails with it even if the program catches it."""

@@ -159,17 +159,16 @@ class _Scheduler:
             log.append((VALUE, values[0].item()))
         else:
             assert execution.line is not None
-            self.run.count_split(execution.line, tuple(len(rows) for _, rows in parts))
-            for value, rows in parts[1:]:
+            groups = [group.part(rows) for _, rows in parts]
+            self.run.count_split(execution.line, groups)
+            for (value, _), own in zip(parts[1:], groups[1:]):
                 self.run.count_group()
-                part = LockstepExecution(
-                    self, self.tracer, execution.args, execution.kwargs, group.part(rows), [*log, (VALUE, value)]
-                )
+                entries = [*log, (VALUE, value)]
+                part = LockstepExecution(self, self.tracer, execution.args, execution.kwargs, own, entries)
                 part.steps = execution.steps
                 self.queue.append(part)
-            value, rows = parts[0]
-            log.append((VALUE, value))
-            execution.group = group.part(rows)
+            log.append((VALUE, parts[0][0]))
+            execution.group = groups[0]
         if current:
             execution.position = len(log)
         else:

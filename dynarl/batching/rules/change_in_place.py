@@ -27,7 +27,7 @@ from dynarl.batching.values.changes import held_by, set_state
 from dynarl.batching.values.sample_tensor import STALE, SampleTensor, detached
 from dynarl.batching.values.shared_memory import ARGUMENT, Shared, TrackViews, note_view, origin_of, views_of
 
-__all__ = ["change", "made", "must_track_views", "refuse_shared"]
+__all__ = ["change", "made", "must_track_views", "refuse_shared", "remedy"]
 
 
 def change(x: Any, y: Any, name: str) -> None:
@@ -61,12 +61,12 @@ def _check_memory(x: Any, name: str, but: Any = None) -> None:
     if origin is ARGUMENT:
         raise PerSampleError(
             f"{name}: changes in place a tensor that was passed to the program, the caller's data; make a new one: "
-            f"{_remedy(name)}"
+            f"{remedy(name)}"
         )
     if origin.__class__ is Shared and origin.alive():
         raise PerSampleError(
             f"{name}: changes in place a tensor that may share memory with another one (a detached or copied view, or "
-            f"one that only some samples share); make a new one: {_remedy(name)}"
+            f"one that only some samples share); make a new one: {remedy(name)}"
         )
     if origin.__class__ is tuple:
         _check_memory(origin[0], name, but=x)
@@ -81,12 +81,13 @@ def _check_views(x: Any, name: str, but: Any = None) -> None:
         if origin.__class__ is Shared or (origin[1] is detached and view._node is not None):
             raise PerSampleError(
                 f"{name}: changes in place a tensor that another one may share memory with (a detached or copied view, "
-                f"or one that only some samples share); make a new one: {_remedy(name)}"
+                f"or one that only some samples share); make a new one: {remedy(name)}"
             )
         _check_views(view, name)
 
 
-def _remedy(name: str) -> str:
+def remedy(name: str) -> str:
+    """Return what to write in place of a change in place."""
     symbols = {"add_": "+", "sub_": "-", "mul_": "*", "div_": "/", "pow_": "**"}
     symbol = symbols.get(name)
     if symbol is not None:
@@ -300,7 +301,7 @@ def refuse_shared(x: Tensor, name: str) -> NoReturn:
     must_track_views(_current())
     raise _current().run.fail(
         f"{name}: changes in place a tensor of shape {tuple(x.shape)} that all samples share, with one sample's "
-        f"values; make a new one: {_remedy(name)}"
+        f"values; make a new one: {remedy(name)}"
     )
 
 

@@ -34,14 +34,14 @@ class Heap:
 
     __slots__ = ("before", "index", "mutable", "objects")
 
-    def __init__(self, roots: Iterable[Any]) -> None:
+    def __init__(self, roots: Iterable[Any], outer: frozenset[int] | None = None) -> None:
         self.objects: list[tuple[Any, Kind]] = []
         self.before: list[Any] = []
         self.index: dict[int, int] = {}
         self.mutable = False  # whether anything in it can change
         seen: set[int] = set()
         keep: list[Any] = []  # what was seen stays alive, or its id could be another object's
-        todo, outer = list(roots), outer_cells()
+        todo, outer = list(roots), outer_cells() if outer is None else outer
         while todo:
             x = todo.pop()
             if x.__class__ in FIXED or id(x) in seen or id(x) in outer:
@@ -81,12 +81,15 @@ class Heap:
 NO_HEAP = Heap(())
 
 
-def heap_of(values: Iterable[Any]) -> Heap:
-    """Return the heap of values; NO_HEAP, without a walk, if none of them leads to an object that can change."""
+def heap_of(values: Iterable[Any], outer: frozenset[int] | None = None) -> Heap:
+    """Return the heap of values; NO_HEAP, without a walk, if none of them leads to an object that can change.
+
+    `outer` are the ids of what exists before the call, where no program runs that knows them.
+    """
     for x in values:
         kind = x.__class__
         if kind not in FIXED and not (kind is tuple and is_simple(x)):
-            heap = Heap(values)
+            heap = Heap(values, outer)
             return heap if heap.objects else NO_HEAP
     return NO_HEAP
 

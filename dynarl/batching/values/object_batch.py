@@ -110,6 +110,17 @@ class ObjectBatch:
             tensors = [argument(sources[kind][base + positions], group) for kind, base in places]
         return _rebuild(self.objects[first], iter(tensors), {})
 
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors in the objects through which gradients flow."""
+        return [x for parts in self._parts.values() for x in parts if isinstance(x, Tensor) and x._node is not None]
+
+    def of_sample(self, sample: int, noise: Callable[[Any], Any]) -> tuple[Any, list[Tensor]]:
+        """Return the object of one sample, its arrays as plain Tensors after a function, and these Tensors."""
+        leaves: list[Any] = []
+        _flatten(self.objects[sample], [], leaves, {})
+        tensors = [noise(leaf if isinstance(leaf, Tensor) else wrap(np.asarray(leaf))) for leaf in leaves]
+        return _rebuild(self.objects[sample], iter(tensors), {}), tensors
+
 
 def eager_rows(source: Tensor) -> RowsOf:
     """Return what makes SampleTensors of consecutive rows of a stacked array."""
@@ -175,7 +186,7 @@ def _fields(item: Any) -> Sequence[Any]:
     return item if isinstance(item, tuple) else [getattr(item, field.name) for field in dataclasses.fields(item)]
 
 
-def _rebuild(item: Any, tensors: Iterator[SampleTensor], made: dict[int, Any]) -> Any:
+def _rebuild(item: Any, tensors: Iterator[Tensor], made: dict[int, Any]) -> Any:
     """Return a copy of an object with the tensors in place of its arrays; `made` has the copies of mutable objects."""
     kind = item.__class__
     if kind in _CONSTANTS:
@@ -194,7 +205,7 @@ def _rebuild(item: Any, tensors: Iterator[SampleTensor], made: dict[int, Any]) -
     return _rebuild_other(item, tensors, made)
 
 
-def _rebuild_other(item: Any, tensors: Iterator[SampleTensor], made: dict[int, Any]) -> Any:
+def _rebuild_other(item: Any, tensors: Iterator[Tensor], made: dict[int, Any]) -> Any:
     if isinstance(item, np.generic):
         return item
     if isinstance(item, dict):
