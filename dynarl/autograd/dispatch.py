@@ -81,7 +81,7 @@ def register_sample_type(kind: type, apply: _Apply, active: Callable[[], bool]) 
 def register_refusals(attribute: Callable[[Any, str, Any], None], memory: Callable[[Any, str], None]) -> None:
     """Set the functions that keep programs from changing what exists before their call."""
     global refuse_attribute, refuse_memory
-    refuse_attribute, refuse_memory = attribute, memory
+    refuse_attribute, refuse_memory = attribute, memory  # type: ignore[assignment]
 
 
 def set_batched_call(

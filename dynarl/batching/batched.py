@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -148,7 +149,8 @@ class Batched:
         guard.begin(run, call.inputs.constants())
         check = partial(self._self_check.check, call, guard)
         try:
-            guard.noting(check)
+            with contextlib.redirect_stdout(io.StringIO()):  # what the program prints, it has printed
+                guard.noting(check)
         finally:
             changes = guard.undo()
         if changes:
@@ -192,8 +194,14 @@ class Batched:
             other.draws = run.draws
             execute(other, {})
 
+        return self._refusing(guard, run, lambda: guard.run(lambda: execute(run, self._signatures), plain=plain), again)
+
+    def _refusing(
+        self, guard: Guard, run: BatchedRun, execute: Callable[[], Outcomes], again: Callable[[], None]
+    ) -> Outcomes:
+        """Execute a program; undo and refuse what it changed, `again` executes it to find the line."""
         try:
-            outcomes: Outcomes = guard.run(lambda: execute(run, self._signatures), plain=plain)
+            outcomes = execute()
         except BaseException as error:
             changes = guard.undo()
             if not changes:

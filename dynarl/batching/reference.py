@@ -7,6 +7,7 @@ sample's own stream, so that they are those of a batched run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class PlainSequence:
     def steps(self) -> Iterator[Callable[[], Any]]:
         """Yield for each step a function that returns its element, and one that returns END behind the last."""
         for element in (*self.elements, END):
-            yield lambda element=element: element
+            yield partial(_none, element)
 
 
 def _sample_of(x: Any, sample: int, given: list[Tensor], noise: Noise) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynarl.autograd import Tensor, no_grad
+from dynarl.autograd import Tensor
 from dynarl.autograd.backward import grad
 from dynarl.autograd.call_site import line_of
 from dynarl.autograd.device import to_host
@@ -153,8 +153,7 @@ class _Comparison:
 
     def check_repeats(self, sample: int) -> None:
         """Raise PerSampleError if a sample's result is not the same when the program runs again."""
-        with no_grad():
-            (one, structure), (other, again) = [self._plain(self.call.draws(), samples=[sample]) for _ in range(2)]
+        (one, structure), (other, again) = [self._plain(self.call.draws(), samples=[sample]) for _ in range(2)]
         self.guard.refuse_hits()
         if structure != again:
             raise self._not_repeated(sample, "the structure of its result")
@@ -196,7 +195,7 @@ class _Comparison:
         """
         for trial in range(_TRIALS):
             noise = _Noise(trial)
-            with no_grad(), noise.on(self.parameters):
+            with noise.on(self.parameters):
                 plain, _ = self._plain(self.call.draws(), noise, [self.samples[k]])
             other = _host(plain[i])[0]
             if other.shape != wanted[k].shape or not _close(other, wanted[k], _scale(wanted), tolerance):

@@ -18,7 +18,11 @@ X = np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -0.2], [-2.0, 4.0]], np.float32)
 
 
 BATCHED = batched
-SPLITS = ("replay", "swallowed", "runaway", "no_groups", "name_the_samples", "keep_their_line")
+SPLITS = (
+    "replay", "swallowed", "runaway", "no_groups", "name_the_samples", "keep_their_line", "whole_batch",
+    "masks_as_index", "backward_inside", "raw_arrays", "weights_of_a_sample", "one_hot_needs", "looked_at",
+    "state_on_a_module", "outlives", "another_branch",
+)  # fmt: skip
 """Tests, by a part of their names, of what happens only where samples run together."""
 
 
@@ -112,6 +116,7 @@ def test_state_on_a_module():
         batched(Keeps())(X)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_tensor_that_outlives_its_call():
     kept = []
 
@@ -128,6 +133,7 @@ def test_a_tensor_that_outlives_its_call():
         batched(lambda x: x + kept[0])(X)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_tensor_of_another_branch():
     seen = []
 
@@ -141,6 +147,7 @@ def test_a_tensor_of_another_branch():
         batched(program)(X)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_nondeterministic_replay():
     clock = itertools.count()
 
@@ -156,6 +163,7 @@ def test_nondeterministic_replay():
         batched(program)(X)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_program_that_ends_before_its_replay():
     clock = itertools.count()
 
@@ -170,6 +178,7 @@ def test_a_program_that_ends_before_its_replay():
         batched(program)(X)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_an_engine_error_cannot_be_swallowed():
     clock = itertools.count()
 
@@ -429,6 +438,7 @@ def test_debuggers_see_the_program_s_frames():
     assert (__file__, line_with("# watched"), True) in seen
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_samples_can_be_looked_at():
     shown = []
 

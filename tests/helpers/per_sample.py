@@ -9,6 +9,8 @@ from dynarl.batching import batched
 from dynarl.batching.values.pytree import flatten
 
 MODES = ("eager", "lockstep", "loop", "auto")
+TOGETHER = tuple(mode for mode in MODES if mode != "loop")
+"""Modes that run samples together; "loop" is plain Python, where a sample's tensor is an ordinary one."""
 
 
 def compare(program, *arrays, modes=MODES, gradients=True, rtol=1e-6, atol=1e-6):

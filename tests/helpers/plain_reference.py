@@ -74,9 +74,10 @@ def run_batched(
     parameters: Sequence[dynarl.Tensor] = (),
     second: bool = False,
     options: Callable[[], dict[str, Any]] = dict,
+    check: int = 4,
 ) -> Result:
     """Call the batched program with options of each call; the last of several calls counts."""
-    run = batched(program, mode=mode)
+    run = batched(program, mode=mode, check=check)
     for _ in range(calls):
         batches = [with_history(x) for x in args]
         outputs = leaves(run(*batches, **options()))
@@ -176,14 +177,14 @@ def assert_close(got: Result, want: Result, *, rtol: float = 1e-6, atol: float =
         np.testing.assert_allclose(g, w, rtol=rtol, atol=atol * scale, err_msg=f"gradient {i}")
 
 
-def assert_equals_plain(build: Callable[[], Any], mode: str) -> None:
+def assert_equals_plain(build: Callable[[], Any], mode: str, *, check: int = 4) -> None:
     """Compare a program in one mode with plain Python: `build()` returns the program, or (program, arguments)."""
     dynarl.manual_seed(0)
     program, args = built(build)
     want = run_plain(program, args)
     dynarl.manual_seed(0)
     program, args = built(build)  # nothing that the first program kept can reach the second
-    assert_close(run_batched(program, args, mode, calls=2), want)
+    assert_close(run_batched(program, args, mode, calls=2, check=check), want)
 
 
 def built(build: Callable[[], Any]) -> tuple[Any, tuple[Any, ...]]:

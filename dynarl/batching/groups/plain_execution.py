@@ -38,7 +38,7 @@ class PlainExecution(Execution):
         """Return random numbers of the sample's own stream."""
         samples, streams = self.group.samples(), self.run.streams()
         rows: Tensor = streams.make(samples, streams.reserve(samples), kind, shape, dtype, device)
-        return wrap(rows.array[0])  # type: ignore[no-any-return]
+        return wrap(rows.array[0])
 
     def call_scope(self, key: object, function: Operation, args: Operands, kwargs: Static) -> Any:
         """Call a function."""

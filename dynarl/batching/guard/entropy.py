@@ -114,10 +114,7 @@ class watching:
 
 
 _NEW_GENERATOR = random.Random.__init__.__code__
-_OPERATIONS = frozenset(
-    op.__code__
-    for op in (elementwise.add, elementwise.exp, elementwise.where)  # type: ignore[attr-defined]
-)
+_OPERATIONS = frozenset(op.__code__ for op in (elementwise.add, elementwise.exp, elementwise.where))
 """The code of all primitives, which has three forms."""
 
 

@@ -35,7 +35,7 @@ def names_in(code: CodeType) -> Names:
 _known: dict[int, tuple[CodeType, Names]] = {}
 
 
-def _read(code: CodeType) -> Names:
+def _read(code: CodeType) -> Names:  # noqa: C901  (one pass over the instructions)
     chains: dict[tuple[str, ...], None] = {}
     assigned: set[str] = set()
     codes = [code]

@@ -134,7 +134,7 @@ def walk(roots: Iterable[tuple[Any, Place]]) -> Reached:
 _Parts = Iterator[tuple[Any, Place, bool]]
 
 
-def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Parts:
+def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Parts:  # noqa: C901  (one branch a kind)
     """Note an object, and yield what it leads to."""
     if isinstance(x, Tensor):
         found.tensors.append((x, place))

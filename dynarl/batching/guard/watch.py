@@ -72,7 +72,7 @@ class Watch:
         self._states = [generators.state_of(generator) for generator, _ in found.generators]
         self._positions = [position(x) for x, _ in found.iterators]
 
-    def _add(self, content: Content) -> None:
+    def _add(self, content: Content) -> None:  # noqa: C901  (one branch a kind)
         x = content.x
         if isinstance(content, OfArray):
             self._arrays.append(content)
