@@ -102,6 +102,8 @@ IN_FUNCTIONS = {
 
 # A name may stand for two things only where a reader cannot take one for the other.
 TWICE = {
+    "guard": "what refuses calls of per-sample programs, in its folder, and what checks an environment's",
+    "names": "the names in a program's source, and those in compiled code that its guard reads",
     "config": "the package, and the hyperparameters of each algorithm in its folder",
     "activation": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
     "conv": "operations in autograd/ops and the layers over them in nn, as in PyTorch",
