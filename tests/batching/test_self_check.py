@@ -26,9 +26,9 @@ def test_a_protection_that_is_off_is_found(monkeypatch):
     with pytest.raises(PerSampleError, match=DIFFERENT) as caught:
         batched(with_a_list, mode="eager")(X)
     text = str(caught.value)
-    assert "result['n'] is 2, alone 1" in text or "result['sum'] is" in text
+    assert "is 2 in the batched run, 1 in plain Python" in text
     assert "test_self_check.py" in text
-    assert "check=0 turns this check off" in text
+    assert "check=0 turns this self-check off" in text
     batched(with_a_list, mode="eager", check=0)(X)
 
 
@@ -68,9 +68,7 @@ def test_the_number_of_draws_is_compared():
             dynarl.rand(2)
         return x + 0
 
-    with pytest.raises(
-        PerSampleError, match=r"number of random draws of sample \d+ is 0 in the batched run, 1 in plain"
-    ):
+    with pytest.raises(PerSampleError, match=r"number of random draws of sample \d+ is 0 .*, 1 in plain"):
         batched(program)(X)
 
 
