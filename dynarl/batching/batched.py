@@ -97,7 +97,7 @@ class Batched:
         run = self.last = BatchedRun(size, self.max_groups or 64 * size + 4096, self.max_steps, inputs.tensors())
         run.draws, run.recorder, run.unscoped = draws, recorder, self._unscoped
         run.tracks_views = self._tracks_views
-        if self._watched and self.mode == "auto":
+        if self._watched and self.mode == "auto" and recorder is None and paths is None:  # an agent has its metrics
             run.path_operations = np.zeros(size, np.int64)
         run.replay = None if paths is None else DecisionReplay(paths)
         start = None if draws is None or not self._self_check.left else draws.mark()
