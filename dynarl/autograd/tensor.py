@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynarl.autograd import dispatch
 from dynarl.autograd.device import device, device_of, is_array, to_device, to_host, xp
 from dynarl.autograd.dtypes import get_default_dtype
 from dynarl.autograd.graph import Leaf, Node, RemovableHandle
@@ -157,6 +158,8 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch the gradient of a leaf on or off, in place."""
+        if dispatch.call_module is not None and requires_grad is not (self._node is not None):  # a batched call runs
+            dispatch.refuse_memory(self, "requires_grad_")
         if not self.is_leaf:
             if requires_grad:
                 return self

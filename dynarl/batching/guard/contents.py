@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import contextvars
 import functools
 import types
 from collections import OrderedDict, deque
@@ -10,12 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.batching.guard.reach import INTERNAL, LARGEST, NOT_STATE, UNASSIGNED, cell_content, slots_of
+from dynarl.autograd import Tensor
+from dynarl.autograd.device import to_host
+from dynarl.batching.guard.reach import (
+    INTERNAL,
+    LARGEST,
+    NOT_STATE,
+    UNASSIGNED,
+    cell_content,
+    context_value,
+    slots_of,
+)
 from dynarl.batching.values.sample_number import SampleNumber
 from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
-__all__ = ["LARGEST_ARRAY", "Content", "OfArray", "OfVariable", "content_of"]
+__all__ = ["LARGEST_ARRAY", "Attributes", "Content", "OfArray", "OfVariable", "content_of"]
 
 Pairs = list[tuple[Any, Any]]
 
@@ -65,7 +77,7 @@ class Attributes(Content):
         found = [(name, value) for name, value in getattr(x, "__dict__", {}).items() if name not in INTERNAL]
         for name in self.slots:
             value = getattr(x, name, UNASSIGNED)
-            if value is not UNASSIGNED and name != "__dict__":
+            if value is not UNASSIGNED:
                 found.append((name, value))
         return found
 
@@ -242,6 +254,40 @@ class OfArray(Content):
             x[...] = np.frombuffer(self.before[0][1], x.dtype).reshape(x.shape)
 
 
+class OfTensor(OfArray):
+    """The numbers of a small Tensor, which NumPy may change."""
+
+    def read(self) -> Any:
+        return to_host(self.x.array).tobytes()
+
+    def restore(self) -> None:
+        x = self.x.array
+        if isinstance(x, np.ndarray):
+            x[...] = np.frombuffer(self.before[0][1], x.dtype).reshape(x.shape)
+
+
+class OfBytes(OfArray):
+    """The elements of a bytearray or an array of Python's library."""
+
+    def read(self) -> Any:
+        return bytes(self.x)
+
+    def restore(self) -> None:
+        before = self.before[0][1]
+        self.x[:] = before if isinstance(self.x, bytearray) else array.array(self.x.typecode, before)
+
+
+class OfContext(Content):
+    """The value of a context variable."""
+
+    def pieces(self) -> Pairs:
+        return [("value", context_value(self.x))]
+
+    def restore(self) -> None:
+        if self.before[0][1] is not UNASSIGNED:
+            self.x.set(self.before[0][1])
+
+
 _EQUAL = frozenset((int, str, bytes, bool, frozenset))
 
 
@@ -264,5 +310,6 @@ def content_of(x: Any) -> Content:
 
 _CONTENTS: dict[type, Callable[[Any], Content]] = {
     types.FunctionType: OfFunction, types.CellType: OfCell, list: OfList, deque: OfList, dict: OfDict, set: OfSet,
-    np.ndarray: OfArray, type: OfClass,
+    np.ndarray: OfArray, type: OfClass, Tensor: OfTensor, bytearray: OfBytes, array.array: OfBytes,
+    contextvars.ContextVar: OfContext,
 }  # fmt: skip

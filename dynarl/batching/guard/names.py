@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 from dataclasses import dataclass
 from types import CodeType
+from typing import Any
 
 __all__ = ["Names", "names_in"]
 
@@ -35,32 +36,64 @@ def names_in(code: CodeType) -> Names:
 _known: dict[int, tuple[CodeType, Names]] = {}
 
 
-def _read(code: CodeType) -> Names:  # noqa: C901  (one pass over the instructions)
+def _read(code: CodeType) -> Names:
     chains: dict[tuple[str, ...], None] = {}
     assigned: set[str] = set()
     codes = [code]
     for part in codes:
-        chain: list[str] = []
+        reader = _Reader(chains, assigned)
         for instruction in dis.get_instructions(part):
-            name = instruction.opname
-            if name in _BETWEEN:
-                continue
-            if name in _CONTINUES and chain:
-                chain.append(instruction.argval)
-                if name == "IMPORT_FROM":  # further names of the same module may follow
-                    chains[tuple(chain)] = None
-                    chain.pop()
-                continue
-            if name.startswith("STORE_") and chain and chain[0] == "import":
-                continue
-            if chain:
-                chains[tuple(chain)] = None
-                chain = []
-            if name in _STARTS:
-                chain = [_STARTS[name], instruction.argval]
-                if name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-                    assigned.add(instruction.argval)
-        if chain:
-            chains[tuple(chain)] = None
+            reader.read(instruction.opname, instruction.argval)
+        reader.end()
         codes += [inner for inner in part.co_consts if isinstance(inner, CodeType)]
     return Names(tuple(chains), frozenset(assigned))
+
+
+class _Reader:
+    """Joins the instructions of a code object to chains."""
+
+    def __init__(self, chains: dict[tuple[str, ...], None], assigned: set[str]) -> None:
+        self.chains, self.assigned = chains, assigned
+        self.chain: list[str] = []
+        self.after_import = False
+        self.imported: dict[str, list[str]] = {}  # local variable -> the chain of what was imported into it
+
+    def end(self) -> None:
+        """End the present chain."""
+        if self.chain:
+            self.chains[tuple(self.chain)] = None
+        self.chain = []
+
+    def read(self, name: str, argument: Any) -> None:
+        """Take an instruction."""
+        if name in _BETWEEN:
+            return
+        chain = self.chain
+        if chain and name == "IMPORT_FROM":
+            if len(chain) > 2 and self.after_import:  # a further name of the same module
+                self.end()
+                chain = self.chain = [chain[0], chain[1]]
+            chain.append(argument)
+        elif chain and name in _CONTINUES:
+            chain.append(argument)
+        elif chain and chain[0] == "import" and name.startswith("STORE_FAST"):
+            self._store(argument)
+        elif name in _STARTS:
+            self.end()
+            self.chain = [_STARTS[name], argument]
+            if name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                self.assigned.add(argument)
+        elif name.startswith("LOAD_FAST") and argument in self.imported:
+            self.end()
+            self.chain = list(self.imported[argument])
+        elif not (chain and chain[0] == "import" and name in _IN_IMPORT):
+            self.end()
+        self.after_import = name.startswith("STORE_") or name == "IMPORT_FROM"
+
+    def _store(self, variable: str) -> None:
+        chain = self.chain
+        whole = len(chain) == 2 and variable == chain[1].partition(".")[0]  # `import a.b` assigns a
+        self.imported[variable] = ["import", variable] if whole else list(chain)
+
+
+_IN_IMPORT = frozenset(("SWAP", "POP_TOP"))  # `import a.b as c`

@@ -7,8 +7,11 @@ objects for random generators.
 
 from __future__ import annotations
 
+import array
+import contextvars
 import functools
 import sys
+import threading
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from dynarl.autograd import Tensor
+from dynarl.autograd import Parameter, Tensor
 from dynarl.autograd.random import Generator, default_generator
 from dynarl.batching.guard.entropy import CLOCK, source_kind
 from dynarl.batching.guard.generators import GLOBAL, is_generator
 from dynarl.batching.guard.names import names_in
 from dynarl.batching.guard.ownership import is_users_class, is_users_code, is_users_module
+from dynarl.batching.values.sample_tensor import SampleTensor
 from dynarl.nn import Module
 
 __all__ = [
-    "INTERNAL", "LARGEST", "NOT_STATE", "UNASSIGNED", "Place", "Reached", "Variable", "cell_content", "slots_of",
-    "walk",
+    "INTERNAL", "LARGEST", "NOT_STATE", "UNASSIGNED", "Place", "Reached", "Variable", "cell_content", "context_value",
+    "slots_of", "walk",
 ]  # fmt: skip
 
 LARGEST = 1000
@@ -37,9 +41,13 @@ _SIMPLE = frozenset((
     types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.MethodWrapperType, types.ClassMethodDescriptorType,
 ))  # fmt: skip
+_HOLDERS = frozenset(("types", "argparse", "collections", "queue"))
+"""Modules of Python's library whose objects hold what the user puts into them."""
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 INTERNAL = frozenset(("_kinds", "_non_persistent", "_plan", "_fused", "_stack", "_plan_version"))
 """Attributes of Modules that only the engine changes."""
+_MEMORY = (np.ndarray, bytearray, array.array)
+_SPACES = frozenset(("gymnasium", "gym"))  # a space makes a generator when it is first sampled
 NOT_STATE = frozenset(("__dict__", "__weakref__", "__doc__", "__annotations__", "__slots__", "_abc_impl"))
 
 
@@ -108,6 +116,14 @@ def cell_content(cell: types.CellType) -> Any:
         return UNASSIGNED
 
 
+def context_value(variable: contextvars.ContextVar[Any]) -> Any:
+    """Return the value of a context variable, UNASSIGNED if it has none."""
+    try:
+        return variable.get()
+    except LookupError:
+        return UNASSIGNED
+
+
 class _Unassigned:
     def __repr__(self) -> str:
         return "<unassigned>"
@@ -138,6 +154,8 @@ def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Part
     """Note an object, and yield what it leads to."""
     if isinstance(x, Tensor):
         found.tensors.append((x, place))
+        if ours and not isinstance(x, Parameter) and x.__class__ is not SampleTensor and x.array.size <= LARGEST:
+            found.objects.append((x, place))  # NumPy may change its array
     elif cls is types.FunctionType:
         yield from _of_function(x, place, found)
     elif cls is types.MethodType:
@@ -157,9 +175,10 @@ def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Part
             found.generators.append((x, place))
     elif found.note_source(x):
         return
-    elif cls is np.ndarray:
+    elif isinstance(x, _MEMORY):
         if ours:
             found.objects.append((x, place))
+            yield getattr(x, "__dict__", None), place, True
     elif cls is Generator:
         if x is not default_generator:
             yield x.numpy, place.of("numpy"), True
@@ -203,14 +222,18 @@ def _named_by(function: Any, found: Reached) -> _Parts:
     for kind, first, *rest in names.chains:
         if kind == "global":
             namespace = function.__globals__
-            if first not in namespace and first not in names.assigned:
+            value = namespace.get(first, UNASSIGNED)
+            if value is UNASSIGNED and first not in names.assigned:
+                if first == "globals":
+                    found.objects.append((namespace, Place(None, "globals()")))
                 continue
             yield from _variable(Variable(namespace, first), Place(None, first, "the global {}"), found)
-            value = namespace.get(first, UNASSIGNED)
         elif kind == "free":
             value = cell_content(cells[first]) if first in cells else UNASSIGNED
         else:
             value = sys.modules.get(first, UNASSIGNED)
+            if rest and rest[0] == first.rpartition(".")[2] and not hasattr(value, rest[0]):
+                rest = rest[1:]  # `import a.b as c` reads b from a
         yield from _along(value, first, rest, found)
 
 
@@ -250,6 +273,8 @@ def _of_module(x: Any, cls: type, place: Place, found: Reached) -> _Parts:
 def _of_container(x: Any, place: Place, found: Reached, ours: bool) -> _Parts:
     if ours and not isinstance(x, (tuple, frozenset)):
         found.objects.append((x, place))
+    if ours and hasattr(x, "__dict__"):  # a subclass
+        yield x.__dict__, place, True
     if len(x) > LARGEST:
         return
     items = list(x.items()) if isinstance(x, dict) else list(enumerate(x))
@@ -290,6 +315,9 @@ def _of_other(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _P
     elif hasattr(cls, "__next__") and not is_users_class(cls):
         found.iterators.append((x, place))
         yield from ((part, place, True) for part in _behind(x))
+    elif cls is contextvars.ContextVar:
+        found.objects.append((x, place))
+        yield context_value(x), place, True
     else:
         yield from _of_object(x, cls, place, found, ours)
 
@@ -304,14 +332,16 @@ def _behind(x: Any) -> Iterable[Any]:
 def _of_object(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Parts:
     """Objects of the user's classes are watched; those of other libraries may hold a generator."""
     module = cls.__module__.partition(".")[0]
-    if module in sys.stdlib_module_names or module in ("dynarl", "numpy") or isinstance(x, BaseException):
+    holds = module in _HOLDERS or module in _SPACES or isinstance(x, threading.local)
+    library = module in sys.stdlib_module_names or module in ("dynarl", "numpy") or isinstance(x, BaseException)
+    if library and not holds:
         return
-    users = ours and is_users_class(cls)
-    if users:
+    watched = ours and (holds or is_users_class(cls))
+    if watched:
         found.objects.append((x, place))
     for name, value in attributes_of(x, cls):
-        yield value, place.of(name), users
-    if users:
+        yield value, place.of(name), watched
+    if watched:
         yield cls, place, True
 
 
@@ -331,5 +361,5 @@ def slots_of(cls: type) -> tuple[str, ...]:
         name
         for base in cls.__mro__
         for name, value in vars(base).items()
-        if type(value) is types.MemberDescriptorType
+        if type(value) is types.MemberDescriptorType and name != "__dict__"
     ])  # fmt: skip

@@ -7,6 +7,7 @@ pieces of each object only if that fails. Where the caller changed something sin
 from __future__ import annotations
 
 import operator
+import threading
 import types
 from collections import deque
 from collections.abc import Iterable
@@ -18,14 +19,12 @@ import numpy as np
 from dynarl.autograd import Tensor
 from dynarl.autograd.versions import owner_of
 from dynarl.batching.guard import generators
-from dynarl.batching.guard.contents import Content, OfArray, OfVariable, content_of
+from dynarl.batching.guard.contents import Attributes, Content, OfArray, OfVariable, content_of
 from dynarl.batching.guard.iterators import position, set_back
 from dynarl.batching.guard.reach import LARGEST, UNASSIGNED, Place, Reached, walk
 from dynarl.nn import Module
 
 __all__ = ["Change", "Watch"]
-
-_VALUES = operator.methodcaller("values")
 
 
 class Change:
@@ -68,6 +67,7 @@ class Watch:
         for content, _ in self.contents:
             self._add(content)
         self._sized += self._dicts + self._iterables
+        self._views = [values.values() for values in self._dicts] + self._iterables
         self._variables = [(variable.namespace, variable.name) for variable, _ in found.variables]
         self._states = [generators.state_of(generator) for generator, _ in found.generators]
         self._positions = [position(x) for x, _ in found.iterators]
@@ -91,7 +91,7 @@ class Watch:
             if isinstance(x, dict) and len(x) <= LARGEST:
                 self._dicts.append(x)
         elif not isinstance(content, OfVariable):
-            if content.slots:  # type: ignore[attr-defined]
+            if not isinstance(content, Attributes) or content.slots or isinstance(x, threading.local):
                 self._slow.append(content)
             elif hasattr(x, "__dict__"):
                 self._dicts.append(x.__dict__)
@@ -99,25 +99,25 @@ class Watch:
 
     def _read(self) -> Any:
         """Return sizes and pieces as two lists."""
-        pieces = [
-            *chain.from_iterable(map(_VALUES, self._dicts)),
-            *chain.from_iterable(self._iterables),
-            *[namespace.get(name, UNASSIGNED) for namespace, name in self._variables],
-        ]
+        return [*map(len, self._sized)], [*chain.from_iterable(self._views), *self._variable_pieces()]
+
+    def _variable_pieces(self) -> list[Any]:
+        pieces = [namespace.get(name, UNASSIGNED) for namespace, name in self._variables]
         for cell in self._cells:
             try:
                 pieces.append(cell.cell_contents)
             except ValueError:
                 pieces.append(UNASSIGNED)
-        return [*map(len, self._sized)], pieces
+        return pieces
 
     def _is_same(self) -> bool:
         """Return whether nothing has changed, at first sight."""
-        sizes, pieces = self._read()
         before, known = self._flat
-        if sizes != before or len(pieces) != len(known) or not all(map(operator.is_, pieces, known)):
+        if [*map(len, self._sized)] != before:
             return False
-        return self._others_are_same()
+        # With equal sizes there are as many pieces as before.
+        now = chain(chain.from_iterable(self._views), self._variable_pieces())
+        return all(map(operator.is_, now, known)) and self._others_are_same()
 
     def _others_are_same(self) -> bool:
         found = self.reached
@@ -139,7 +139,7 @@ class Watch:
         return not self._is_same() and bool(self._changed_contents() or self._moved() or self._drawn())
 
     def _changed_contents(self) -> list[tuple[Content, Place, Any]]:
-        return [(content, place, keys[0]) for content, place in self.contents if (keys := content.changed())]
+        return [(content, place, keys[-1]) for content, place in self.contents if (keys := content.changed())]
 
     def _moved(self) -> list[tuple[Any, Place, Any]]:
         found = zip(self.reached.iterators, self._positions)
@@ -185,6 +185,6 @@ class Watch:
             if tensor.array is owner or owner_of(tensor.array) is owner:
                 return place
         for array, place in self.reached.objects:
-            if array.__class__ is np.ndarray and owner_of(array) is owner:
+            if isinstance(array, np.ndarray) and owner_of(array) is owner:
                 return place
         return None
