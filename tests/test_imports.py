@@ -43,7 +43,7 @@ batching:               autograd nn
 batching/groups:        autograd batching
 batching/values:        autograd nn distributions batching/groups
 batching/rules:         autograd nn batching/groups batching/values
-batching/guard:         autograd nn batching/groups batching/values batching/rules
+batching/guard:         autograd nn batching batching/groups batching/values batching/rules
 batching/scopes:        autograd nn batching/groups batching/values
 batching/eager:         autograd nn batching batching/groups batching/values batching/rules batching/scopes
 batching/lockstep:      autograd nn batching batching/groups batching/values batching/rules batching/scopes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from dynarl.batching.groups.execution import Entry, Operation
 from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.groups.run import BatchedRun
 from dynarl.batching.guard.guard import Guard
+from dynarl.batching.guard.quiet import quiet
 from dynarl.batching.inputs import Inputs
 from dynarl.batching.lockstep.scheduler import run_lockstep
 from dynarl.batching.lockstep.tracer import Signatures
@@ -139,23 +139,24 @@ class Batched:
         """Compare samples of a call with plain Python; see `dynarl.batching.self_check`."""
         guard, run = self._guard, call.run
         assert guard is not None
-        if run.replay is not None:  # plain Python cannot repeat decisions: a run of its own is compared
-            other = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
-            other.draws, other.unscoped, other.tracks_views = call.draws(), self._unscoped, run.tracks_views
-            again = Checked(call.inputs, other, None, call.start)
-            outcomes = self._outcomes(call.inputs, other)
-            again.result = join_all(outcomes, other.root)
-            call = again
-        guard.begin(run, call.inputs.constants())
-        check = partial(self._self_check.check, call, guard)
+        with quiet():  # what the program prints, it has printed
+            if run.replay is not None:
+                call = self._decided_anew(call)
+            guard.begin(run, call.inputs.constants())
+            check = partial(self._self_check.check, call, guard)
+            self._refusing(guard, run, partial(guard.noting, check), check)
+        self._self_check.note(run)
+
+    def _decided_anew(self, call: Checked) -> Checked:
+        """Return a call like one that repeats decisions, without: plain Python cannot repeat them."""
+        run, lockstep = call.run, self.uses_lockstep
+        other = BatchedRun(run.root.size, run.max_groups, run.max_steps, run.arguments)
+        other.draws, other.unscoped, other.tracks_views = call.draws(), dict(self._unscoped), run.tracks_views
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # what the program prints, it has printed
-                guard.noting(check)
+            outcomes = self._outcomes(call.inputs, other)
         finally:
-            changes = guard.undo()
-        if changes:
-            raise guard.refusal(changes, check)
-        guard.refuse_hits()
+            self.uses_lockstep = lockstep
+        return Checked(call.inputs, other, join_all(outcomes, other.root), call.start)
 
     def _rewritten(self) -> Operation:
         """Return the program with join scopes; in every call anew, for a class may get another `forward`."""
@@ -194,11 +195,12 @@ class Batched:
             other.draws = run.draws
             execute(other, {})
 
-        return self._refusing(guard, run, lambda: guard.run(lambda: execute(run, self._signatures), plain=plain), again)
+        outcomes: Outcomes = self._refusing(
+            guard, run, lambda: guard.run(lambda: execute(run, self._signatures), plain=plain), again
+        )
+        return outcomes
 
-    def _refusing(
-        self, guard: Guard, run: BatchedRun, execute: Callable[[], Outcomes], again: Callable[[], None]
-    ) -> Outcomes:
+    def _refusing(self, guard: Guard, run: BatchedRun, execute: Callable[[], Any], again: Callable[[], None]) -> Any:
         """Execute a program; undo and refuse what it changed, `again` executes it to find the line."""
         try:
             outcomes = execute()

@@ -66,22 +66,27 @@ class SelfCheck:
         self.left = _MOST_CHECKS if rows else 0
         self.modes: set[Any] = set()
         self.lines: set[Any] = set()
+        self.repeated = False  # a sample was found to have the same result twice
 
     def is_due(self, run: BatchedRun) -> bool:
         """Return whether a call ran in a way that was not checked yet."""
         return bool(
-            self.left and (_mode_of(run) not in self.modes or any([line not in self.lines for line in run.splits]))
+            self.left > 0 and (_mode_of(run) not in self.modes or any([line not in self.lines for line in run.splits]))
         )
+
+    def note(self, run: BatchedRun) -> None:
+        """Count the ways of a call as checked."""
+        self.left -= self.is_due(run)
+        self.modes.add(_mode_of(run))
+        self.lines.update(run.splits)
 
     def check(self, call: Checked, guard: Guard) -> None:
         """Compare some samples with plain Python. Raises PerSampleError where they differ."""
-        first = not self.modes
-        self.left -= 1
         samples = self._choose(call.run)
-        self.modes.add(_mode_of(call.run))
-        self.lines.update(call.run.splits)
+        self.note(call.run)
         comparison = _Comparison(self.program, call, samples, guard)
-        repeated = {*([samples[0]] if first else []), *guard.clocks().values()}
+        repeated = {*([] if self.repeated else [samples[0]]), *guard.clocks().values()}
+        self.repeated = True
         for sample in sorted(repeated):
             comparison.check_repeats(sample)
         guard.clock_lines.update(guard.clocks())

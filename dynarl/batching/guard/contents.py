@@ -14,6 +14,7 @@ import numpy as np
 
 from dynarl.autograd import Tensor
 from dynarl.autograd.device import to_host
+from dynarl.batching.guard.generators import is_generator
 from dynarl.batching.guard.reach import (
     INTERNAL,
     LARGEST,
@@ -101,7 +102,8 @@ class Attributes(Content):
 
     def harmless(self, key: Any, value: Any) -> bool:
         cached = next((vars(base)[key] for base in type(self.x).__mro__ if key in vars(base)), None)
-        return isinstance(cached, functools.cached_property) and value.__class__ is not SampleTensor
+        kept = value.__class__ is SampleTensor or is_generator(value)
+        return isinstance(cached, functools.cached_property) and not kept
 
 
 class OfFunction(Attributes):

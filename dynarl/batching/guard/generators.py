@@ -43,13 +43,16 @@ GLOBAL = (_python, np.random.mtrand._rand)
 
 
 def fingerprint() -> tuple[Any, ...]:
-    """Return a value that changes with every draw from Python's or NumPy's global generator."""
+    """Return a value that changes with every draw from Python's or NumPy's global generator.
+
+    But for every second normal number of NumPy's, which is kept from the first: `state_of` knows of it.
+    """
     if _python_state is None:
         state = _python.getstate()[1]
         python = state[-1], state[0], state[397]
     else:
         python = _python_state[0], _python_state[1], _python_state[398]
-    return python, _numpy_fingerprint()
+    return python, _python.gauss_next, _numpy_fingerprint()
 
 
 def _numpy_fingerprint() -> Any:
@@ -64,7 +67,9 @@ def _numpy_fingerprint() -> Any:
 
 
 _numpy_states: dict[int, Any] = {}
-_KINDS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
+_KINDS = (
+    np.random.Generator, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence, random.Random,
+)  # fmt: skip
 
 
 def is_generator(x: Any) -> bool:
@@ -76,7 +81,12 @@ def state_of(generator: Any) -> Any:
     """Return the state of a generator."""
     if isinstance(generator, random.Random):
         return generator.getstate()
-    return _bits(generator).state
+    if isinstance(generator, np.random.SeedSequence):
+        return generator.n_children_spawned
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    bits = _bits(generator)
+    return {"bits": bits.state, "spawned": getattr(bits.seed_seq, "n_children_spawned", 0)}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -90,11 +100,11 @@ def restore(generator: Any, state: Any) -> None:
     """Give a generator a state that it had."""
     if isinstance(generator, random.Random):
         generator.setstate(state)
-    else:
-        _bits(generator).state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    elif not isinstance(generator, np.random.SeedSequence):
+        _bits(generator).state = state["bits"]
 
 
 def _bits(generator: Any) -> Any:
-    if isinstance(generator, np.random.RandomState):
-        return generator._bit_generator
     return getattr(generator, "bit_generator", generator)

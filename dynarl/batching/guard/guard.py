@@ -12,6 +12,7 @@ from typing import Any
 from dynarl.autograd import Tensor
 from dynarl.autograd.call_site import line_of, user_line
 from dynarl.autograd.versions import owner_of
+from dynarl.batching.draws import Draws
 from dynarl.batching.groups.execution import state
 from dynarl.batching.groups.group import PerSampleError
 from dynarl.batching.groups.plain_execution import PlainExecution
@@ -61,9 +62,17 @@ class Guard:
             self._keep = constants
         if self.arguments is not None:
             self.arguments.refresh()
+        if run.draws is None and any([watch.reached.default_generator for watch in self._watches()]):
+            # The streams of the samples take their seed from it at the first draw, which would look like a draw.
+            run.draws = Draws.from_default_generator(run.root.size)
+            self._refresh()
         self._fingerprint = fingerprint()
         run.guard = self
         run.outer_cells = self.program.ids if self.arguments is None else self.program.ids | self.arguments.ids
+
+    def _refresh(self) -> None:
+        for watch in self._watches():
+            watch.refresh()
 
     def _named(self, argument: str) -> str:
         """Return the name of the parameter that takes an argument, known by its position."""
@@ -120,7 +129,8 @@ class Guard:
         now = fingerprint()
         if now != self._fingerprint:
             self._fingerprint = now
-            changes.append(Change("", draw=True))
+            if not any([change.draw for change in changes]):
+                changes.append(Change("", draw=True))
         return changes
 
     def refusal(self, changes: Sequence[Change], again: Callable[[], Any]) -> PerSampleError:

@@ -98,6 +98,7 @@ class Reached:
         self.iterators: list[tuple[Any, Place]] = []
         self.tensors: list[tuple[Tensor, Place]] = []
         self.named: set[tuple[int, str]] = set()
+        self.default_generator = False  # the program may draw from it, past the functions that draw per sample
         self.entropy = self.clocks = False  # the program may ask the system for random bits, or read a clock
 
     def note_source(self, x: Any) -> bool:
@@ -171,8 +172,7 @@ def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Part
     elif isinstance(x, type):
         yield from _of_class(x, place, found)
     elif is_generator(x):
-        if x not in GLOBAL:
-            found.generators.append((x, place))
+        found.generators.append((x, place))
     elif found.note_source(x):
         return
     elif isinstance(x, _MEMORY):
@@ -180,8 +180,8 @@ def _parts(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _Part
             found.objects.append((x, place))
             yield getattr(x, "__dict__", None), place, True
     elif cls is Generator:
-        if x is not default_generator:
-            yield x.numpy, place.of("numpy"), True
+        found.default_generator |= x is default_generator
+        yield x.numpy, place.of("numpy"), True
     else:
         yield from _of_other(x, cls, place, found, ours)
 
@@ -247,6 +247,9 @@ def _along(value: Any, path: str, rest: list[str], found: Reached) -> _Parts:
             yield from _variable(variable, Place(None, f"{path}.{name}", "the global {}"), found)
         value, path = getattr(value, name, UNASSIGNED), f"{path}.{name}"
     found.note_source(value)
+    owner = getattr(value, "__self__", None)
+    if owner is not None and any([owner is generator for generator in GLOBAL]):
+        yield owner, Place(None, path), True
 
 
 def _variable(variable: Variable, place: Place, found: Reached) -> _Parts:
@@ -302,7 +305,7 @@ def _of_other(x: Any, cls: type, place: Place, found: Reached, ours: bool) -> _P
             (value, Place(None, name, "the argument {} of a partial"), True) for name, value in x.keywords.items()
         )
     elif cls is types.BuiltinFunctionType:
-        if not isinstance(x.__self__, types.ModuleType) and x.__self__ not in GLOBAL:
+        if not isinstance(x.__self__, types.ModuleType):
             yield x.__self__, place, True
     elif isinstance(x, (staticmethod, classmethod)):
         yield x.__func__, place, True

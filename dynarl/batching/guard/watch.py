@@ -165,9 +165,10 @@ class Watch:
             changes.append(Change(str(place), undone=moves > 0 and set_back(x, moves)))
         for x, place, before in self._drawn():
             generators.restore(x, before)
-            changes.append(Change(str(place), draw=True))
-        if not changes:  # a cache of the engine or of the program
-            self._walk()
+            undone = generators.same(generators.state_of(x), before)
+            changes.append(Change(str(place), draw=True, undone=undone))
+        if not all([change.undone for change in changes]) or not changes:
+            self._walk()  # what stays changed, or a cache of the engine or of the program
         return changes
 
     # -- what a program may not change while it runs ----------------------------------------------------------------
