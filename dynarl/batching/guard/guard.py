@@ -219,14 +219,15 @@ def refuse_memory(x: Tensor, name: str) -> None:
     execution = state.execution
     if execution is None or execution.run.guard is None:
         return
-    place = execution.run.guard.place_of_memory(x)
+    guard, flag = execution.run.guard, name == "requires_grad_"  # a flag of the Tensor, not of its memory
+    place = guard.place_of_tensor(x) if flag else guard.place_of_memory(x)
     if place is not None:
         raise execution.run.fail(
             f"{name}: the program changes {place} in place at {line_of(user_line())}: it exists before the call, and "
             f"the samples of a batch would share the change. {_REMEDY}"
         )
     owner = owner_of(x.array)
-    if any([owner_of(given.array) is owner for given in getattr(execution, "given", ())]):
+    if not flag and any([owner_of(given.array) is owner for given in getattr(execution, "given", ())]):
         raise execution.run.fail(
             f"{name}: changes in place a tensor that was passed to the program, the caller's data, at "
             f"{line_of(user_line())}; make a new one: {remedy(name)}"

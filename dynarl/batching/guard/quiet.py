@@ -40,6 +40,6 @@ class quiet:
     def __exit__(self, *error: object) -> None:
         with _lock:
             self.output.silent.remove(threading.get_ident())
-            output = self.output
-            if not output.silent and sys.stdout is output:
+            output: Any = sys.stdout
+            if not self.output.silent and output is self.output:
                 sys.stdout = output.stream
