@@ -1,11 +1,16 @@
 """The self-check finds programs that differ from plain Python, and leaves everything else as it was."""
 
+import contextlib
+import io
+import sys
+
 import numpy as np
 import pytest
 
 import dynarl
 from dynarl import nn
-from dynarl.batching import PerSampleError, batched
+from dynarl.agents import PPO
+from dynarl.batching import DecisionRecorder, PerSampleError, batched
 from dynarl.batching.values import heap
 from tests.helpers.plain_reference import X
 
@@ -70,6 +75,106 @@ def test_the_number_of_draws_is_compared():
 
     with pytest.raises(PerSampleError, match=r"number of random draws of sample \d+ is 0 .*, 1 in plain"):
         batched(program)(X)
+
+
+def test_policies_are_checked_when_an_agent_is_made():
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits, self.value = nn.Linear(4, 2), nn.Linear(4, 1)
+
+        def forward(self, obs):
+            alone = 1.0 if type(obs) is dynarl.Tensor else 0.0
+            return dynarl.distributions.Categorical(logits=self.logits(obs) + alone * obs[:2]), self.value(obs)[0]
+
+    class Unchecked(Policy):
+        self_check = 0
+
+    with pytest.raises(PerSampleError, match="self-check: output 0 of sample"):
+        PPO("CartPole-v1", policy=Policy, num_steps=8, batch_size=32).learn(8)
+    PPO("CartPole-v1", policy=Unchecked, num_steps=8, batch_size=32).learn(8)
+
+
+def test_a_check_changes_nothing():
+    """Random streams, the default generator, statistics, gradients and prints are as without it."""
+
+    class Program(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2).double()
+
+        def forward(self, x):
+            h = self.layer(x) + dynarl.rand(2, dtype=x.dtype)
+            print("seen", dynarl.bernoulli(h.sigmoid())[0] > 0)
+            while h.sum() < 2:
+                h = h + 1 + h.exp() * 0.1
+            return h
+
+    seen = []
+    for check in (0, 4):
+        dynarl.manual_seed(1)
+        run, x = batched(Program(), check=check), dynarl.tensor(X, requires_grad=True)
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            out = run(x)
+            out.sum().backward()
+        last = run.run.last
+        numbers = (last.groups, last.operations, last.replayed, last.reads, last.drawn, run.explain())
+        gradients = [p.grad.numpy().tolist() for p in run.parameters()]
+        seen.append((out.detach().numpy().tolist(), x.grad.numpy().tolist(), gradients, numbers, output.getvalue()))
+        seen[-1] += (dynarl.rand(1).item(), last.draws.count.tolist(), sys.stdout.__class__)
+    assert seen[0] == seen[1]
+
+
+def test_checks_are_few_and_end():
+    looked = []
+
+    class Program(nn.Module):
+        def forward(self, x):
+            return x * 2 if x[0] > 0 else x
+
+    run = batched(Program())
+    check = run.run._self_check.check
+    run.run._self_check.check = lambda *args: (looked.append(1), check(*args))
+    for _ in range(3):
+        run(X)
+    assert len(looked) == 1
+    with dynarl.no_grad():
+        run(X)
+        run(X)
+    assert len(looked) == 2
+    run.run.uses_lockstep = True
+    run(X)
+    assert len(looked) == 3
+    run.run._self_check.left = 0
+    run.run._self_check.modes.clear()
+    run(X)
+    assert len(looked) == 3
+
+
+def test_recorded_paths_are_checked_without_them():
+    """Plain Python cannot repeat decisions: an update that does is compared in a run of its own."""
+
+    class Program(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(dynarl.ones(2, dtype=dynarl.float64))
+
+        def forward(self, x):
+            y = x * self.scale
+            return y * 3 if y[0] > 0 else (y.detach() if type(x) is dynarl.Tensor else y)
+
+    run, recorder = batched(Program(), check=4), DecisionRecorder(len(X))
+    with dynarl.no_grad():
+        run(X, recorder=recorder)
+    with pytest.raises(PerSampleError, match=r"gradient of an output with respect to `self\.scale`"):
+        run(X, paths=recorder.paths())
+
+
+def test_what_check_may_be():
+    for wrong in (-1, True, 2.0, None):
+        with pytest.raises(ValueError, match="check must be a number of samples"):
+            batched(lambda x: x, check=wrong)
 
 
 def test_rounding_may_decide_a_branch():

@@ -3,6 +3,7 @@
 The argument is a Module, a class or function that makes one, or the name of a registered policy. A class or function
 is called with (observation_space, action_space) if it takes two arguments, else without any. The Module is written for
 ONE environment and is batched automatically, unless its class has ``takes_batch = True`` or `dynarl.batched` made it.
+``self_check = 0`` in its class turns off the comparison with plain Python (`dynarl.batched(check=)`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def make_policy(policy: PolicyLike, spaces: tuple[Any, Any], seed: int, options:
             raise TypeError(f"policy: {_name(factory)} must make a dynarl.nn.Module, got {type(module).__name__}")
     if isinstance(module, BatchedModule) or getattr(module, "takes_batch", False):
         return module
-    made: Module = batched(module)
+    made: Module = batched(module, check=getattr(module, "self_check", 4))
     return made
 
 
