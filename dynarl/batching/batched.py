@@ -110,12 +110,15 @@ class Batched:
         if self._watched:
             self._watched = 0 if warn_of_repeated_work(self.program, run) else self._watched - 1
         result = join_all(outcomes, run.root)
-        if self._self_check.is_due(run) or (self._self_check.rows and self._guard and self._guard.clocks()):
+        alone = run.plain and self.mode != "loop"  # which needs no check
+        if (self._self_check.is_due(run) and not alone) or self._reads_clocks():
             self._check(Checked(inputs, run, result, start))
         return _tensors(result)
 
     def _outcomes(self, inputs: Inputs, run: BatchedRun) -> Outcomes:
         """Run the program in its mode; "auto" tries eager execution first, unless it failed before."""
+        if self._runs_plain(run):
+            return self._guarded([], inputs, run)
         bound = max(_FEWEST_PATHS, run.root.size // 4)
         if self.mode == "auto" and not self.uses_lockstep:
             entries = inputs.entries(run)
@@ -132,8 +135,12 @@ class Batched:
                 run.max_paths = None
         run.path_operations = None  # only eager execution repeats work
         run.lockstep = self.mode == "lockstep" or (self.mode == "auto" and self.uses_lockstep)
-        entries = inputs.single_samples(run) if self.mode == "loop" else inputs.entries(run, lockstep=run.lockstep)
+        alone = self.mode == "loop"  # one sample after the other, but with recorded decisions
+        entries = inputs.single_samples(run) if alone else inputs.entries(run, lockstep=run.lockstep)
         return self._guarded(entries, inputs, run)
+
+    def _reads_clocks(self) -> bool:
+        return bool(self._self_check.rows and self._guard and self._guard.clocks())
 
     def _check(self, call: Checked) -> None:
         """Compare samples of a call with plain Python; see `dynarl.batching.self_check`."""
@@ -172,7 +179,7 @@ class Batched:
         if guard is None:
             guard = self._guard = Guard(self.program)
         guard.begin(run, inputs.constants())
-        plain = self._runs_plain(run)
+        plain = run.plain = self._runs_plain(run)
         program = self.program if plain else self._rewritten()
         if not plain:
             heaps = [heap_of((*args, *kwargs.values()), run.outer_cells) for args, kwargs, _ in entries]
@@ -196,7 +203,7 @@ class Batched:
             execute(other, {})
 
         outcomes: Outcomes = self._refusing(
-            guard, run, lambda: guard.run(lambda: execute(run, self._signatures), plain=plain), again
+            guard, run, lambda: guard.run(lambda: execute(run, self._signatures), count=self.mode == "loop"), again
         )
         return outcomes
 
@@ -220,8 +227,11 @@ class Batched:
         return outcomes
 
     def _runs_plain(self, run: BatchedRun) -> bool:
-        """Return whether samples run in plain Python: not if decisions are recorded or repeated."""
-        return self.mode == "loop" and not run.decides()
+        """Return whether samples run in plain Python: not if decisions are recorded or repeated.
+
+        One sample alone does so in mode "auto" too: there is nothing to batch.
+        """
+        return (self.mode == "loop" or (self.mode == "auto" and run.root.size == 1)) and not run.decides()
 
     def explain(self) -> str:
         """Describe the last call: groups, operations, replays, reads, and every line that split samples.
@@ -272,6 +282,7 @@ def batched(
     side by side and equal operations of different paths as one: for trees (`ObjectBatch`) and samples that share no
     path. "auto" starts with "eager" and switches permanently to "lockstep" when samples take more than max(16, N / 4)
     paths. "loop" runs the program as it is written, for one sample after the other on ordinary Tensors: the reference.
+    A batch of one sample runs as it is written in mode "auto" too; `max_steps` then counts calls of Modules.
     A Module stays a Module, with its parameters. `max_groups` limits how many groups a call may split into, `max_steps`
     how many operations one path may run. The first call, and the first that takes a new way, compares `check` samples
     with plain Python; 0 turns that off.

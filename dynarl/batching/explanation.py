@@ -22,6 +22,8 @@ def explanation(program: Any, run: BatchedRun | None) -> str:
     """Describe the last call of a program: see `Batched.explain`."""
     if run is None:
         return "nothing was run yet"
+    if run.plain:
+        return f"{run.root.size} sample{'s' if run.root.size > 1 else ''}: one after the other, in plain Python"
     lines = [
         f"{run.root.size} samples: {run.groups + 1} groups, {run.operations} batched operations, "
         f"{run.replayed} replayed, {run.reads} values read"

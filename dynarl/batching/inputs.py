@@ -28,7 +28,9 @@ class Inputs:
 
     def __init__(self, args: Operands, kwargs: Static) -> None:
         self.leaves: list[Any] = []
-        self.structure = _flatten((args, kwargs), self.leaves)
+        parts = tuple([_flatten(value, self.leaves) for value in args])
+        named = tuple([(name, _flatten(value, self.leaves)) for name, value in kwargs.items()])
+        self.structure: Structure = tuple, ((tuple, parts), (dict, named))
         self.size = _batch_size(self.leaves)
 
     def tensors(self) -> list[Tensor]:
@@ -91,13 +93,13 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     if tree.__class__ is Tensor or isinstance(tree, (Tensor, Ragged, ObjectBatch)):
         leaves.append(tree)
         return "leaf"
+    if isinstance(tree, dict):
+        return dict, tuple([(key, _flatten(value, leaves)) for key, value in tree.items()])
+    if isinstance(tree, (tuple, list)):
+        return type(tree), tuple([_flatten(value, leaves) for value in tree])
     if isinstance(tree, np.ndarray):
         leaves.append(wrap(tree))
         return "leaf"
-    if isinstance(tree, dict):
-        return dict, tuple((key, _flatten(value, leaves)) for key, value in tree.items())
-    if isinstance(tree, (tuple, list)):
-        return type(tree), tuple(_flatten(value, leaves) for value in tree)
     if hasattr(tree, "_batch_fields"):
         return _FromFields(type(tree)), tuple(_flatten(value, leaves) for value in tree._batch_fields())
     return "constant", tree

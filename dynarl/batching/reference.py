@@ -96,6 +96,8 @@ def run_plain(
             raise
         finally:
             state.execution = outer
+    if result.__class__ is Tensor:
+        return group, SampleTensor(result.unsqueeze(0), group)
     return group, map_leaves(lambda leaf: _with_axis(leaf, group), result)
 
 

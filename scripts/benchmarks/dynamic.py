@@ -530,6 +530,18 @@ def _add(
     report.add("dynamic", name, contestants, goals, "splits and joins in Python")
 
 
+def _add_one(report: Report, libs: dict[str, Any], name: str, weights: Weights, program: Any, data: Any) -> None:
+    """Measure a batch of one sample, against the program called on the sample (in the column "expert")."""
+    dynarl = libs["dynarl"]
+    net = layers_of(dynarl, weights)
+    policy, obs = program(dynarl, net), dynarl.as_tensor(data)
+    contestants: Contestants = {
+        "dynarl": acting(dynarl, dynarl.batched(policy), obs, net),
+        "expert": acting(dynarl, policy, obs[0], net),
+    }
+    report.add("dynamic", name, contestants, [Goal(1.5, "expert")], "checks of a call; the other is the plain program")
+
+
 def _add_alone(report: Report, libs: dict[str, Any], weights: Weights, obs: Any) -> None:
     """Measure samples that share no path, against the engine's own loop over samples (in the column "expert")."""
     dynarl = libs["dynarl"]
@@ -576,10 +588,13 @@ def section(report: Report, libs: dict[str, Any]) -> None:
     add(f"recurrent reset, {unmarked}", recurrent, reset_unmarked, [reset_hand], steps, [Goal(1.3 * 1.2, "torch")])
     weights = branches_weights(rng)
     add(f"ten branches, {unmarked}", weights, branches_unmarked, [branches_hand], obs, [Goal(1.3 * 0.8, "torch")])
-    add("ACT, acting with 8", act, act_program, act_hands, obs[:8], [Goal(1.3, "torch")], measured=acting)
+    few = [Goal(1.3, "torch"), Goal(1.5, "expert")]
+    add("ACT, acting with 8", act, act_program, act_hands, obs[:8], few, measured=acting)
     weights, hands = moe_weights(rng, 1), [partial(moe_hand, layers=1, way=way) for way in ("add", "regroup")]
     program = partial(moe_program, layers=1, join=False)
-    add("MoE, acting with 8", weights, program, hands, obs[:8], [Goal(1.3, "torch")], measured=acting)
+    add("MoE, acting with 8", weights, program, hands, obs[:8], few, measured=acting)
+    _add_one(report, libs, "ACT, acting with 1", act, act_program, obs[:1])
+    _add_one(report, libs, "MoE, acting with 1", weights, program, obs[:1])
     trees = random_trees(rng)
     each = partial(_of_each, libs["dynarl"])
     add(f"TreeLSTM, {TREES} trees, fwd+bwd", tree_weights(rng), each, [tree_hand], trees, goals(0.9), given=list)

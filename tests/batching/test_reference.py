@@ -196,3 +196,59 @@ def test_recorded_paths_are_those_of_the_other_modes():
         again, n = batched(program, mode="eager")(X * 4, paths=recorder.paths())
     assert n.tolist() == loop(program)(X)[1].tolist()
     np.testing.assert_allclose(again.numpy(), X * 4 * 0.5 ** n.numpy()[:, None])
+
+
+# -- a batch of one sample ------------------------------------------------------------------------------------------
+
+
+def test_one_sample_runs_in_plain_python():
+    class Policy(nn.Module):
+        def forward(self, x):
+            y = dynarl.batching.rand(2)
+            while x.sum() < 10:
+                x = x + 1
+            return x + y
+
+    policy = batched(Policy())
+    draws = [Draws(7, np.arange(1), 0) for _ in range(2)]
+    one = policy.run(X[:1], draws=draws[0])
+    assert policy.explain() == "1 sample: one after the other, in plain Python"
+    np.testing.assert_array_equal(one.numpy(), batched(Policy(), mode="eager")(X[:1], draws=draws[1]).numpy())
+    assert draws[0].count.tolist() == draws[1].count.tolist() == [1]
+    policy.run(X, draws=Draws(7, np.arange(6), 0))
+    assert "groups" in policy.explain()
+
+
+def test_one_sample_may_not_change_what_exists_before_the_call():
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(1)
+            return x
+
+    policy = Policy()
+    with pytest.raises(PerSampleError, match=r"self\.seen"):
+        batched(policy)(X[:1])
+    assert policy.seen == []
+
+
+def test_one_sample_that_never_ends_is_stopped():
+    layer = nn.Linear(2, 2)
+
+    def program(x):
+        while x.sum() < 1e9:
+            x = layer(x) * 0
+        return x
+
+    with pytest.raises(PerSampleError, match="max_steps=50"):
+        batched(program, max_steps=50)(X[:1].astype(np.float32))
+
+
+def test_one_sample_records_its_decisions():
+    recorder = DecisionRecorder(1)
+    program = batched(lambda x: x * 2 if x[0] > 0 else x)
+    program(X[:1], recorder=recorder)
+    assert recorder.paths().count.tolist() == [1]

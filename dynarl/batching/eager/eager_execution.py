@@ -166,25 +166,28 @@ class EagerExecution(EagerOperations):
             run.record_read(group, values)
         return values
 
-    def read_values(self, values: Any) -> Any:
-        """Return a sample's value of [n], an array or a list; samples with different values go separate ways.
+    def read_values(self, values: Any) -> dict[SampleGroup, Any]:
+        """Read values [n], an array or a list; samples with different ones go separate ways.
 
-        The read is not logged: a part of the group that replays finds its values equal.
+        Returned are the values of the groups into which this one split, or of the whole group. The read is not logged:
+        a part of the group that replays finds its values equal.
         """
         if type(values) is np.ndarray and values.dtype != object:
             found = split(values)
             if found is None:
-                return values[0].item()
+                return {self.group: values[0].item()}
         else:
             rows: dict[Any, list[int]] = {}
             for i, value in enumerate(values):
                 rows.setdefault((value.__class__, repr(value)), []).append(i)
             if len(rows) == 1:
-                return values[0]
+                return {self.group: values[0]}
             found = [(values[part[0]], np.array(part)) for part in rows.values()]
             found.sort(key=lambda entry: -len(entry[1]))
         self.step()
-        return self._diverge([(value, self.group.part(part)) for value, part in found], None)
+        parts = [(value, self.group.part(chosen)) for value, chosen in found]
+        self._diverge(parts, None)
+        return {part: value for value, part in parts}
 
     def _diverge(self, parts: Sequence[tuple[Any, SampleGroup]], key: object | None) -> Any:
         """Continue with the first part and return its value; the others wait to replay from the start of the scope.

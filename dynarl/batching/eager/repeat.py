@@ -12,6 +12,7 @@ from dynarl.batching.scopes.loops import Live, Step, items_of
 from dynarl.batching.values.changes import keep_others
 from dynarl.batching.values.join import join
 from dynarl.batching.values.kinds import Inseparable
+from dynarl.batching.values.ragged import END
 from dynarl.batching.values.variables import Variables
 
 __all__ = ["Outcomes", "Raised", "repeat", "run_once"]
@@ -75,6 +76,11 @@ def repeat(
         if not active:
             break
         continuing: Outcomes = []
+        if item is END:  # no code of the program runs any more
+            for values, group in active:
+                variables.put(values)
+                left.append((group, ("1", variables.leave(live[1], outs))))
+            break
         for values, group in active:
             operations, mark = run.operations, len(run.undo)
             outcomes = execution.run_nested(turn, (ask, item, values), group)

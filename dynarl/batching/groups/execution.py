@@ -127,8 +127,8 @@ class Execution(ABC):
         value = read(x)
         return value if kind is None else kind(value)
 
-    def read_values(self, values: Any) -> Any:
-        """Return a sample's value of values [n]; split the group if they differ."""
+    def read_values(self, values: Any) -> dict[SampleGroup, Any]:
+        """Read values [n] of this group; return those of the groups into which it split, or of the whole group."""
         raise PerSampleError("a Python value that differs between samples has left the scope it was computed in")
 
     def materialize(self, x: Any, group: SampleGroup) -> Any:

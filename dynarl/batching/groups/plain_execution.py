@@ -45,7 +45,10 @@ class PlainExecution(Execution):
         return function(*args, **kwargs)
 
     def call_module(self, module: Any, args: Operands, kwargs: Static) -> Any:
-        """Call a Module as it is written, with its hooks."""
+        """Call a Module as it is written, with its hooks; each call counts as a step."""
+        self.steps += 1
+        if self.steps > self.run.max_steps:
+            self.fail_endless()
         if module._hooks is not None:
             return module._hooks.call(module, args, kwargs)
         return module.forward(*args, **kwargs)

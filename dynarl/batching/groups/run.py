@@ -36,7 +36,7 @@ class BatchedRun:
         self.max_groups, self.max_steps = max_groups, max_steps
         self.max_paths: int | None = None  # more raise TooManyPaths: mode "auto" then switches to lock-step
         self.too_many = False
-        self.lockstep = False
+        self.lockstep = self.plain = False
         self.arguments = arguments
         self._argument_ids = {id(y) for x in arguments for y in (x, x.array)}
         self.draws: Draws | None = None

@@ -88,10 +88,13 @@ class Guard:
             number = found[0] if found else f"argument {number}"
         return f"{number}[{rest}" if rest else number
 
-    def run(self, execute: Callable[[], Any], *, plain: bool) -> Any:
-        """Run a call of the program; clocks and random bits of the system are noted if the program names any."""
+    def run(self, execute: Callable[[], Any], *, count: bool) -> Any:
+        """Run a call of the program; clocks and random bits of the system are noted if the program names any.
+
+        With `count` the operations of a plain run count towards its limit of steps.
+        """
         self.hits, self.samples = [], []
-        return self.noting(execute) if plain or self.names_sources() else execute()
+        return self.noting(execute) if count or self.names_sources() else execute()
 
     def names_sources(self) -> bool:
         """Return whether calls of clocks and of the system's random bits are to be watched."""

@@ -33,11 +33,12 @@ class SampleNumber:
     class of the numbers, so that `isinstance` and dispatch on classes see what the plain program sees.
     """
 
-    __slots__ = ("group", "kind", "values")
+    __slots__ = ("_known", "group", "kind", "values")
     __array_ufunc__ = None
 
     def __init__(self, values: NDArray[Any], kind: type, group: SampleGroup) -> None:
         self.values, self.kind, self.group = values, kind, group
+        self._known: dict[SampleGroup, Any] = {}  # the one number of groups that parted at it
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -52,7 +53,18 @@ class SampleNumber:
         execution = state.execution
         if execution is None:
             raise PerSampleError("a number of a per-sample program was read after its call; return it from the program")
-        return execution.read_values(self.at(execution.group))
+        group = execution.group
+        if group not in self._known:
+            self._known.update(execution.read_values(self.at(group)))
+            group = execution.group
+        return self._known[group]
+
+    def common(self, group: SampleGroup) -> Any:
+        """Return the number that all samples of a group have, None if they have several."""
+        if group in self._known:
+            return self._known[group]
+        values = self.at(group)
+        return values[0].item() if self.values.dtype != object and (values == values[0]).all() else None
 
     def beside(self, x: Any) -> SampleTensor:
         """Return the number as a per-sample tensor for an operation with a plain Tensor x."""
@@ -187,7 +199,7 @@ def _computed(function: Callable[..., Any], operands: tuple[Any, ...], group: Sa
     assert execution is not None
     if group is not execution.group:
         raise TypeError("results of several classes")
-    return execution.read_values(found)  # 2 ** n is an int or a float
+    return execution.read_values(found)[execution.group]  # 2 ** n is an int or a float
 
 
 def _arithmetic(function: Any, largest: int) -> Callable[..., Any]:

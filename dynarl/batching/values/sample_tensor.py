@@ -62,8 +62,8 @@ def _common_number(execution: Any, index: Any) -> int | None:
     position, log = execution.position, execution.log
     if position < len(log):  # as the first execution did: it may have had a group with several indices
         return 0 if log[position][0] is indexing._getitem else None
-    values = index.at(execution.group)
-    return int(values[0]) if index.kind is int and (values == values[0]).all() else None
+    number: int | None = index.common(execution.group) if index.kind is int else None
+    return number
 
 
 def _with_indices(x: Any, index: Any) -> Any:
