@@ -176,11 +176,11 @@ class SyncEnvironments:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`.
 
-        With ``exact_state`` the same actions give the same bytes as without the interruption. Otherwise every
-        environment starts its next episode.
+        With ``exact_state`` the same actions give the same bytes as without the interruption. Otherwise, and from the
+        state of a vector environment, every environment starts its next episode.
         """
         self._tracker.load_state_dict(state["ledger"])
-        if not (self.exact_state and state["exact"]):
+        if not (self.exact_state and state["exact"] and "envs" in state):
             self.reset()
             return
         for i, env in enumerate(self._envs):

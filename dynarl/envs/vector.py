@@ -157,9 +157,12 @@ class VectorEnvironments:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`: exactly with ``exact_state``, else with the next episodes."""
+        """Continue from `state_dict`: exactly with ``exact_state``, else with the next episodes.
+
+        The state of single environments, as an earlier version wrote it for some ids, also starts the next episodes.
+        """
         self._tracker.load_state_dict(state["ledger"])
-        if not (self.exact_state and state["exact"]):
+        if not (self.exact_state and state["exact"] and "env" in state):
             self.reset()
             return
         everywhere = np.ones(self.num_envs, np.bool_)

@@ -121,6 +121,17 @@ def test_fresh_episodes_where_the_state_is_unknown():
     np.testing.assert_array_equal(resumed.obs, envs.reset())  # the episode after
 
 
+@pytest.mark.parametrize(("saved", "loaded"), [("sync", "vector"), ("vector", "sync")])
+def test_fresh_episodes_where_the_form_is_another(saved, loaded):
+    """A state of single environments cannot be given to a vector environment, nor the other way round."""
+    envs, resumed = (make("CartPole-v1", 2, seed=4, vectorization=form) for form in (saved, loaded))
+    envs.reset()
+    envs.step(np.zeros(2, np.int64))
+    resumed.load_state_dict(envs.state_dict())
+    assert resumed.episode_start.all()
+    np.testing.assert_array_equal(resumed.obs, envs.reset())  # the episodes after
+
+
 def test_unknown_wrappers_and_subclasses_are_not_exact():
     class Windy(gymnasium.Wrapper):
         pass

@@ -429,17 +429,18 @@ def test_a_signal_saves_and_names_the_command_that_continues(tmp_path, number):
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
+    metrics = tmp_path / "r" / "metrics.jsonl"
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--run-dir", str(tmp_path / "r"), "--slow", "30"],
+        [sys.executable, str(SCRIPT), "--run-dir", str(metrics.parent), "--slow", "0.3", "--log-every", "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (tmp_path / "r" / "metrics.jsonl").exists():
+    while not (metrics.exists() and metrics.stat().st_size):  # the agent is learning, an iteration takes 0.3 s
         time.sleep(0.01)
-    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    while "a second signal stops at once" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
     assert process.returncode == 130
