@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Never, Protocol, Self
 
+import gymnasium
+from gymnasium.vector import VectorEnv
+
 from dynarl import checkpoint
 from dynarl.agents.evaluation import Evaluation, play_episodes
 from dynarl.agents.explain import Detail, Fact, explain, table
@@ -20,8 +23,9 @@ from dynarl.config import ConfigError, from_mapping
 from dynarl.config.migration import unknown_field
 from dynarl.config.other_names import LEARN_ARGUMENTS, policy_hint
 from dynarl.envs import Environments, make
+from dynarl.envs.another import description, from_description
 from dynarl.envs.env_group import EnvGroup
-from dynarl.envs.make import evaluation_source, id_of, number_of
+from dynarl.envs.make import id_of, make_another, number_of
 from dynarl.nn import Module
 from dynarl.threads import blas_threads
 
@@ -244,18 +248,46 @@ class Agent:
             action_mask=action_mask,
         )  # fmt: skip
 
-    def evaluate(self, episodes: int = 100, *, deterministic: bool = True, seed: int | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        episodes: int = 100,
+        *,
+        deterministic: bool = True,
+        seed: int | None = None,
+        num_envs: int | None = None,
+        env: Any = None,
+    ) -> Evaluation:
         """Play whole episodes in environments of their own and return their returns.
 
-        Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds
-        are keyed by (seed, "evaluate"), the same at every call; statistics of normalisers stay frozen.
+        Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds are keyed by
+        (seed, "evaluate"), the same at every call. `num_envs` limits the environments (default: one for each episode,
+        at most 100). `env` replaces those of the agent's own kind: an id, a function, or an environment, which stays
+        open; with the environment that the agent learns in, its episodes are begun anew afterwards.
+
+        Environments of the agent's own kind have its arguments, wrappers and time limit, open no window, and scale by
+        the statistics of its wrappers; statistics stay as they are. Raises ValueError where none can be made.
         """
         seed = self.seed if seed is None else seed
-        envs = make(evaluation_source(self.source), max(1, min(episodes, 100)), seed=seed, purpose="evaluate")
+        if num_envs is not None and num_envs < 1:
+            raise ValueError(f"evaluate: num_envs must be at least 1, got {num_envs}")
+        count, ready = max(1, min(episodes, num_envs or 100)), isinstance(env, gymnasium.Env | VectorEnv)
+        if ready:
+            envs = make(env, seed=seed, purpose="evaluate")
+        else:
+            source = self.source if env is None else env
+            envs = make_another(source, count, self.envs, seed=seed, purpose="evaluate")
         try:
+            compatibility.check_spaces("evaluate", self, envs)
             return self.play(envs, episodes, deterministic=deterministic)
         finally:
-            envs.close()
+            if not ready:
+                envs.close()
+            elif env is self.source:
+                self.restart_episodes()
+
+    def restart_episodes(self) -> None:
+        """Begin new episodes in the environments that the agent learns in."""
+        self.envs.reset()
 
     def play(
         self,
@@ -303,26 +335,33 @@ class Agent:
         """Continue from `state_dict`."""
         load_attributes(self, self.saved, state)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
+    def describe(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the agent, as JSON: algorithm, config, spaces, counters, environment."""
         counters = {name: int(getattr(self, name)) for name in ("env_steps", "grad_steps", "iteration")}
         described = compatibility.describe(
             self.algorithm, self.config, self.observation_space, self.action_space, counters, self.policy_name
         )
-        meta = {**described, "env_id": id_of(self.source), "seed": self.seed}
-        return checkpoint.save(path, self.state_dict(), meta=meta)
+        env = description(self.source)
+        # Earlier versions read env_id alone, which does not stand for an environment with arguments.
+        env_id = env["id"] if env is not None and len(env) == 1 else None
+        return {**described, "env": env, "env_id": env_id, "seed": self.seed}
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
+        return checkpoint.save(path, self.state_dict(), meta=self.describe())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], env: Any = None, *, device: str = "cpu", **overrides: Any) -> Self:
-        """Make an agent from a checkpoint directory; give `env` unless it was made from a Gymnasium id."""
+        """Make an agent from a checkpoint directory.
+
+        Its environment is that of the saved agent if Gymnasium makes it from an id and arguments; otherwise give `env`.
+        """
         saved = checkpoint.load(path)
         if saved.meta.get("algorithm") != cls.algorithm:
             raise checkpoint.CheckpointError(
                 f"load: {path} was written by {saved.meta.get('algorithm')!r}, not by {cls.algorithm!r}"
             )
-        env = saved.meta.get("env_id") if env is None else env
-        if env is None or ":" in str(env):
-            raise ValueError(f"load: {path} names no registered Gymnasium id ({env!r}), pass env=")
+        env = _environment_of(saved.meta, path) if env is None else env
         names = {f.name for f in dataclasses.fields(cls.config_class)} - {"policy"}  # that may be an object
         changes = {k: overrides.pop(k) for k in list(overrides) if k in names}
         stored = from_mapping(cls.config_class, saved.meta["config"], source=str(path))
@@ -333,3 +372,15 @@ class Agent:
         compatibility.check(saved.meta, cls.algorithm, agent.observation_space, agent.action_space)
         agent.load_state_dict(saved.state)
         return agent
+
+
+def _environment_of(meta: Mapping[str, Any], path: Any) -> Any:
+    """Return the source of the environment that a checkpoint describes; raises ValueError if it describes none."""
+    env_id = meta.get("env_id")
+    described = meta.get("env") or (None if env_id is None else {"id": env_id})
+    if described is None or ":" in described["id"]:
+        raise ValueError(
+            f"load: {path} does not say how its environment is made (not by a Gymnasium id and plain arguments); "
+            "pass env=, the function or environment that it was made with"
+        )
+    return from_description(described)

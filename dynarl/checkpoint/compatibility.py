@@ -9,7 +9,7 @@ import numpy as np
 
 from dynarl.checkpoint import CheckpointError
 
-__all__ = ["check", "describe", "describe_space"]
+__all__ = ["check", "check_spaces", "describe", "describe_space"]
 
 _MOST_LISTED_BOUNDS = 64
 
@@ -49,6 +49,14 @@ def check(meta: Mapping[str, Any], algorithm: str, observation_space: Any, actio
             raise CheckpointError(
                 f"checkpoint: {field} differs, the checkpoint has {stored}, the environment has {own}"
             )
+
+
+def check_spaces(what: str, agent: Any, envs: Any) -> None:
+    """Raise ValueError unless environments have the spaces of an agent; `what` begins the message."""
+    for field in ("observation_space", "action_space"):
+        own, other = describe_space(getattr(agent, field)), describe_space(getattr(envs, field))
+        if own != other:
+            raise ValueError(f"{what}: env must have the agent's {field} {own}, got {other}")
 
 
 def describe_space(space: Any) -> dict[str, Any]:

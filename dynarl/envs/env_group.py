@@ -45,6 +45,11 @@ class RemoteEnvironments:
         self.next_action_mask: NDArray[np.bool_] | None = None
         self.info: InfoFields | None = None
 
+    @property
+    def members(self) -> list[Any]:
+        """An empty list: the workers have the environments."""
+        return []
+
     def ask_info(self, names: Any) -> None:
         """Do nothing: the workers read the fields."""
 
@@ -63,5 +68,6 @@ class RemoteEnvironments:
         """Return an empty dict: the workers have the states."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Do nothing: the workers have the states."""
+        return True

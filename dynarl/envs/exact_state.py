@@ -47,6 +47,8 @@ _CLASSIC: dict[type, tuple[str, ...]] = {
 # The attributes of each wrapper that change; a wrapper that is not listed may have hidden state.
 _WRAPPERS: dict[str, tuple[str, ...]] = {
     "ClipAction": (),
+    "NormalizeObservation": (),  # their statistics are saved apart (dynarl.envs.statistics)
+    "NormalizeReward": (),
     "FlattenObservation": (),
     "OrderEnforcing": ("_has_reset",),
     "PositionsOnly": (),

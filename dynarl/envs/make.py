@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,19 +12,20 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
+from dynarl.envs.another import another
 from dynarl.envs.cartpole import ResettableCartPole
 from dynarl.envs.env_group import EnvGroup, RemoteEnvironments
 from dynarl.envs.protocol import Environments
+from dynarl.envs.statistics import freeze_statistics, load_statistics, normalizing_wrappers, statistics_of
 from dynarl.envs.sync import SyncEnvironments
 from dynarl.envs.vector import VectorEnvironments
 from dynarl.extras import how_to_install
 
-__all__ = ["EnvLike", "evaluation_source", "id_of", "make", "number_of"]
+__all__ = ["EnvLike", "id_of", "make", "make_another", "number_of"]
 
 EnvLike = str | Callable[[], Any] | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | EnvGroup
 
 _VECTORIZATIONS = ("auto", "sync", "vector")
-_OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "max_episode_steps")
 
 
 def make(
@@ -164,17 +166,43 @@ def id_of(env: Any) -> str | None:
     return None if spec is None else str(spec.id)
 
 
-def evaluation_source(env: Any) -> Any:
-    """Return a source for new environments of the same kind, so that evaluation does not disturb training."""
-    if isinstance(env, (gymnasium.Env, VectorEnv)):
-        if env.spec is None:
-            raise ValueError(
-                f"evaluate: {type(env).__name__} has no spec from which to make another one; "
-                "give the agent an env id or a function that makes the environment"
+def _several(first: Any, make_one: Callable[[], Any], count: int) -> list[Any]:
+    """Return `first` and up to `count` - 1 more environments, fewer with a warning where no more can exist."""
+    envs = [first]
+    while len(envs) < count:
+        try:
+            envs.append(make_one())
+        except Exception as error:
+            warnings.warn(
+                f"evaluate: {len(envs)} of {count} environments were made, the next one raised {error!r}; all episodes "
+                f"are played in these. num_envs={len(envs)} asks for no more",
+                stacklevel=4,
             )
-        spec = env.spec
-        if isinstance(env, gymnasium.Env):
-            return lambda: gymnasium.make(spec)
-        kwargs = {name: value for name, value in spec.kwargs.items() if name not in _OF_THE_VECTOR}
-        return lambda: gymnasium.make(spec.id, **kwargs)
-    return env
+            break
+    return envs
+
+
+def make_another(source: Any, num_envs: int, like: Environments, *, seed: int, purpose: str) -> Environments:
+    """Make `num_envs` environments of the kind of `source`, or as many as a vector environment of that kind has.
+
+    Their normalising wrappers scale by the statistics of `like` and leave them as they are. Raises ValueError where
+    none can be made, or where the statistics are in other processes.
+    """
+    made = another(source)
+    first = made() if callable(made) else None
+    if isinstance(first, VectorEnv):
+        envs: Environments = VectorEnvironments(first, seed=seed, purpose=purpose)
+    elif first is None:
+        envs = make(made, num_envs, seed=seed, purpose=purpose)
+    else:
+        envs = SyncEnvironments(_several(first, made, num_envs), seed=seed, purpose=purpose)
+    names = normalizing_wrappers(envs.members)
+    if names and not like.members:
+        envs.close()
+        raise ValueError(
+            f"evaluate: the statistics of {', '.join(names)} are in the workers, and new ones would scale otherwise; "
+            "use normalize_obs=True and normalize_reward=True of the agent in place of the wrappers"
+        )
+    load_statistics(envs.members, statistics_of(like.members))
+    freeze_statistics(envs.members)
+    return envs

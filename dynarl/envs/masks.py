@@ -65,20 +65,23 @@ def draw_allowed(uniform: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[np.i
 class MaskSource:
     """Reads masks of N environments. ``kind`` is "info", "method", or None if there are none.
 
-    The first reset decides: from then on every reset and step must give a mask, or none may.
+    The first reset of these environments decides, whatever was restored before it: from then on every reset and step
+    must give a mask, or none may.
     """
 
     def __init__(self, space: Space[Any], num_envs: int, *, has_method: bool) -> None:
         self.space, self.num_envs = space, num_envs
         self.kind: str | None = "method" if has_method else None
+        self._settled = has_method
         if has_method:
             mask_size(space)
 
     def settle(self, info: Any) -> None:
-        """Decide by the info of the first reset whether it contains masks."""
-        if self.kind is None and isinstance(info, dict) and KEY in info:
+        """Decide by the info of the first reset whether it contains masks; later calls change nothing."""
+        if not self._settled and isinstance(info, dict) and KEY in info:
             mask_size(self.space)
             self.kind = "info"
+        self._settled = True
 
     def empty(self) -> NDArray[np.bool_] | None:
         """Return memory for the masks [N, M], all allowed."""

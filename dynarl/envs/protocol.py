@@ -65,6 +65,11 @@ class Environments(Protocol):
     info: InfoFields | None
     """The fields of `ask_info`; None if none were requested."""
 
+    @property
+    def members(self) -> list[Any]:
+        """The Gymnasium environments of this process; empty if other processes have them."""
+        ...
+
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
         ...
@@ -85,8 +90,8 @@ class Environments(Protocol):
         """Everything that changes: nested dicts of arrays and JSON scalars."""
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`: exactly if ``exact_state``, else with fresh episodes."""
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Continue from `state_dict`, exactly if ``exact_state``; return False where new episodes begin instead."""
         ...
 
 

@@ -15,6 +15,7 @@ from dynarl.envs.guard import EnvironmentFailure, Guarded
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import EpisodeTracker, Step
+from dynarl.envs.statistics import load_statistics, statistics_of
 
 __all__ = ["SyncEnvironments"]
 
@@ -68,6 +69,11 @@ class SyncEnvironments:
         self._masks = MaskSource(self.action_space, self.num_envs, has_method=first.has_wrapper_attr(METHOD))
         self.action_mask: NDArray[np.bool_] | None = None
         self.next_action_mask: NDArray[np.bool_] | None = None
+
+    @property
+    def members(self) -> list[Any]:
+        """The Gymnasium environments."""
+        return [_bare(env) for env in self._envs]
 
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
@@ -169,24 +175,29 @@ class SyncEnvironments:
             state["info"] = self.info.state_dict()
         if self.action_mask is not None:
             state["action_mask"] = self.action_mask.copy()
+        if statistics := statistics_of(self.members):
+            state["statistics"] = statistics
         if self.exact_state:
             state["envs"] = {str(i): env_state(_bare(env)) for i, env in enumerate(self._envs)}
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`.
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Continue from `state_dict`; return whether the episodes continue.
 
         With ``exact_state`` the same actions give the same bytes as without the interruption. Otherwise, and from the
         state of a vector environment, every environment starts its next episode.
         """
         self._tracker.load_state_dict(state["ledger"])
-        if not (self.exact_state and state["exact"] and "envs" in state):
+        exact = bool(self.exact_state and state["exact"] and "envs" in state)
+        if not exact:
+            load_statistics(self.members, state.get("statistics", {}))
             self.reset()
-            return
+            return False
         for i, env in enumerate(self._envs):
             _, info = env.reset(seed=self._tracker.episode_seed(i))
             self._masks.settle(info)
             load_env_state(_bare(env), state["envs"][str(i)])
+        load_statistics(self.members, state.get("statistics", {}))  # after the resets, which change them
         for guard in self._guards:
             guard.from_reset = False
         self.obs = np.array(state["obs"])
@@ -194,6 +205,7 @@ class SyncEnvironments:
         if self.info is not None:
             self.info.load_state_dict(state["info"])
         self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
+        return True
 
     def _begin(self, which: Any, obs: NDArray[Any]) -> None:
         """Reset the environments ``which`` and write their first observations to ``obs``."""
@@ -205,9 +217,9 @@ class SyncEnvironments:
                 if self.info is not None:
                     self.info.reset(i, info, tracker.where)
                 obs[i] = tracker.coerce(first, (), f"{tracker.where(i)}, reset")
-                if i == 0 and tracker.step == 0:
-                    self._masks.settle(info)
-                    self.action_mask = self._masks.empty() if self.action_mask is None else self.action_mask
+                self._masks.settle(info)
+                if self.action_mask is None:
+                    self.action_mask = self._masks.empty()
                 if self.action_mask is not None:
                     self.action_mask[i] = self._masks.one(self._envs[i], info, f"{tracker.where(i)}, reset")
             except Exception as error:

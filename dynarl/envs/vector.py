@@ -15,6 +15,7 @@ from dynarl.envs.exact_state import has_exact_vector_state, load_vector_state, v
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import KEY, METHOD, MaskSource, flat_mask
 from dynarl.envs.protocol import EpisodeTracker, Step
+from dynarl.envs.statistics import load_statistics, members_of, statistics_of
 from dynarl.seeding import derive_seed
 
 __all__ = ["VectorEnvironments"]
@@ -68,6 +69,11 @@ class VectorEnvironments:
         self._masks = MaskSource(self.action_space, self.num_envs, has_method=self._call_masks is not None)
         self.action_mask: NDArray[np.bool_] | None = None
         self.next_action_mask: NDArray[np.bool_] | None = None
+
+    @property
+    def members(self) -> list[Any]:
+        """The Gymnasium environments: single ones where they are at hand, else the vector environment."""
+        return members_of(self._env)
 
     def ask_info(self, names: Sequence[str]) -> None:
         """Read these numeric fields of the environments' info dicts from the next `reset` on."""
@@ -152,30 +158,37 @@ class VectorEnvironments:
             state["info"] = self.info.state_dict()
         if self.action_mask is not None:
             state["action_mask"] = self.action_mask.copy()
+        if statistics := statistics_of(self.members):
+            state["statistics"] = statistics
         if self.exact_state:
             state["env"] = vector_state(self._env)
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`: exactly with ``exact_state``, else with the next episodes.
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Continue from `state_dict`; return whether the episodes continue.
 
-        The state of single environments, as an earlier version wrote it for some ids, also starts the next episodes.
+        They do with ``exact_state``. Otherwise, and from the state of single environments, as an earlier version wrote
+        it for some ids, every environment starts its next episode.
         """
         self._tracker.load_state_dict(state["ledger"])
-        if not (self.exact_state and state["exact"] and "env" in state):
+        exact = bool(self.exact_state and state["exact"] and "env" in state)
+        if not exact:
+            load_statistics(self.members, state.get("statistics", {}))
             self.reset()
-            return
+            return False
         everywhere = np.ones(self.num_envs, np.bool_)
         _, infos = self._env.reset(seed=self._seeds(everywhere))
         self._masks.settle(infos)
         self.action_mask = np.array(state["action_mask"]) if "action_mask" in state else None
         self.obs = np.array(state["obs"])
         load_vector_state(self._env, state["env"], self.obs)
+        load_statistics(self.members, state.get("statistics", {}))  # after the reset, which changes them
         self.episode_start = np.array(state["episode_start"])
         if self.info is not None:
             self.info.load_state_dict(state["info"])
         resetting = np.array(state["resetting"])
         self._resetting = resetting if resetting.any() else None
+        return True
 
     def _step_of_next_step(
         self,

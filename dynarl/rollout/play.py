@@ -31,21 +31,22 @@ def play(
     # Fixed in advance: taking the first episodes that end would count short ones more often.
     quota = [episodes // envs.num_envs + (i < episodes % envs.num_envs) for i in range(envs.num_envs)]
     results: list[list[tuple[float, int]]] = [[] for _ in quota]
-    open_, since_end = episodes, 0
+    open_, length_now = episodes, np.zeros(envs.num_envs, np.int64)
     envs.reset()
     reward: NDArray[Any] = np.zeros(envs.num_envs)
     while open_:
         step = envs.step(act(envs.obs, envs.episode_start, reward))
         info, reward = step.info, step.reward
-        since_end += 1
-        if since_end > max_episode_steps:
+        length_now += 1
+        if info:
+            length_now[info["env"]] = 0
+        if length_now.max() > max_episode_steps:
             raise RuntimeError(
-                f"play: an episode must end within {max_episode_steps} steps, none did; "
-                "give the environment a time limit, or raise max_episode_steps"
+                f"play: an episode must end within {max_episode_steps} steps, environment {length_now.argmax()} did "
+                "not; give the environment a time limit, or raise max_episode_steps"
             )
         if not info:
             continue
-        since_end = 0
         for i, total, length in zip(info["env"], info["episode_return"], info["episode_length"]):
             if len(results[i]) < quota[i]:
                 results[i].append((float(total), int(length)))

@@ -199,15 +199,8 @@ class RunMonitor:
             state = agent.state_dict()
             if name := _first_nan(state):
                 raise self._broken(f"{name} holds NaN")
-            counters = {"env_steps": steps, "grad_steps": int(agent.grad_steps), "iteration": int(agent.iteration)}
-            policy = getattr(agent, "policy_name", None)
             meta = {
-                **compatibility.describe(
-                    agent.algorithm, agent.config, agent.observation_space, agent.action_space, counters, policy
-                ),
-                # PPO.load makes an environment of it; an environment with arguments is not the one of its id alone
-                "env_id": None if self.config.env_kwargs else self.config.env_id,
-                "seed": self.config.seed,
+                **agent.describe(),
                 "score": score,
                 "run": {
                     "window": self.window.state_dict(),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dynarl.callbacks import Callback, Every, LearningAgent
 from dynarl.envs import Environments, make
+from dynarl.envs.another import another
 from dynarl.extras import how_to_install
 
 __all__ = ["VideoRecorder", "record_video", "write_gif"]
@@ -110,15 +111,8 @@ def _pillow() -> Any:
 
 def _rendering(source: Any) -> gymnasium.Env[Any, Any]:
     """Make one environment that renders frames, from an id, a function, or the spec of an environment."""
-    if isinstance(source, (gymnasium.Env, gymnasium.vector.VectorEnv)):
-        if source.spec is None:
-            raise ValueError(f"video: {type(source).__name__} has no spec to make another from, give env=")
-        source = source.spec
     try:
-        if callable(source):
-            env = source(render_mode="rgb_array")
-        else:
-            env = gymnasium.make(source, render_mode="rgb_array", disable_env_checker=True)
+        env = another(source, render_mode="rgb_array")()
     except TypeError as error:
         raise ValueError(f"video: the environment must accept render_mode='rgb_array': {error}") from error
     if not isinstance(env, gymnasium.Env):

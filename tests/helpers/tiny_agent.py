@@ -6,6 +6,8 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from dynarl.checkpoint.compatibility import describe
+
 
 @dataclass(frozen=True, kw_only=True)
 class TinyConfig:
@@ -112,6 +114,11 @@ class TinyAgent:
                 ended = terminated or truncated
         env.close()
         return Evaluation(float(returns.mean()), float(returns.std()), returns, lengths)
+
+    def describe(self):
+        counters = {name: getattr(self, name) for name in ("env_steps", "grad_steps", "iteration")}
+        spaces = self.observation_space, self.action_space
+        return {**describe(self.algorithm, self.config, *spaces, counters), "seed": self.seed, "env_id": None}
 
     def state_dict(self):
         inner = self.env.unwrapped

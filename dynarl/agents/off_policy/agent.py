@@ -167,6 +167,11 @@ class OffPolicyAgent(Agent):
         """Return the metrics of acting since the last call; those of workers are in their collector's."""
         return self.actor.metrics() if self.feed is None else {}
 
+    def restart_episodes(self) -> None:
+        """Begin new episodes in the environments; those that are open in the replay end here."""
+        super().restart_episodes()
+        self.replay.cut()
+
     # -- state ----------------------------------------------------------------------------------------------------
 
     @property
@@ -193,8 +198,8 @@ class OffPolicyAgent(Agent):
         if "feed" in state:
             self.replay.cut()  # episodes that workers had begun
         if self.stepper.started:
-            self.envs.load_state_dict(state["envs"])
-            if not self.envs.exact_state:  # new episodes: those that are open in the replay end here
+            continued = self.envs.load_state_dict(state["envs"])
+            if not continued:  # new episodes: those that are open in the replay end here
                 self.replay.cut()
 
     def _load_feed(self, feed: ReplayFeed, state: Mapping[str, Any] | None) -> None:

@@ -19,6 +19,7 @@ from dynarl.agents.ppo.transitions import TransitionRows
 from dynarl.agents.state import load_attributes
 from dynarl.agents.user_policy.policy import PolicyLike
 from dynarl.envs import Environments
+from dynarl.envs.statistics import load_statistics
 from dynarl.rollout import Collector, Fragment, StatefulCollector
 
 __all__ = ["PPO"]
@@ -159,6 +160,7 @@ class PPO(Agent):
         load_attributes(self, [name for name in self.saved if name not in skipped], state)
         if resized:  # the environments start new episodes: only their random streams and the statistics continue
             self.collector.step = int(state["collector"]["step"])
+            load_statistics(self.envs.members, state["collector"].get("envs", {}).get("statistics", {}))
             if self.learner.reward_normalizer is not None:
                 self.learner.reward_normalizer.stats.load_state_dict(state["reward_normalizer"]["stats"])
         self.iteration = self.learner.iteration
