@@ -16,6 +16,7 @@ from gymnasium.vector import VectorEnv
 from dynarl import checkpoint
 from dynarl.agents.evaluation import Evaluation, play_episodes
 from dynarl.agents.explain import Detail, Fact, explain, table
+from dynarl.agents.loaded_settings import apply_to_optimizers, changed_settings, refuse_fixed
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.callbacks import CallbackLike, Callbacks
 from dynarl.checkpoint import compatibility
@@ -335,6 +336,24 @@ class Agent:
         """Continue from `state_dict`."""
         load_attributes(self, self.saved, state)
 
+    def restore(self, meta: Mapping[str, Any], state: Mapping[str, Any], *, where: str = "load") -> list[str]:
+        """Continue from a checkpoint with this agent's config; return a line for each change to the stored state.
+
+        `EFFECTS` of dynarl/agents/loaded_settings.py says what each changed setting does. Raises ConfigError for a
+        setting that a stored agent cannot take, CheckpointError for another algorithm or other spaces.
+        """
+        compatibility.check(meta, self.algorithm, self.observation_space, self.action_space)
+        changes = changed_settings(meta["config"], self.config)
+        refuse_fixed(changes, where)
+        notes = self.load_changed(state, changes)
+        apply_to_optimizers(changes, self.learner, self.config)
+        return [f"{where}: {note}" for note in notes]
+
+    def load_changed(self, state: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+        """Load a state that was saved with other settings; return a line for each part that does not continue."""
+        self.load_state_dict(state)
+        return []
+
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint says of the agent, as JSON: algorithm, config, spaces, counters, environment."""
         counters = {name: int(getattr(self, name)) for name in ("env_steps", "grad_steps", "iteration")}
@@ -346,15 +365,32 @@ class Agent:
         env_id = env["id"] if env is not None and len(env) == 1 else None
         return {**described, "env": env, "env_id": env_id, "seed": self.seed}
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path."""
-        return checkpoint.save(path, self.state_dict(), meta=self.describe())
+    def state_without_replay(self) -> dict[str, Any]:
+        """Return everything that changes but the replay; raises TypeError for an agent that has none."""
+        raise TypeError(f"save: {type(self).__name__} has no replay to leave out, got replay=False")
+
+    def save(self, path: str | os.PathLike[str], *, replay: bool = True) -> Path:
+        """Write a checkpoint directory (no pickle; see dynarl.checkpoint) and return its path.
+
+        ``replay=False`` leaves the transitions of a replay out.
+        """
+        return checkpoint.save(path, self.state_dict() if replay else self.state_without_replay(), meta=self.describe())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], env: Any = None, *, device: str = "cpu", **overrides: Any) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        env: Any = None,
+        *,
+        device: str = "cpu",
+        replay: bool = True,
+        **overrides: Any,
+    ) -> Self:
         """Make an agent from a checkpoint directory.
 
         Its environment is that of the saved agent if Gymnasium makes it from an id and arguments; otherwise give `env`.
+        Fields of the config replace the stored ones, take effect or are refused (`restore`); what does not continue is
+        printed. ``replay=False`` begins with an empty replay.
         """
         saved = checkpoint.load(path)
         if saved.meta.get("algorithm") != cls.algorithm:
@@ -366,11 +402,15 @@ class Agent:
         changes = {k: overrides.pop(k) for k in list(overrides) if k in names}
         stored = from_mapping(cls.config_class, saved.meta["config"], source=str(path))
         config = cls.config_class(**{**stored, **changes})
+        if isinstance(policy := overrides.get("policy"), str) and policy != config.policy:
+            refuse_fixed({"policy": (config.policy, policy)}, "load")
         if saved.meta.get("policy") is not None and "policy" not in overrides:
             raise ValueError(f"load: {path} was made with the policy {saved.meta['policy']}, pass policy=")
         agent = cls(env, seed=int(saved.meta["seed"]), device=device, config=config, **overrides)
-        compatibility.check(saved.meta, cls.algorithm, agent.observation_space, agent.action_space)
-        agent.load_state_dict(saved.state)
+        if not replay and saved.state.pop("replay", None) is None:
+            raise TypeError(f"load: {cls.__name__} has no replay to leave out, got replay=False")
+        for note in agent.restore(saved.meta, saved.state):
+            print(note, flush=True)
         return agent
 
 

@@ -317,6 +317,15 @@ class ReplayBuffer:
     def _unpacked(self, obs: NDArray[Any]) -> NDArray[Any]:
         return obs if self._packing is None else self._packing.unpack(obs)
 
+    def history(self, env: int) -> NDArray[np.int64]:
+        """Return the flat indices of all transitions of an environment, the oldest first."""
+        head, count = int(self._ring.head[env]), int(self._ring.count[env])
+        return (head - count + np.arange(count)) % self.rows * self.num_envs + env
+
+    def ends(self, index: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return where the episode terminated at transitions `index`, and where it ended in any way."""
+        return self._terminated.take(index), self._ended.take(index)
+
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

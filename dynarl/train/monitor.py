@@ -12,7 +12,7 @@ import numpy as np
 
 from dynarl.callbacks import SCORE, Callback, Callbacks, Evaluate, Every, StopAtReturn, StopOnNoImprovement
 from dynarl.checkpoint import Checkpoint, CheckpointError, compatibility
-from dynarl.config import RunConfig
+from dynarl.config import ConfigError, RunConfig
 from dynarl.seeding import derive_seed
 from dynarl.train import logged
 from dynarl.train.clock import Clock, Phases
@@ -82,6 +82,8 @@ class RunMonitor:
             compatibility.check(checkpoint.meta, agent.algorithm, agent.observation_space, agent.action_space)
             try:
                 resume_at = self._restore(checkpoint)
+            except ConfigError:
+                raise
             except (KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"checkpoint: {checkpoint.path} does not fit: {error!r}") from error
         steps = int(agent.env_steps)
@@ -111,7 +113,8 @@ class RunMonitor:
     def _restore(self, checkpoint: Checkpoint) -> dict[str, int]:
         """Load the state of agent and run; return the position of the log."""
         kept = checkpoint.meta["run"]
-        self.agent.load_state_dict(checkpoint.state)
+        for note in self.agent.restore(checkpoint.meta, checkpoint.state, where="resume"):
+            self.say(note)
         self.window.load_state_dict(kept["window"])
         self.clock.load_state_dict(kept["time"])
         for name, state in kept["callbacks"].items():

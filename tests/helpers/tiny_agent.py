@@ -135,6 +135,10 @@ class TinyAgent:
             },
         }
 
+    def restore(self, meta, state, *, where="load"):
+        self.load_state_dict(state)
+        return []
+
     def load_state_dict(self, state):
         self.weight = state["policy"]["weight"]
         counters = state["counters"]

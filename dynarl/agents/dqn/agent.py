@@ -178,7 +178,7 @@ class DQN(OffPolicyAgent):
     def iteration_metrics(self, updates: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the metrics of the last update with those of acting and of the episodes that ended."""
         last = updates[-1] if updates else {}
-        now = {"train/epsilon": self.epsilon, "train/learning_rate": self.config.learning_rate}
+        now = {"train/epsilon": self.epsilon, "train/learning_rate": self.optimizer.param_groups[0]["lr"]}
         return {**last, **self.acting_metrics(), **now, **self._metrics}
 
     def _make_replay(self) -> ReplayBuffer:

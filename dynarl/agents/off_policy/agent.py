@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dynarl.agents.agent import Agent
 from dynarl.agents.explain import Fact
+from dynarl.agents.loaded_settings import EFFECTS, Effect
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.agents.off_policy.stepper import RecordStepper, make_stepper
@@ -18,6 +19,7 @@ from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.autograd.device import to_device
 from dynarl.envs import Environments
 from dynarl.rollout import Batch, ReplayBuffer
+from dynarl.rollout.carry_over import carry_over
 from dynarl.rollout.packed import packed_rows
 from dynarl.rollout.transition_collector import TransitionCollector
 
@@ -181,16 +183,49 @@ class OffPolicyAgent(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that changes: learner, replay, environments and counters."""
-        state = save_attributes(self, (*self.saved, "replay"))
+        return save_attributes(self, ("replay",)) | self.state_without_replay()
+
+    def state_without_replay(self) -> dict[str, Any]:
+        """Return everything that changes but the replay."""
+        state = save_attributes(self, self.saved)
         state["envs"] = self.envs.state_dict() if self.stepper.started else {}
         state |= save_attributes(self, (*self.progress_saved, "experience"))
         if self.feed is not None:
             state["feed"] = {"limiter": self.feed.state_dict(), "collector": self.collector.state_dict()}
         return state
 
+    def load_changed(self, state: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+        """Load a state that was saved with other settings; return a line for each part that does not continue."""
+        notes, stored = [], state.get("replay")
+        resized = stored is None or int(stored["num_envs"]) != self.replay.num_envs
+        if stored is None:
+            notes.append("replay: the checkpoint has none, so it begins empty")
+        elif resized or {"buffer_size", "prioritized", "per_alpha"} & changes.keys():
+            kept, held = carry_over(stored, self.replay, self.replay_arguments()), int(np.sum(stored["count"]))
+            notes.append(f"replay: {kept:,} of {held:,} transitions are carried over; priorities begin anew")
+        else:
+            self.replay.load_state_dict(stored)
+        if stored is not None and resized:
+            notes.append(f"num_envs: {int(stored['num_envs'])} -> {self.replay.num_envs}, new episodes begin")
+        ratio = any(EFFECTS[name] is Effect.RATIO for name in changes)
+        self._load(state, same_envs=not resized, same_ratio=not ratio)
+        return notes
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; environments that cannot be restored begin new episodes."""
-        load_attributes(self, (*self.saved, "replay", *self.progress_saved, "experience"), state)
+        self.replay.load_state_dict(state["replay"])
+        self._load(state)
+
+    def _load(self, state: Mapping[str, Any], *, same_envs: bool = True, same_ratio: bool = True) -> None:
+        """Load everything but the replay."""
+        load_attributes(self, (*self.saved, *self.progress_saved, *(("experience",) if same_envs else ())), state)
+        if not same_envs:
+            self.stepper.started = False
+            self.replay.cut()
+            state = {name: value for name, value in state.items() if name != "feed"}
+        if not same_ratio and self.feed is not None and "feed" in state:
+            self.feed.begin_at(self.env_steps)
+            state = {**state, "feed": {**state["feed"], "limiter": self.feed.state_dict()}}
         if self.feed is not None:
             self.stepper.started = False  # the environments are those of workers
             self._load_feed(self.feed, state.get("feed"))

@@ -153,6 +153,24 @@ class PPO(Agent):
         """The statistics that scale observations, None without `normalize_obs`."""
         return self.actor.encoder.normalizer
 
+    def load_changed(self, state: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+        """Load a state that was saved with other settings; return a line for each part that does not continue."""
+        notes, statistics = [], self.learner.reward_normalizer
+        if "normalize_reward" in changes and statistics is not None:
+            state = {**state, "reward_normalizer": statistics.state_dict()}
+            notes.append("normalize_reward: the checkpoint has no statistics of rewards; they begin with this run")
+        elif "normalize_reward" in changes:
+            notes.append("normalize_reward: the stored statistics of rewards are dropped; the value function adapts")
+        if "normalize_obs" in changes:
+            state = {**state, "obs_normalizer": self.obs_normalizer.state_dict()}
+            notes.append(
+                "normalize_obs: the checkpoint has no statistics; they begin now, and inputs change their scale"
+            )
+        self.load_state_dict(state)
+        if int(state["num_envs"]) != self.envs.num_envs:
+            notes.append(f"num_envs: {state['num_envs']} -> {self.envs.num_envs}, new episodes begin")
+        return notes
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; in another number of environments than it was made in, with new episodes."""
         resized = int(state["num_envs"]) != self.envs.num_envs
