@@ -76,3 +76,49 @@ def test_a_program_has_its_source_only_if_it_has_a_file():
         assert "z = y + 1" in inspect.getsource(program)
     with built(TWICE, 0, file=False) as (program, _), pytest.raises(OSError, match="source"):
         inspect.getsource(program)
+
+
+STATEMENTS_ON_THE_WAY_OUT = {
+    "finally": """
+def program(x, seq, flag, tree, given):
+    v0, v1, s0 = net.a(x), x * 0.5, x[0]
+    try:
+        if v1.sum() > x.sum() + 0.013:
+            pass
+    finally:
+        s0 = (v0 / (1 + v1.abs())).max()
+    return s0
+""",
+    "finally with a loop": """
+def program(x, seq, flag, tree, given):
+    v0, s0 = net.a(x), x[0]
+    try:
+        if (x * 0.5).sum() > x.sum() + 0.013:
+            s0 = s0 + 1
+    finally:
+        while s0 < 2.0:
+            s0 = s0 + 1.0
+        for _ in range(2):
+            s0 = v0.max()
+    return s0
+""",
+    "a handler of everything": """
+def program(x, seq, flag, tree, given):
+    v0, s0 = net.a(x), x[0]
+    try:
+        if (x * 0.5).sum() > x.sum() + 0.013:
+            s0 = s0 + 1
+    except BaseException:
+        s0 = v0.max() if v0[0] > 0 else v0.min()
+        raise
+    return s0
+""",
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS_ON_THE_WAY_OUT)
+def test_statements_that_run_while_a_path_waits_enter_no_log(name):
+    """A path that waits for others leaves the program by an exception, which `finally` and the like see."""
+    report = check_source(Program(0, STATEMENTS_ON_THE_WAY_OUT[name], ()), ("eager", "lockstep", "loop"))
+    assert not report.failures, report
+    assert not report.skipped

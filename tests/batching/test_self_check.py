@@ -184,3 +184,17 @@ def test_rounding_may_decide_a_branch():
         return x * 2 if y > 0.5 else x
 
     batched(program)(dynarl.tensor([[0.5, 1.0], [0.5, 2.0]], dtype=dynarl.float64))
+
+
+def test_samples_without_a_history_beside_others_that_have_one():
+    def program(x, y):
+        return y * 0.5 if x[0] > 0 else x * 2.0
+
+    values = np.abs(X)
+    values[len(X) // 2] *= -1  # the only sample with a history
+    x, y = dynarl.tensor(values, requires_grad=True), dynarl.tensor(X)
+    for mode in ("eager", "lockstep", "loop"):
+        for check in (1, 2, 3, len(X)):
+            x.grad = None
+            batched(program, mode=mode, check=check)(x, y).sum().backward()
+            np.testing.assert_array_equal(x.grad.numpy(), np.where(values[:, :1] > 0, 0.0, 2.0) * np.ones_like(X))

@@ -16,7 +16,7 @@ from dynarl.autograd.versions import last_modification
 from dynarl.batching.eager.eager_execution import run_scope
 from dynarl.batching.groups.execution import Operands, Operation, Static
 from dynarl.batching.groups.group import SampleGroup, number_key
-from dynarl.batching.lockstep.executor import MOST_WAITING, Unwind, replace_sample_tensors
+from dynarl.batching.lockstep.executor import MOST_WAITING, replace_sample_tensors
 from dynarl.batching.lockstep.gather import gather
 from dynarl.batching.lockstep.lazy import LazyCall, LazyOutput, as_now, computed, sample_tensor, slot_of
 from dynarl.batching.lockstep.tracer import TracedExecution, Tracer, depth_of, enter
@@ -130,6 +130,7 @@ def inline(execution: TracedExecution, key: object, function: Operation, args: O
             return unpacked(execution.recall(key))
         execution.position += 1
     else:
+        execution.tracer.check_unwinding()
         execution.remember(key, OPEN)
     # Where a call may change objects, its entries stay, so that replay changes them again.
     undone = len(execution.run.undo)
@@ -142,8 +143,7 @@ def inline(execution: TracedExecution, key: object, function: Operation, args: O
 
 def end_inline(execution: TracedExecution, start: int, key: object, describe: Callable[[], Any] | None) -> None:
     """End a scope that ran inline: log what `describe` returns in place of its entries, which began at `start`."""
-    if execution.tracer.unwinding or execution.tracer.executor.restart is not None:
-        raise Unwind
+    execution.tracer.check_unwinding()
     if describe is None or execution.position != len(execution.log):
         return
     try:

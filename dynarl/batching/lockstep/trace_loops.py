@@ -47,6 +47,7 @@ def _inline(
             return way
         execution.position += 1
     else:
+        execution.tracer.check_unwinding()
         execution.remember(key, OPEN)
     # Where a statement may change objects, its entries stay, so that replay changes them again.
     try:

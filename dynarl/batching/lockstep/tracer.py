@@ -37,11 +37,19 @@ class Tracer:
 
     def step(self, execution: Execution) -> None:
         """Count a step of a path."""
-        if self.unwinding or self.executor.restart is not None:  # the program caught Unwind: raise it again
+        if self.unwinding or self.executor.restart is not None:  # as in `check_unwinding`, for every operation
             raise Unwind
         execution.steps += 1
         if execution.steps > self.run.max_steps:
             execution.fail_endless()
+
+    def check_unwinding(self) -> None:
+        """Raise Unwind again where the program still runs after it: in an except clause, or in a finally block.
+
+        What it asks for there belongs to no path and must not enter the log.
+        """
+        if self.unwinding or self.executor.restart is not None:
+            raise Unwind
 
     def number(self, signature: Signature, fixed: list[Any]) -> int:
         """Return the number of calls with a signature and the same shared operands: those run together."""
