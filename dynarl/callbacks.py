@@ -30,6 +30,7 @@ __all__ = [
     "LearningAgent",
     "StopAtReturn",
     "StopOnNoImprovement",
+    "stops",
 ]
 
 SCORE = "eval/mean_reward"
@@ -70,6 +71,11 @@ class Callback:
 CallbackLike = Callback | Callable[[Any, dict[str, Any]], bool | None]
 
 
+def stops(result: Any) -> bool:
+    """Return whether what a callback returned ends the training: False, or NumPy's False."""
+    return isinstance(result, bool | np.bool_) and not result
+
+
 class _Function(Callback):
     def __init__(self, function: Callable[[Any, dict[str, Any]], bool | None]) -> None:
         self._function = function
@@ -82,11 +88,14 @@ class Callbacks(Callback):
     """Several callbacks as one. Every callback runs after each iteration, also when an earlier one returned False."""
 
     def __init__(self, callbacks: Iterable[CallbackLike] | CallbackLike = ()) -> None:
-        given = [callbacks] if isinstance(callbacks, Callback) or callable(callbacks) else list(callbacks)
+        given = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
         for one in given:
+            if isinstance(one, type):
+                raise TypeError(f"callbacks: must be objects, got the class {one.__name__}; give {one.__name__}()")
             if not isinstance(one, Callback) and not callable(one):
                 raise TypeError(
-                    f"callbacks: must be Callback objects or functions of (agent, metrics), got {type(one).__name__}"
+                    "callbacks: must be objects of a class derived from dynarl.callbacks.Callback, or functions of "
+                    f"(agent, metrics), got {type(one).__name__}"
                 )
         self._callbacks = [one if isinstance(one, Callback) else _Function(one) for one in given]
 
@@ -98,7 +107,7 @@ class Callbacks(Callback):
     def on_iteration(self, agent: LearningAgent, metrics: dict[str, Any]) -> bool | None:
         """Run all; False if one of them returned it."""
         results = [one.on_iteration(agent, metrics) for one in self._callbacks]
-        return False if any(result is False for result in results) else None
+        return False if any(map(stops, results)) else None
 
     def end(self, agent: LearningAgent) -> None:
         """End all."""

@@ -108,7 +108,13 @@ class Actor:
         `action_mask`, one or a batch, marks the allowed actions as `info["action_mask"]` does. Sampled actions draw
         from a random stream of their own.
         """
+        if isinstance(obs, tuple) and len(obs) == 2 and isinstance(obs[1], dict):
+            raise ValueError(
+                "predict: obs must be an observation, got a pair (obs, info) of env.reset(); give its first"
+            )
         batch, single = stored_rows(self.observation_space, obs, self.encoder.layout)
+        if batch.dtype.kind == "f" and np.isnan(batch).any():
+            raise ValueError(f"predict: obs must be numbers, got NaN at {np.argwhere(np.isnan(batch))[0].tolist()}")
         masks = None
         if action_mask is not None:
             given = [action_mask] if single else action_mask

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Never, Protocol, Self
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from dynarl import checkpoint
@@ -18,7 +19,8 @@ from dynarl.agents.evaluation import Evaluation, play_episodes
 from dynarl.agents.explain import Detail, Fact, explain, table
 from dynarl.agents.loaded_settings import apply_to_optimizers, changed_settings, refuse_fixed
 from dynarl.agents.state import load_attributes, save_attributes
-from dynarl.callbacks import CallbackLike, Callbacks
+from dynarl.autograd.device import to_host
+from dynarl.callbacks import CallbackLike, Callbacks, stops
 from dynarl.checkpoint import compatibility
 from dynarl.config import ConfigError, from_mapping
 from dynarl.config.migration import unknown_field
@@ -115,6 +117,11 @@ class Agent:
         for name, value in overrides.items():
             if name not in known:
                 raise TypeError(f"{type(self).__name__}: {unknown_field(self.config_class, name, known, value)}")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise TypeError(
+                f"seed: must be a whole number of at least 0, got {seed!r}; for another run at each start give "
+                "seed=secrets.randbits(32)"
+            )
         self.config = dataclasses.replace(config or self.config_class(), **overrides)
         self.seconds = {"collect": 0.0, "learn": 0.0}
         self.source = env.env if isinstance(env, EnvGroup) else env
@@ -181,12 +188,24 @@ class Agent:
                     updates = [self.learner.update(batch) for batch in batches]
                     self.iteration += 1
                     metrics = self.iteration_metrics(updates)
-                    stop = each.on_iteration(self, metrics) is False
-                    if (on_iteration is not None and on_iteration(metrics) is False) or stop:
+                    if updates:
+                        self._check_parameters()
+                    stop = stops(each.on_iteration(self, metrics))
+                    if (on_iteration is not None and stops(on_iteration(metrics))) or stop:
                         break
         finally:
             each.end(self)
         return self
+
+    def _check_parameters(self) -> None:
+        """Raise FloatingPointError where a parameter is no number any more, before anything saves it."""
+        for network, module in self.networks().items():
+            for name, parameter in module.named_parameters():
+                if not np.isfinite(to_host(parameter.array)).all():
+                    raise FloatingPointError(
+                        f"learn: parameter {network}.{name} holds NaN or infinity at env step {self.env_steps}, "
+                        f"iteration {self.iteration}; a lower learning_rate or max_grad_norm is the usual remedy"
+                    )
 
     def batches(self, progress: float) -> Iterator[Any]:
         """Step the environments and yield the batches of one iteration, each when it is to be learned from.

@@ -16,10 +16,21 @@ _EXPECTED = {int: "a whole number", float: "a number", bool: "True or False", st
 
 
 def typed(name: str, value: Any, kind: Any) -> Any:
-    """Return the value of a field, a whole float for an int as int; raises TypeError for a value of another type."""
+    """Return the value of a field in Python's types: a whole float for an int as int, NumPy's scalars as numbers.
+
+    Raises TypeError for a value of another type.
+    """
     if not _fits(value, kind):
         raise TypeError(f"{name}: must be {_description(kind)}, got {value!r}")
-    return int(value) if kind is int else value
+    return int(value) if kind is int else _python(value)
+
+
+def _python(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        return type(value)(map(_python, value))
+    return {key: _python(item) for key, item in value.items()} if type(value) is dict else value
 
 
 def _fits(value: Any, kind: Any) -> bool:

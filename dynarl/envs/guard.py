@@ -14,7 +14,7 @@ import numpy as np
 
 from dynarl.envs.observations import observation_layout
 
-__all__ = ["EnvironmentFailure", "Guarded", "check_step"]
+__all__ = ["EnvironmentFailure", "Guarded", "check_step", "explained_unpacking", "reset_result"]
 
 _MAX_FAILURES = 5
 
@@ -68,7 +68,7 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
             obs, reward, terminated, truncated, info = self.env.step(action)
             check_step(self._layout, obs, reward, terminated, truncated)
         except Exception as error:
-            self._fail(error)
+            self._fail(explained_unpacking(error))
             return self._obs, 0.0, False, False, self._info
         if terminated or truncated:
             self._in_a_row = 0
@@ -79,12 +79,12 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Reset; after a failure, make a new environment and reset that."""
         self.failed, self.from_reset, self._actions, self._seed = False, True, [], seed or 0
         try:
-            obs, info = self.env.reset(seed=seed, options=options)
+            obs, info = reset_result(self.env.reset(seed=seed, options=options))
             check_step(self._layout, obs)
         except Exception as error:
             self._fail(error)
             self.failed = False
-            obs, info = self.env.reset(seed=seed, options=options)
+            obs, info = reset_result(self.env.reset(seed=seed, options=options))
         self._obs, self._info = obs, info
         return obs, info
 
@@ -109,6 +109,31 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         with contextlib.suppress(Exception):
             self.env.close()
         self.env = self._rebuild()
+
+
+_OLD = "as Gymnasium's do since 0.26; environments of the old API are wrapped by shimmy"
+
+
+def reset_result(result: Any) -> tuple[Any, dict[str, Any]]:
+    """Return (obs, info), what `reset` returned; raises ValueError for anything else."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+        raise ValueError(f"reset: the environment's reset() must return (obs, info), {_OLD}; got {result!r}")
+    return result
+
+
+def explained_unpacking(error: Exception) -> Exception:
+    """Return the error of a `step` whose result could not be unpacked, in terms of Gymnasium's API; others as they are.
+
+    An error without a deeper frame was raised where the result was unpacked, not by the environment.
+    """
+    here = error.__traceback__ is not None and error.__traceback__.tb_next is None
+    if not here or not isinstance(error, ValueError | TypeError) or "unpack" not in str(error):
+        return error
+    better = ValueError(
+        f"step: the environment's step() must return (obs, reward, terminated, truncated, info), {_OLD}: {error}"
+    )
+    better.__cause__ = error
+    return better
 
 
 def check_step(layout: Any, obs: Any, reward: Any = 0.0, terminated: Any = False, truncated: Any = False) -> None:

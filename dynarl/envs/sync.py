@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl.envs.exact_state import env_state, has_exact_state, load_env_state
-from dynarl.envs.guard import EnvironmentFailure, Guarded
+from dynarl.envs.guard import EnvironmentFailure, Guarded, explained_unpacking, reset_result
 from dynarl.envs.info import InfoFields
 from dynarl.envs.masks import METHOD, MaskSource
 from dynarl.envs.protocol import EpisodeTracker, Step
@@ -95,7 +95,7 @@ class SyncEnvironments:
         """
         tracker, layout = self._tracker, self._tracker.layout
         actions = tracker.actions(action)
-        each: Any = actions.tolist() if self._scalar_actions and actions.dtype.kind == "i" else actions
+        each: Any = list(actions) if self._scalar_actions and actions.dtype.kind == "i" else actions
         next_obs = self._empty()
         rewards: list[Any] = []
         terminations: list[Any] = []
@@ -121,8 +121,9 @@ class SyncEnvironments:
                     # no action is taken in a terminal state
                     mask[i] = self._masks.one(env, info, tracker.where(i))
         except Exception as error:
+            error = explained_unpacking(error)
             error.add_note(self._note(i))
-            raise
+            raise error from error.__cause__
         transition, ended = tracker.record(
             next_obs,
             self._numbers(rewards),
@@ -213,7 +214,7 @@ class SyncEnvironments:
         for i in which:
             tracker.begin(i)
             try:
-                first, info = self._envs[i].reset(seed=tracker.episode_seed(i))
+                first, info = reset_result(self._envs[i].reset(seed=tracker.episode_seed(i)))
                 if self.info is not None:
                     self.info.reset(i, info, tracker.where)
                 obs[i] = tracker.coerce(first, (), f"{tracker.where(i)}, reset")
@@ -235,9 +236,9 @@ class SyncEnvironments:
             array = np.array(rewards, np.float64)
         except (TypeError, ValueError):
             array = np.empty(0)
-        if array.shape != (self.num_envs,) or None in rewards:
+        if array.shape != (self.num_envs,) or None in rewards or any(isinstance(r, str | bytes) for r in rewards):
             for i, reward in enumerate(rewards):
-                if isinstance(reward, str) or reward is None or np.ndim(reward) != 0:
+                if isinstance(reward, str | bytes) or reward is None or np.ndim(reward) != 0:
                     raise ValueError(f"{self._tracker.where(i)}: reward must be one number, got {reward!r}")
             raise ValueError(f"{self._tracker.where()}: rewards must be numbers, got {rewards!r}")
         return array

@@ -132,6 +132,8 @@ class RunMonitor:
             self.callbacks.begin(self.agent)
             try:
                 yield
+            except FloatingPointError as error:
+                raise error if str(error).startswith("train: ") else self._broken(str(error)) from error
             finally:
                 self.callbacks.end(self.agent)
 
