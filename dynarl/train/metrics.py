@@ -141,6 +141,7 @@ class MetricLog:
         """Append one record at `env_steps`, the x axis of every curve."""
         line = json.dumps({"env_steps": env_steps, **values}, allow_nan=False)
         self._file.write(line.encode() + b"\n")
+        self._file.flush()  # a run that is killed keeps every record, in both files
         self._env_steps = env_steps
         if self._tensorboard is not None:
             self._tensorboard.record(env_steps, values, histograms or {})
