@@ -43,6 +43,7 @@ def command_line(
     becomes a message on stderr and SystemExit: 1 for a run that failed, 2 for a command line that is not
     understood, 130 for a second Ctrl-C.
     """
+    _open_closed_streams()
     words = list(program or ["python", sys.argv[0]])
     try:
         config, changes = _configure(agent_cls, list(sys.argv[1:] if argv is None else argv), words, default_config)
@@ -56,6 +57,16 @@ def command_line(
     except KeyboardInterrupt as error:
         print("stopped at once", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from error
+
+
+def _open_closed_streams() -> None:
+    """Give a process without standard streams empty ones: else the next files it opens would take their place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - of a number, for good
 
 
 def exit_status(summary: Mapping[str, Any]) -> int:

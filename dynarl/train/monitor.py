@@ -19,6 +19,7 @@ from dynarl.train.clock import Clock, Phases
 from dynarl.train.metrics import MetricLog, Window
 from dynarl.train.progress import ProgressBar
 from dynarl.train.run_directory import RunDirectory, resolved
+from dynarl.train.signals import STOPPING
 from dynarl.train.summary import in_words
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ __all__ = ["RunMonitor", "warn"]
 
 def warn(message: str) -> None:
     """Print a warning of a run."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: the run continues
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class RunMonitor:
@@ -145,12 +147,17 @@ class RunMonitor:
             self.window.add(metrics)
         except FloatingPointError as error:
             raise self._broken(str(error)) from error
-        if self.log_due.due(steps):
-            self.record()
-        self.evaluate(metrics)
+        found = self.evaluate(metrics)
+        known = set(metrics)
         with self.clock.phase("callbacks"):
             if self.callbacks.on_iteration(self.agent, metrics) is False:
                 self.stopped_by = self.stopped_by or "callback"
+        self.window.add(_numbers_of_callbacks(metrics, known))
+        if self.log_due.due(steps):
+            self.record()
+        if found:
+            assert self._log is not None
+            self._log.record(steps, found)
         due = self.save_due.due(steps)
         if due or self.evaluator.improved:
             self.save(metrics.get(SCORE))
@@ -178,17 +185,16 @@ class RunMonitor:
         with self.clock.phase("log"):
             self._log.record(steps, {**counters, **means, **self.clock.metrics(steps)}, histograms)
 
-    def evaluate(self, metrics: dict[str, Any]) -> None:
-        """Evaluate where due, log the result, and check whether the run ends with it."""
-        assert self._log is not None
+    def evaluate(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate where due, check whether the run ends with it, and return the result."""
         with self.clock.phase("eval"):
             self.evaluator.on_iteration(self.agent, metrics)
             for why, end in self.ends.items():
                 if end.on_iteration(self.agent, metrics) is False:
                     self.stopped_by = self.stopped_by or why
-        if SCORE in metrics:
-            found = {name: value for name, value in metrics.items() if name.startswith("eval/")}
-            self._log.record(int(self.agent.env_steps), found)
+        if SCORE not in metrics:
+            return {}
+        return {name: value for name, value in metrics.items() if name.startswith("eval/")}
 
     def _log_video(self, env_steps: int, path: Path) -> None:
         assert self._log is not None
@@ -234,7 +240,7 @@ class RunMonitor:
 
     def finish(self) -> dict[str, Any]:
         """Evaluate, write summary.json and return it; after a signal, print how to continue instead."""
-        if self.stopped_by in ("SIGINT", "SIGTERM"):
+        if self.stopped_by in STOPPING:
             self._say_how_to_continue(self.stopped_by)
             return self.summary()
         try:
@@ -281,13 +287,23 @@ class RunMonitor:
 
     def say(self, message: str) -> None:
         """Print a line, above the progress bar where there is one."""
-        print(message, flush=True) if self._bar is None else self._bar.say(message)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: the run continues
+            print(message, flush=True) if self._bar is None else self._bar.say(message)
 
     def close(self) -> None:
         """Close the bar, the files and the environments."""
         for part in (self._bar, self._log, getattr(self.agent, "env", None)):
             if part is not None:
                 part.close()
+
+
+def _numbers_of_callbacks(metrics: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Return the finite numbers that callbacks added to the metrics; raises TypeError for what is no number."""
+    added = {name: value for name, value in metrics.items() if name not in known}
+    for name, value in added.items():
+        if not np.issubdtype(np.asarray(value).dtype, np.number) and not isinstance(value, bool | np.bool_):
+            raise TypeError(f"callbacks: metric {name!r} must be a number or an array of numbers, got {value!r}")
+    return {name: value for name, value in added.items() if np.isfinite(value).all()}
 
 
 def _first_nan(state: Any, path: str = "") -> str | None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after the current iteration."""
+"""SIGINT, SIGTERM and SIGHUP end a run after the current iteration."""
 
 import contextlib
 import os
@@ -7,14 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["deferred_signals"]
+__all__ = ["STOPPING", "deferred_signals"]
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""The signals that end a run; SIGHUP, which a closed terminal sends, unless it was ignored, as `nohup` does."""
 
 _NOTICE = b"\nfinishing this iteration, then saving; a second signal stops at once without saving\n"
 
 
 @contextlib.contextmanager
 def deferred_signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM call `stop` with their name; a second one raises KeyboardInterrupt.
+    """Inside, the signals of `STOPPING` call `stop` with their name; a second one raises KeyboardInterrupt.
 
     Only the main thread can handle signals; in other threads nothing changes.
     """
@@ -28,9 +31,12 @@ def deferred_signals(stop: Callable[[str], None]) -> Iterator[None]:
             raise KeyboardInterrupt
         seen.append(number)
         stop(signal.Signals(number).name)
-        os.write(2, _NOTICE)  # print() is not safe here: the signal may have come in the middle of another
+        with contextlib.suppress(OSError):  # the reader of the output may be gone; the run is saved all the same
+            os.write(2, _NOTICE)  # print() is not safe here: the signal may have come in the middle of another
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    caught = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in caught}
     try:
         yield
     finally:

@@ -428,6 +428,57 @@ def test_a_signal_saves_and_names_the_command_that_continues(tmp_path, number):
     assert read_summary(run_dir)["env_steps"] == steps + 640
 
 
+@pytest.mark.parametrize("output", ["a pipe that nobody reads", "/dev/full", "closed"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_whatever_became_of_the_output(tmp_path, number, output):
+    run_dir = tmp_path / "r"
+    command = [sys.executable, str(SCRIPT), "--run-dir", str(run_dir), "--slow", "0.05", "--log-every", "1"]
+    command += ["--total-steps", "1000000"]
+    if output == "closed":
+        command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+    with Path("/dev/full" if output == "/dev/full" else os.devnull).open("w") as file:
+        where = subprocess.PIPE if output == "a pipe that nobody reads" else file
+        process = subprocess.Popen(command, stdout=where, stderr=where)
+    if process.stdout is not None and process.stderr is not None:
+        while not (run_dir / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        process.stdout.close()
+        process.stderr.close()
+    metrics = run_dir / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(20)
+    assert list((run_dir / "checkpoints").glob("ckpt-*"))
+
+
+def test_a_closed_terminal_is_ignored_under_nohup(tmp_path):
+    run_dir = tmp_path / "r"
+    command = [sys.executable, str(SCRIPT), "--run-dir", str(run_dir), "--total-steps", "2048", "--slow", "0.02"]
+    process = subprocess.Popen(["nohup", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (run_dir / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(30) == 0
+
+
+def test_what_callbacks_add_to_the_metrics_is_logged(tmp_path):
+    def note(agent, metrics):
+        metrics["custom/x"] = np.float32(agent.iteration)
+        metrics["custom/unknown"] = float("nan")
+
+    fields = {"progress": False, "total_steps": 512, "log_every": 64, "eval_episodes": 0}
+    train.run(TinyAgent, RunConfig(run_dir=str(tmp_path / "r"), **fields), callbacks=note)
+    rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["custom/x"] for row in rows if "iteration" in row] == [r["iteration"] for r in rows if "iteration" in r]
+    assert not any("custom/unknown" in row for row in rows)
+    other = RunConfig(run_dir=str(tmp_path / "s"), **fields)
+    with pytest.raises(TypeError, match="callbacks: metric 'custom/x' must be a number"):
+        train.run(TinyAgent, other, callbacks=lambda agent, metrics: metrics.update({"custom/x": "high"}))
+
+
 def test_a_second_signal_stops_at_once(tmp_path):
     metrics = tmp_path / "r" / "metrics.jsonl"
     process = subprocess.Popen(
