@@ -128,7 +128,19 @@ class Agent:
         self.has_workers = isinstance(env, EnvGroup) and not env.here  # other processes step the environments
         self.seed, self.device = seed, device
         self.envs = self.make_envs(env, self.config, seed=seed)
+        if isinstance(env, gymnasium.Env | VectorEnv):
+            self._take_number_of(self.envs, asked=overrides.get("num_envs"))
         self.observation_space, self.action_space = self.envs.observation_space, self.envs.action_space
+
+    def _take_number_of(self, envs: Environments, *, asked: int | None) -> None:
+        """Write the number of existing environments into the config; raise ValueError for another one."""
+        if asked not in (None, envs.num_envs):
+            envs.close()
+            raise ValueError(
+                f"num_envs: the environment that was given counts as {envs.num_envs}, got num_envs={asked}; give an id "
+                "or a function that makes one, or leave num_envs out"
+            )
+        self.config = dataclasses.replace(self.config, num_envs=envs.num_envs)
 
     def __getattr__(self, name: str) -> Any:
         """Name the role that has a method of earlier versions."""

@@ -9,6 +9,7 @@ size (`dynarl.envs.ragged_spaces`); `dynarl.envs.observations` covers both kinds
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -56,11 +57,11 @@ def fixed_layout(space: Space[Any]) -> ObservationLayout:
     size = flat_size(space)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return ObservationLayout(flat, (size,), np.dtype(np.float32), lambda obs, lead: _pack(space, obs, lead, "obs"))
+        return ObservationLayout(flat, (size,), np.dtype(np.float32), partial(_pack, space))
     if isinstance(space, spaces.Discrete):
         return ObservationLayout(space, (), np.dtype(np.int64), None)
     if isinstance(space, spaces.Text):
-        return ObservationLayout(space, (size,), np.dtype(np.int32), lambda obs, lead: _ids(space, obs, lead))
+        return ObservationLayout(space, (size,), np.dtype(np.int32), partial(_ids, space))
     assert space.shape is not None and space.dtype is not None
     return ObservationLayout(space, tuple(space.shape), np.dtype(space.dtype), None)
 
@@ -195,13 +196,28 @@ def env_action_map(space: Space[Any]) -> Callable[[NDArray[Any]], Any]:
         low, high = space.low, space.high
         dtype: Any = space.dtype
         if np.isneginf(low).all() and np.isposinf(high).all():
-            return lambda action: action.astype(dtype)
-        return lambda action: np.minimum(np.maximum(action, low), high).astype(dtype, copy=False)
+            return partial(_cast, dtype)
+        return partial(_clipped, low, high, dtype)
     start = getattr(space, "start", None)
     dtype = space.dtype
     if start is not None and np.any(start):
-        return lambda action: (action + start).astype(dtype, copy=False)
-    return lambda action: action.astype(dtype)
+        return partial(_shifted, start, dtype)
+    return partial(_cast, dtype)
+
+
+# Functions of a module, not lambdas: an agent can be pickled.
+
+
+def _cast(dtype: Any, action: NDArray[Any]) -> NDArray[Any]:
+    return action.astype(dtype)
+
+
+def _clipped(low: Any, high: Any, dtype: Any, action: NDArray[Any]) -> NDArray[Any]:
+    return np.minimum(np.maximum(action, low), high).astype(dtype, copy=False)
+
+
+def _shifted(start: Any, dtype: Any, action: NDArray[Any]) -> NDArray[Any]:
+    return (action + start).astype(dtype, copy=False)
 
 
 def _one_hot(values: NDArray[Any], nvec: NDArray[Any], start: NDArray[Any]) -> NDArray[np.float32]:
@@ -226,7 +242,7 @@ def parts_of(space: spaces.Dict | spaces.Tuple[Any]) -> list[tuple[Any, Space[An
     return list(enumerate(space.spaces))
 
 
-def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str) -> NDArray[np.float32]:
+def _pack(space: Space[Any], obs: Any, lead: tuple[int, ...], name: str = "obs") -> NDArray[np.float32]:
     """Convert a (nested) Dict or Tuple observation with leading shape ``lead`` to float32 [*lead, F]."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         packed = []

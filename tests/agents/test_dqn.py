@@ -427,3 +427,25 @@ def test_on_the_device(device, variant):
     again = DQN("dynarl/TwoStateChain-v0", device=device, **{**QUICK, **VARIANTS[variant]})
     again.load_state_dict(agent.state_dict())
     again.learn(64)
+
+
+class Constant(gymnasium.Env):
+    """Reward 1 for ever: Q is 1 / (1 - gamma)."""
+
+    observation_space, action_space = gymnasium.spaces.Box(0, 1, (1,), np.float32), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.full(1, 0.5, np.float32), {}
+
+    def step(self, action):
+        return np.full(1, 0.5, np.float32), 1.0, False, True, {}
+
+
+def test_returns_outside_the_support_of_c51_are_named():
+    settings = {
+        "distributional": "c51", "learning_rate": 1e-2, "learning_starts": 50, "target_update_interval": 20,
+        "train_freq": 1, "num_envs": 1,
+    }  # fmt: skip
+    with pytest.warns(UserWarning, match=r"v_min, v_max: the support of C51 is \[-10\.0, 10\.0\].* are cut off"):
+        DQN(Constant, gamma=0.99, **settings).learn(600)
+    DQN(Constant, gamma=0.8, **settings).learn(600)  # Q is 5: no warning

@@ -1,5 +1,7 @@
 """Values of NumPy are values, numbers that are not numbers stop, and wrong calls say what must be given."""
 
+import pickle
+
 import gymnasium
 import numpy as np
 import pytest
@@ -171,3 +173,38 @@ def test_rewards_are_numbers(reward):
     envs.reset()
     with pytest.raises(ValueError, match="reward must be one number, got"):
         envs.step(np.zeros(2, np.int64))
+
+
+@BY_NAME
+def test_agents_can_be_pickled(name):
+    agent = an_agent(name).learn(64)
+    other = pickle.loads(pickle.dumps(agent))
+    obs = agent.observation_space.sample()
+    np.testing.assert_array_equal(agent.predict(obs, deterministic=True)[0], other.predict(obs, deterministic=True)[0])
+    agent.learn(64)
+    other.learn(64)
+    for ours, theirs in zip(agent.networks().values(), other.networks().values()):
+        for p, q in zip(ours.parameters(), theirs.parameters()):
+            np.testing.assert_allclose(p.array, q.array, atol=1e-3)  # rounding: memory lies elsewhere
+
+
+def test_defaults_fit_one_environment():
+    agent = PPO(gymnasium.make("CartPole-v1"))
+    assert (agent.config.num_envs, agent.config.batch_size) == (1, 128)
+    assert dict((d.name, d.value) for d in agent.explain(show=False))["num_envs"] in (1, "1")
+    agent.learn(256)
+    assert PPO("CartPole-v1", num_envs=1).config.batch_size == 128
+    assert PPO("CartPole-v1").config.batch_size == 256
+    with pytest.raises(ValueError, match="batch_size: 300 is larger than the 128 transitions"):
+        PPO("CartPole-v1", num_envs=1, batch_size=300)
+
+
+@BY_NAME
+def test_a_number_of_environments_beside_an_existing_one(name):
+    agent_class, env, base = AGENTS[name]
+    assert agent_class(gymnasium.make(env), **{**base, "num_envs": 1}).config.num_envs == 1
+    with pytest.raises(ValueError, match="num_envs: the environment that was given counts as 1, got num_envs=3"):
+        agent_class(gymnasium.make(env), **{**base, "num_envs": 3})
+    many = gymnasium.make_vec(env, 3, "sync")
+    without = {key: value for key, value in base.items() if key != "num_envs"}
+    assert agent_class(many, **without).config.num_envs == 3

@@ -6,6 +6,7 @@ on the device of the network.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from dynarl.autograd.device import to_device, xp
 __all__ = ["CategoricalQ", "MeanQ", "QuantileQ", "make_q_distribution"]
 
 Array = NDArray[Any]
+
+# The support of C51 is compared with every so many targets, and warned of at the N-th that lies outside.
+_LOOK_EVERY, _LOOKS_UNTIL_WARNING = 10, 10
 
 
 class MeanQ:
@@ -66,6 +70,7 @@ class CategoricalQ(MeanQ):
     def __init__(self, v_min: float, v_max: float, num_atoms: int, device: str = "cpu") -> None:
         self.v_min, self.v_max, self.num_atoms = v_min, v_max, num_atoms
         self._support = to_device(np.linspace(v_min, v_max, num_atoms, dtype=np.float32), device)
+        self._targets = self._outside = 0  # targets so far; looks at which half of the batch lay outside the support
 
     def expected(self, output: Array) -> Array:
         """Return the means [B, A] of the distributions."""
@@ -75,9 +80,26 @@ class CategoricalQ(MeanQ):
     def target(self, reward: Array, discount: Array, next_q: Array, chooser: Array, mask: Array | None) -> Array:
         """Return the projected distributions [B, atoms] (arXiv:1707.06887, Algorithm 1)."""
         chosen = _softmax(_at(next_q, self.greedy(chooser, mask)))
+        if self._targets % _LOOK_EVERY == 0 and self._outside < _LOOKS_UNTIL_WARNING:
+            self._look_at_support(reward + discount * (chosen @ self._support))
+        self._targets += 1
         support = {"v_min": self.v_min, "v_max": self.v_max}
         projected: Array = categorical_projection(reward, discount, chosen, **support, num_atoms=self.num_atoms)
         return projected
+
+    def _look_at_support(self, mean_target: Array) -> None:
+        """Warn once where returns [B] leave the support for good: the projection would silently cut them off."""
+        outside = (mean_target < self.v_min) | (mean_target > self.v_max)
+        if float(outside.mean()) <= 0.5:
+            return
+        self._outside += 1
+        if self._outside == _LOOKS_UNTIL_WARNING:
+            warnings.warn(
+                f"v_min, v_max: the support of C51 is [{self.v_min}, {self.v_max}], most targets lie outside, from "
+                f"{float(mean_target.min()):.4g} to {float(mean_target.max()):.4g}, and are cut off; set v_min and "
+                "v_max to the returns of the task, or use distributional='qr'",
+                stacklevel=2,
+            )
 
     def loss(self, output: Tensor, *, action: Array, td_target: Array, weight: Array) -> Tensor:
         """Return the mean cross-entropy."""

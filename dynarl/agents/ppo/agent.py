@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gymnasium import spaces
@@ -61,7 +62,10 @@ class PPO(Agent):
             overrides["policy"] = policy
         super().__init__(env, seed=seed, device=device, config=config, overrides=overrides)
         self.given = {"policy": policy, "features": features}
-        cfg, num_envs = self.config, self.envs.num_envs
+        num_envs = self.envs.num_envs
+        if self.config.batch_size == PPOConfig.batch_size:  # nobody chose it
+            self.config = replace(self.config, batch_size=min(PPOConfig.batch_size, self.config.num_steps * num_envs))
+        cfg = self.config
         if cfg.batch_size > cfg.num_steps * num_envs:
             raise ValueError(
                 f"batch_size: {cfg.batch_size} is larger than the {cfg.num_steps * num_envs} transitions of an "

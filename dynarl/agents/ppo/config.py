@@ -31,8 +31,8 @@ class PPOConfig:
     """Steps of each environment per iteration (T); an iteration trains on N x T transitions. Source: arXiv:1707.06347,
     Algorithm 1 (T)."""
     batch_size: int = 256
-    """Transitions per minibatch. A remainder is spread evenly over the minibatches. Source: arXiv:1707.06347, Algorithm
-    1 (M); 37 details, core 6."""
+    """Transitions per minibatch. A remainder is spread evenly over the minibatches. The default becomes N x T where
+    that is less. Source: arXiv:1707.06347, Algorithm 1 (M); 37 details, core 6."""
     num_epochs: int = 10
     """Passes over the transitions of an iteration. Source: arXiv:1707.06347, Algorithm 1 (K), table 3: 10."""
     learning_rate: float = 3e-4
