@@ -257,7 +257,8 @@ def make_cartpole():
 
 def test_what_an_env_may_be(tmp_path):
     for env in ("CartPole-v1", make_cartpole, make_cartpole(), gymnasium.make_vec("CartPole-v1", num_envs=4)):
-        agent = PPO(env, seed=0, **{**QUICK, "batch_size": 16}).learn(64)
+        number = {"num_envs": 1} if isinstance(env, gymnasium.Env) else {}
+        agent = PPO(env, seed=0, **{**QUICK, "batch_size": 16, **number}).learn(64)
         assert agent.evaluate(2).mean > 0
         path = agent.save(tmp_path / "agent")
         assert PPO.load(path, env=None if env != make_cartpole else env).env_steps == agent.env_steps

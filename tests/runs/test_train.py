@@ -428,6 +428,10 @@ def test_a_signal_saves_and_names_the_command_that_continues(tmp_path, number):
     assert read_summary(run_dir)["env_steps"] == steps + 640
 
 
+def without_nohup():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+
+
 @pytest.mark.parametrize("output", ["a pipe that nobody reads", "/dev/full", "closed"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_whatever_became_of_the_output(tmp_path, number, output):
@@ -438,7 +442,7 @@ def test_a_signal_saves_whatever_became_of_the_output(tmp_path, number, output):
         command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
     with Path("/dev/full" if output == "/dev/full" else os.devnull).open("w") as file:
         where = subprocess.PIPE if output == "a pipe that nobody reads" else file
-        process = subprocess.Popen(command, stdout=where, stderr=where)
+        process = subprocess.Popen(command, stdout=where, stderr=where, preexec_fn=without_nohup)
     if process.stdout is not None and process.stderr is not None:
         while not (run_dir / "metrics.jsonl").exists():
             time.sleep(0.01)

@@ -87,7 +87,9 @@ def test_state_of_callbacks():
     second.load_state_dict(first.state_dict())
     assert Counting(1.0, 1.0).run(second, 2) == 20
     Callbacks([StopOnNoImprovement(1)]).load_state_dict(first.state_dict())  # another one at that place: fresh
-    with pytest.raises(TypeError, match=r"callbacks: must be Callback objects or functions .*, got int"):
+    with pytest.raises(
+        TypeError, match=r"callbacks: must be objects of a class derived from .*Callback, or functions .*, got int"
+    ):
         Callbacks([3])
 
 
