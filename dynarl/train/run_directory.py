@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 LOCK, CONFIG = ".lock", "config.yaml"
+SAVED = ".saved"
+"""An empty file that a run has once it saved a checkpoint."""
 
 
 def default_run_dir(config: RunConfig, algorithm: str) -> Path:
@@ -99,7 +102,7 @@ class RunDirectory:
         Raises RunDirectoryError if it holds a run and `resume` is False, if it holds no run to resume, if another
         process owns it, or if it cannot be written.
         """
-        self.path = Path(path).absolute()
+        self.path, self._config = Path(path).absolute(), ""
         self.checkpoints = self.path / CHECKPOINTS
         if resume and not (self.path / CONFIG).is_file():
             raise RunDirectoryError(f"resume: {self.path} holds no run ({CONFIG} is missing)")
@@ -135,6 +138,14 @@ class RunDirectory:
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
 
+    def refuse_lost_checkpoints(self) -> None:
+        """Raise RunDirectoryError if the run saved checkpoints: without them it would start over and lose its curves."""
+        if (self.path / SAVED).exists() or (self.path / SUMMARY).exists():
+            raise RunDirectoryError(
+                f"resume: {self.path} had checkpoints, and {self.checkpoints} holds none now; restore that directory, "
+                "or start another run"
+            )
+
     def begin(self, config: str, env_steps: int) -> None:
         """Write the configuration of a run that starts or continues at `env_steps`; remove its earlier result."""
         (self.path / SUMMARY).unlink(missing_ok=True)
@@ -144,7 +155,7 @@ class RunDirectory:
     def write_config(self, text: str) -> None:
         """Write the resolved configuration, by which the directory holds a run."""
         _write(self.path / CONFIG, text.encode())
-        self._started = True
+        self._config, self._started = text, True
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json atomically."""
@@ -158,9 +169,14 @@ class RunDirectory:
         The best is the one with the highest `meta["score"]` (the newest of equals); a score of None never counts. Older
         ones are deleted only after the new one has been read back and verified.
         """
+        if self._config and not (self.path / CONFIG).is_file():
+            print(f"warning: {self.path / CONFIG} is gone and is written again", file=sys.stderr, flush=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_config(self._config)
         path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"
         checkpoint.save(path, state, meta=meta)
         checkpoint.load(path)
+        (self.path / SAVED).touch()
         prune(self.checkpoints, keep)
         return path
 

@@ -60,6 +60,8 @@ def run(
     plan = split(agent_cls, config, agent_config)
     with RunDirectory(path, resume=config.resume) as directory:
         checkpoint = latest(path, report=warn) if config.resume else None
+        if config.resume and checkpoint is None:
+            directory.refuse_lost_checkpoints()
         agent = make_agent(agent_cls, config, agent_config, plan)
         agent.num_threads = None  # limited above, for the whole run
         with with_workers(agent, plan, config, warn, directory.path / "failures") as config:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,48 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
     (tmp_path / "r" / "metrics.jsonl").write_text('{"env_steps": 64}\n')
     train.run(TinyAgent, fast(tmp_path / "r", resume=True))
     assert lasting(tmp_path / "r")[0]["env_steps"] == 320
+
+
+@pytest.mark.parametrize("lost", ["the directory", "what is in it"])
+def test_a_run_that_lost_its_checkpoints_is_not_begun_again(tmp_path, lost):
+    train.run(TinyAgent, fast(tmp_path / "r"))
+    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
+    (tmp_path / "r" / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "r" / "checkpoints")
+    if lost != "the directory":
+        (tmp_path / "r" / "checkpoints").mkdir()
+    with pytest.raises(RunDirectoryError, match=r"had checkpoints, and .* holds none now; restore that directory"):
+        train.run(TinyAgent, fast(tmp_path / "r", resume=True))
+    assert (tmp_path / "r" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_whose_directory_was_removed_or_renamed_can_be_resumed(tmp_path, capsys):
+    def remove(agent, metrics):
+        if agent.iteration == 2:
+            (tmp_path / "r").rename(tmp_path / "elsewhere")
+
+    train.run(TinyAgent, fast(tmp_path / "r", eval_episodes=0), callbacks=remove)
+    assert "config.yaml is gone and is written again" in capsys.readouterr().err
+    assert latest(tmp_path / "r") is not None
+    train.run(TinyAgent, fast(tmp_path / "r", resume=True, total_steps=2560, eval_episodes=0))
+    assert latest(tmp_path / "r").meta["env_steps"] == 2560
+
+
+@pytest.mark.parametrize("damage", ["a directory for a file", "no permission", "a name of 300 characters"])
+def test_a_newest_checkpoint_that_cannot_be_read_is_passed_over(tmp_path, capsys, damage):
+    train.run(TinyAgent, fast(tmp_path / "r"))
+    newest = numbered(tmp_path / "r")[-1][1]
+    manifest = next(path for path in newest.iterdir() if path.suffix == ".json" and path.name != "state.json")
+    if damage == "a directory for a file":
+        (newest / "state.json").unlink()
+        (newest / "state.json").mkdir()
+    elif damage == "no permission":
+        manifest.unlink()
+        manifest.symlink_to(manifest)  # a loop: OSError for every user
+    else:
+        manifest.write_text(manifest.read_text().replace("state.json", "s" * 300))
+    train.run(TinyAgent, fast(tmp_path / "r", resume=True))
+    assert f"{newest.name} is not usable, trying the one before" in capsys.readouterr().err
 
 
 def test_a_bad_newest_checkpoint_is_passed_over_and_set_aside(tmp_path, capsys):
