@@ -139,7 +139,7 @@ class RunDirectory:
                     self.path.rmdir()
 
     def refuse_lost_checkpoints(self) -> None:
-        """Raise RunDirectoryError if the run saved checkpoints: without them it would start over and lose its curves."""
+        """Raise RunDirectoryError if the run saved checkpoints: without them its curves would be lost."""
         if (self.path / SAVED).exists() or (self.path / SUMMARY).exists():
             raise RunDirectoryError(
                 f"resume: {self.path} had checkpoints, and {self.checkpoints} holds none now; restore that directory, "
