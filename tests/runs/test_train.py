@@ -75,7 +75,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     assert found is not None
     assert found.meta["env_steps"] == 2048
     assert found.meta["config"] == {**vars(TinyConfig())}
-    assert [p.name for p in (tmp_path / "r").glob(".*")] == [".lock"]
+    assert sorted(p.name for p in (tmp_path / "r").glob(".*")) == [".lock", ".saved"]
 
 
 def test_curves_are_over_env_steps_and_equal_the_records(tmp_path):
