@@ -103,8 +103,6 @@ class RunConfig:
         _check_workers(self)
         if not self.env_id:
             raise ValueError("env_id: must not be empty")
-        if self.stop_at_return is not None and math.isnan(self.stop_at_return):
-            raise ValueError("stop_at_return: must be a number or None, got nan")
         if self.stop_at_return is not None and (self.eval_every == 0 or self.eval_episodes == 0):
             raise ValueError(
                 f"stop_at_return: {self.stop_at_return} needs evaluations, got eval_every {self.eval_every} "

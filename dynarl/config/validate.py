@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import types
 import typing
@@ -18,11 +19,31 @@ _EXPECTED = {int: "a whole number", float: "a number", bool: "True or False", st
 def typed(name: str, value: Any, kind: Any) -> Any:
     """Return the value of a field in Python's types: a whole float for an int as int, NumPy's scalars as numbers.
 
-    Raises TypeError for a value of another type.
+    Raises TypeError for a value of another type, ValueError for a number that no setting can be: nan, infinity where
+    the field gives it no meaning, and what neither a float64 nor an int64 holds.
     """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        _check_number(name, value)
     if not _fits(value, kind):
         raise TypeError(f"{name}: must be {_description(kind)}, got {value!r}")
     return int(value) if kind is int else _python(value)
+
+
+_MAY_BE_INFINITE = ("max_grad_norm", "rho_bar", "c_bar")
+"""Limits, for which infinity means none."""
+
+
+def _check_number(name: str, value: Any) -> None:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: must be below 1.8e308, got a whole number of {len(str(value))} digits") from None
+    if math.isnan(number):
+        raise ValueError(f"{name}: must be a number, got nan")
+    if math.isinf(number) and not (number > 0 and name in _MAY_BE_INFINITE):
+        raise ValueError(f"{name}: must be finite, got {number}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name}: must fit 64 bits, got {value}")
 
 
 def _python(value: Any) -> Any:
@@ -42,7 +63,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is dict:
         return isinstance(value, Mapping)
     if kind is int:
-        return _fits(value, float) and float(value).is_integer()
+        return _fits(value, float) and float(value).is_integer() and abs(value) < 2**63
     if kind is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if kind is bool:

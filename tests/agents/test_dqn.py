@@ -341,10 +341,10 @@ def test_features_of_the_user():
     ("overrides", "message"),
     [
         ({"n_step": 0}, "n_step: must be at least 1, got 0"),
-        ({"buffer_size": 31}, "buffer_size: 31 is smaller than a batch of 32"),
+        ({"buffer_size": 31}, "buffer_size: 31 is smaller than a batch of batch_size 32"),
         (
             {"buffer_size": 32, "num_envs": 8, "n_step": 5},
-            "buffer_size: 32 is too small for windows of 5 steps in each",
+            "buffer_size: 32 is too small for windows of n_step 5 steps in each",
         ),
         ({"train_freq": 0}, "train_freq: must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate: must be above 0, got 0.0"),

@@ -349,7 +349,7 @@ def test_integer_observations_are_stored_as_they_are():
         ({"buffer_size": 10}, "buffer_size: a replay of 10 transitions is smaller than batch_size 256"),
         (
             {"buffer_size": 256, "num_envs": 128, "n_step": 3},
-            "buffer_size: 256 transitions of 128 environments are fewer than n_step 3 of each",
+            "buffer_size: 256 transitions of num_envs 128 are fewer than n_step 3 of each",
         ),
         ({"hidden_sizes": (0,)}, r"hidden_sizes: must be at least 1 each, got \(0,\)"),
         ({"log_std_min": 3.0}, "log_std_min: must be below log_std_max 2.0, got 3.0"),

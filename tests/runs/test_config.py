@@ -251,7 +251,7 @@ def test_strings_that_look_like_something_else_survive():
         ({"seed": -1}, "seed: must be at least 0, got -1"),
         ({"total_steps": 0}, "total_steps: must be at least 1, got 0"),
         ({"env_id": ""}, "env_id: must not be empty"),
-        ({"stop_at_return": float("nan")}, "stop_at_return: must be a number or None"),
+        ({"stop_at_return": float("nan")}, "stop_at_return: must be a number, got nan"),
         ({"stop_at_return": 5.0, "eval_every": 0}, "needs evaluations, got eval_every 0"),
         ({"env_id": "os:E-v0"}, "imports the module 'os'; allow it with --allow-import os"),
     ],

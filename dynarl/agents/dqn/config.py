@@ -140,11 +140,11 @@ class DQNConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}, got {getattr(self, name)}")
         if self.buffer_size < self.batch_size:
-            raise ValueError(f"buffer_size: {self.buffer_size} is smaller than a batch of {self.batch_size}")
+            raise ValueError(f"buffer_size: {self.buffer_size} is smaller than a batch of batch_size {self.batch_size}")
         if self.buffer_size < self.num_envs * self.n_step:
             raise ValueError(
-                f"buffer_size: {self.buffer_size} is too small for windows of {self.n_step} steps in each of "
-                f"{self.num_envs} environments"
+                f"buffer_size: {self.buffer_size} is too small for windows of n_step {self.n_step} steps in each of "
+                f"num_envs {self.num_envs} environments"
             )
         if not self.v_min < self.v_max:
             raise ValueError(f"v_min: must be below v_max, got {self.v_min} and {self.v_max}")

@@ -108,7 +108,7 @@ class SACConfig:
             )
         if self.buffer_size // self.num_envs < self.n_step:
             raise ValueError(
-                f"buffer_size: {self.buffer_size} transitions of {self.num_envs} environments are fewer than "
+                f"buffer_size: {self.buffer_size} transitions of num_envs {self.num_envs} are fewer than "
                 f"n_step {self.n_step} of each"
             )
         if any(size < 1 for size in self.hidden_sizes):
