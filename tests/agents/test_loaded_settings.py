@@ -97,6 +97,27 @@ def test_epsilon_schedule_and_adaptive_rate(saved):
     assert groups(adapted(kl_target=None))[0]["lr"] == 3e-4
 
 
+@BY_NAME
+def test_a_linear_schedule_decays_over_the_run_and_continues_after_load(saved, name):
+    logged = []
+
+    def note(agent, metrics):
+        logged.append((agent.env_steps, metrics["train/learning_rate"], {group["lr"] for group in groups(agent)}))
+
+    load = saved(name, learning_rate_schedule="linear", learning_rate=1e-3)
+    before = groups(load())[0]["lr"]
+    load().learn(1024, callbacks=note)
+    done = [steps for steps, _, _ in logged]
+    rates = [rate for _, rate, _ in logged]
+    assert before < 1e-3 or name == "dqn"
+    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 0.35e-3
+    assert all(of_groups == {rate} for _, rate, of_groups in logged)
+    for steps, rate in zip(done, rates[1:]):  # set before an iteration, by the steps made until then
+        assert rate == pytest.approx(1e-3 * (1 - steps / (load().env_steps + 1024)), rel=1e-9)
+    constant = load(learning_rate_schedule="constant")
+    assert {group["lr"] for group in groups(constant)} == {1e-3}
+
+
 @OF_REPLAYS
 @pytest.mark.parametrize("changes", [{"num_envs": 1}, {"num_envs": 7}, {"buffer_size": 2000}, {"buffer_size": 40}])
 def test_the_replay_carries_over(saved, name, changes, capsys):

@@ -24,6 +24,9 @@ class DQNConfig:
     """Number of environments that are stepped together (N). Source: Nature (one); more as in Stable-Baselines3."""
     learning_rate: float = 1e-4
     """Step size of Adam. Source: Stable-Baselines3 (Nature: RMSProp with 2.5e-4; Rainbow: 6.25e-5)."""
+    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    """linear: decays to 0 over the run. Source: Nature and Rainbow keep it constant; some settings of RL Baselines3 Zoo
+    decay it."""
     adam_eps: float = 1e-8
     """Epsilon of Adam. Source: arXiv:1412.6980 (Rainbow: 1.5e-4)."""
     batch_size: int = 32
@@ -127,6 +130,7 @@ class DQNConfig:
         positive("learning_rate", "adam_eps", "max_grad_norm", "tau", config=self)
         fraction("tau", "gamma", "epsilon_initial", "epsilon_final", "per_alpha", "per_beta", config=self)
         one_of("activation", ACTIVATIONS, config=self)
+        one_of("learning_rate_schedule", ("constant", "linear"), config=self)
         one_of("encoder", ENCODERS, config=self)
         one_of("distributional", ("none", "c51", "qr"), config=self)
         for name, least in (

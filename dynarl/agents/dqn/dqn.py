@@ -67,6 +67,11 @@ class DQNLearner:
         flatten(self._target_parameters)
         self.optimizer = optim.Adam(self._parameters, lr=config.learning_rate, eps=config.adam_eps)
 
+    def anneal(self, progress: float) -> None:
+        """Set the learning rate by its schedule; `progress` in [0, 1) is the part of the run that is done."""
+        if self.config.learning_rate_schedule == "linear":
+            self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress)
+
     def update(self, batch: Batch) -> dict[str, float]:
         """Make a gradient step on each minibatch of a batch [B] and return the metrics of the last.
 

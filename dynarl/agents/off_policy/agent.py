@@ -122,6 +122,7 @@ class OffPolicyAgent(Agent):
     def batches(self, progress: float) -> Iterator[Batch]:
         """Store transitions of the own environments or of workers and yield the samples that they pay for."""
         self._metrics = {}
+        self.learner.anneal(progress)
         return self.own_batches() if self.feed is None else self._batches_of_workers(self.feed)
 
     def own_batches(self) -> Iterator[Batch]:

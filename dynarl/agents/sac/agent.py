@@ -148,7 +148,8 @@ class SAC(OffPolicyAgent):
 
     def iteration_metrics(self, updates: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the means over the updates with the metrics of acting and of the episodes that ended."""
-        return {**means(updates), **self.acting_metrics(), **self._metrics}
+        rate = {"train/learning_rate": self.learner.critic_optimizer.param_groups[0]["lr"]}
+        return {**means(updates), **rate, **self.acting_metrics(), **self._metrics}
 
     # -- parts by the names that users know -----------------------------------------------------------------------
 

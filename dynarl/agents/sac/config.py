@@ -37,6 +37,9 @@ class SACConfig:
     ratio of updates to data is gradient_steps / train_freq for any N. Source: SAC, table 1."""
     learning_rate: float = 3e-4
     """Step size of Adam for actor, critics and temperature. Source: SAC, table 1."""
+    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    """linear: decays to 0 over the run. Source: SAC keeps it constant; some settings of RL Baselines3 Zoo
+    decay it."""
     gamma: float = 0.99
     """Discount factor. Source: SAC, table 1."""
     n_step: int = 1
@@ -98,6 +101,7 @@ class SACConfig:
         validate.positive("learning_rate", "alpha", "alpha_init", "tau", "sde_clip_mean", config=self)
         validate.fraction("gamma", "tau", config=self)
         validate.one_of("activation", FUSED, config=self)
+        validate.one_of("learning_rate_schedule", ("constant", "linear"), config=self)
         validate.one_of("encoder", ENCODERS, config=self)
         for name in ("learning_starts", "burn_in"):
             if getattr(self, name) < 0:

@@ -80,6 +80,13 @@ class SACLearner:
         """The temperature: weight of the entropy relative to the reward."""
         return math.exp(self.log_alpha.item()) if self.config.alpha is None else self.config.alpha
 
+    def anneal(self, progress: float) -> None:
+        """Set the learning rates by their schedule; `progress` in [0, 1) is the part of the run that is done."""
+        if self.config.learning_rate_schedule == "linear":
+            for optimizer in (self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer):
+                if optimizer is not None:
+                    optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress)
+
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one gradient step on critics, actor and temperature (Algorithm 1) and return its metrics.
 
