@@ -135,7 +135,6 @@ class Agent:
     def _take_number_of(self, envs: Environments, *, asked: int | None) -> None:
         """Write the number of existing environments into the config; raise ValueError for another one."""
         if asked not in (None, envs.num_envs):
-            envs.close()
             raise ValueError(
                 f"num_envs: the environment that was given counts as {envs.num_envs}, got num_envs={asked}; give an id "
                 "or a function that makes one, or leave num_envs out"
@@ -316,6 +315,41 @@ class Agent:
                 envs.close()
             elif env is self.source:
                 self.restart_episodes()
+
+    def set_env(self, env: Any) -> None:
+        """Learn in another environment from now on, with new episodes; `env` as for the constructor.
+
+        Raises ValueError, and changes nothing, unless it has the agent's spaces and its number of environments;
+        RuntimeError where workers step the environments.
+        """
+        if self.has_workers:
+            raise RuntimeError("set_env: the environments of this agent are in its workers and cannot be replaced")
+        envs = self.make_envs(env, self.config, seed=self.seed)
+        try:
+            compatibility.check_spaces("set_env", self, envs)
+            if envs.num_envs != self.envs.num_envs:
+                raise ValueError(
+                    f"set_env: env must be {self.envs.num_envs} environments, got {envs.num_envs}; save the agent and "
+                    "load it with env= for another number"
+                )
+        except ValueError:
+            if not isinstance(env, gymnasium.Env | VectorEnv):  # those are the caller's
+                envs.close()
+            raise
+        if not isinstance(self.source, gymnasium.Env | VectorEnv):
+            self.envs.close()
+        self.source, self.envs = env, envs
+        self.collect_in(envs)
+
+    def collect_in(self, envs: Environments) -> None:
+        """Collect in other environments; random streams continue."""
+        step = self.collector.step
+        self.collector = self.make_collector(envs, self.actor, self.config, seed=self.seed)
+        self.collector.step = step
+
+    def close(self) -> None:
+        """Close the environments; the agent can still predict, and be evaluated and saved."""
+        self.envs.close()
 
     def restart_episodes(self) -> None:
         """Begin new episodes in the environments that the agent learns in."""

@@ -334,3 +334,47 @@ def test_videos_are_of_the_same_environment(tmp_path):
         del gymnasium.registry["Window-v0"]
     with Image.open(path) as image:
         assert image.n_frames == 7
+
+
+# ------------------------------------------------------------------------------------------------ another one
+
+
+class Counted(Drifting):
+    steps = 0
+
+    def step(self, action):
+        type(self).steps += 1
+        return super().step(action)
+
+
+@pytest.mark.parametrize("name", ["ppo", "lstm", "dqn"])
+def test_set_env(name):
+    agent_class, settings = SMALL[name]
+    agent = agent_class(Drifting, **settings).learn(128)
+    with pytest.raises(ValueError, match="set_env: env must have the agent's observation_space"):
+        agent.set_env("CartPole-v1")
+    with pytest.raises(ValueError, match="set_env: env must be 2 environments, got 1; save the agent"):
+        agent.set_env(Drifting())
+    assert agent.learn(128).source is Drifting  # nothing changed
+    Counted.steps, steps = 0, agent.env_steps
+    agent.set_env(Counted)
+    agent.learn(128)
+    assert Counted.steps == agent.env_steps - steps > 0
+    assert agent.evaluate(2).lengths.tolist() == [10, 10]
+    if name == "dqn":  # no transition leads from an episode of the first environment into one of the second
+        index = np.concatenate([agent.replay.history(env) for env in range(2)])
+        assert agent.replay.ends(index)[1].sum() >= 2
+
+
+def test_set_env_is_refused_with_workers():
+    agent = PPO(EnvGroup(env=Drifting, env_ids=(0, 1), here=False), **SMALL["ppo"][1])
+    with pytest.raises(RuntimeError, match="set_env: the environments of this agent are in its workers"):
+        agent.set_env(Drifting)
+
+
+def test_close():
+    agent = PPO(Licensed, num_envs=2, num_steps=32, batch_size=32)
+    assert Licensed.count == 2
+    agent.close()
+    assert Licensed.count == 0
+    agent.predict(np.zeros(3, np.float32))

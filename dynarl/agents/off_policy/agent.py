@@ -170,6 +170,15 @@ class OffPolicyAgent(Agent):
         """Return the metrics of acting since the last call; those of workers are in their collector's."""
         return self.actor.metrics() if self.feed is None else {}
 
+    def collect_in(self, envs: Environments) -> None:
+        """Step other environments; random streams continue, episodes that are open in the replay end here."""
+        steps, self.stepper = self.stepper.steps, make_stepper(envs, self.actor)
+        self.stepper.steps = steps
+        self.collector = TransitionCollector(self.stepper, num_steps=self.config.fragment_steps)
+        if self.experience is not None:
+            self.experience.networks = self.networks().values()
+        self.replay.cut()
+
     def restart_episodes(self) -> None:
         """Begin new episodes in the environments; those that are open in the replay end here."""
         super().restart_episodes()
