@@ -88,7 +88,9 @@ class Callbacks(Callback):
     """Several callbacks as one. Every callback runs after each iteration, also when an earlier one returned False."""
 
     def __init__(self, callbacks: Iterable[CallbackLike] | CallbackLike = ()) -> None:
-        given = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        given: list[Any] = [callbacks]
+        if isinstance(callbacks, Iterable) and not isinstance(callbacks, Callback) and not callable(callbacks):
+            given = list(callbacks)
         for one in given:
             if isinstance(one, type):
                 raise TypeError(f"callbacks: must be objects, got the class {one.__name__}; give {one.__name__}()")

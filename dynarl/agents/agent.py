@@ -293,7 +293,7 @@ class Agent:
         Each environment plays a fixed number of episodes, so that short ones do not count more. Seeds are keyed by
         (seed, "evaluate"), the same at every call. `num_envs` limits the environments (default: one for each episode,
         at most 100). `env` replaces those of the agent's own kind: an id, a function, or an environment, which stays
-        open; with the environment that the agent learns in, its episodes are begun anew afterwards.
+        open; the environment that the agent learns in then starts new episodes.
 
         Environments of the agent's own kind have its arguments, wrappers and time limit, open no window, and scale by
         the statistics of its wrappers; statistics stay as they are. Raises ValueError where none can be made.
@@ -306,9 +306,9 @@ class Agent:
             envs = make(env, seed=seed, purpose="evaluate")
         else:
             source = self.source if env is None else env
-            envs = make_another(source, count, self.envs, seed=seed, purpose="evaluate")
+            envs = make_another(source, count, self.envs, seed=seed)
         try:
-            compatibility.check_spaces("evaluate", self, envs)
+            compatibility.check_spaces("evaluate", self.observation_space, self.action_space, envs)
             return self.play(envs, episodes, deterministic=deterministic)
         finally:
             if not ready:
@@ -326,7 +326,7 @@ class Agent:
             raise RuntimeError("set_env: the environments of this agent are in its workers and cannot be replaced")
         envs = self.make_envs(env, self.config, seed=self.seed)
         try:
-            compatibility.check_spaces("set_env", self, envs)
+            compatibility.check_spaces("set_env", self.observation_space, self.action_space, envs)
             if envs.num_envs != self.envs.num_envs:
                 raise ValueError(
                     f"set_env: env must be {self.envs.num_envs} environments, got {envs.num_envs}; save the agent and "

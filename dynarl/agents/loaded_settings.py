@@ -13,7 +13,7 @@ from typing import Any
 from dynarl.config import ConfigError, from_mapping
 from dynarl.optim import Optimizer
 
-__all__ = ["EFFECTS", "Effect", "apply_to_optimizers", "changed_settings", "refuse_fixed"]
+__all__ = ["EFFECTS", "Effect", "affected", "apply_to_optimizers", "changed_settings", "refuse_fixed"]
 
 
 class Effect(Enum):
@@ -24,7 +24,9 @@ class Effect(Enum):
     ENVIRONMENTS = "the environments begin new episodes; a replay carries its newest transitions over"
     REPLAY = "the replay carries its newest transitions over, with new priorities"
     RATIO = "the ratio of updates to data holds from now on"
-    STATISTICS = "statistics that the checkpoint lacks begin anew; those of rewards may be dropped, of inputs not"
+    STATISTICS = (
+        "statistics that the checkpoint lacks start empty; statistics of rewards can be dropped, those of inputs cannot"
+    )
     NETWORKS = "the stored networks have learned with the old value"
     INITIAL = "it describes the beginning of training"
 
@@ -57,7 +59,10 @@ EFFECTS: Mapping[str, Effect] = {
     "orthogonal_init": _I, "log_std_init": _I, "alpha_init": _I,
 }  # fmt: skip
 
-_RATE = {"learning_rate", "learning_rate_schedule", "kl_target", "kl_action"}
+
+def affected(changes: Iterable[str], effect: Effect) -> set[str]:
+    """Return the changed fields that have an effect."""
+    return {name for name in changes if EFFECTS[name] is effect}
 
 
 def changed_settings(stored: Mapping[str, Any], config: Any) -> dict[str, tuple[Any, Any]]:
@@ -85,10 +90,10 @@ def refuse_fixed(changes: Mapping[str, tuple[Any, Any]], where: str) -> None:
 
 def apply_to_optimizers(changes: Iterable[str], learner: Any, config: Any) -> None:
     """Give the optimisers of a learner the step size and epsilon of its config, where those were changed."""
-    values = {}
-    if _RATE & set(changes):
+    values, changed = {}, affected(changes, Effect.OPTIMIZER)
+    if changed - {"adam_eps"}:
         values["lr"] = config.learning_rate
-    if "adam_eps" in changes:
+    if "adam_eps" in changed:
         values["eps"] = config.adam_eps
     for optimizer in vars(learner).values():
         for group in optimizer.param_groups if isinstance(optimizer, Optimizer) else ():

@@ -30,8 +30,7 @@ def describe(
     return {
         "algorithm": algorithm,
         "config": _plain(dataclasses.asdict(config)),
-        "observation_space": describe_space(observation_space),
-        "action_space": describe_space(action_space),
+        **_spaces(observation_space, action_space),
         **counters,
         "policy": policy,
     }
@@ -43,20 +42,23 @@ def check(meta: Mapping[str, Any], algorithm: str, observation_space: Any, actio
         raise CheckpointError(
             f"checkpoint: written by {meta.get('algorithm')!r}, it cannot be loaded into {algorithm!r}"
         )
-    for field, space in (("observation_space", observation_space), ("action_space", action_space)):
-        stored, own = meta.get(field), describe_space(space)
-        if stored != own:
+    for field, own in _spaces(observation_space, action_space).items():
+        if (stored := meta.get(field)) != own:
             raise CheckpointError(
                 f"checkpoint: {field} differs, the checkpoint has {stored}, the environment has {own}"
             )
 
 
-def check_spaces(what: str, agent: Any, envs: Any) -> None:
-    """Raise ValueError unless environments have the spaces of an agent; `what` begins the message."""
-    for field in ("observation_space", "action_space"):
-        own, other = describe_space(getattr(agent, field)), describe_space(getattr(envs, field))
-        if own != other:
-            raise ValueError(f"{what}: env must have the agent's {field} {own}, got {other}")
+def check_spaces(what: str, observation_space: Any, action_space: Any, envs: Any) -> None:
+    """Raise ValueError unless environments have these spaces, an agent's; `what` begins the message."""
+    others = _spaces(envs.observation_space, envs.action_space)
+    for field, own in _spaces(observation_space, action_space).items():
+        if own != others[field]:
+            raise ValueError(f"{what}: env must have the agent's {field} {own}, got {others[field]}")
+
+
+def _spaces(observation_space: Any, action_space: Any) -> dict[str, Any]:
+    return {"observation_space": describe_space(observation_space), "action_space": describe_space(action_space)}
 
 
 def describe_space(space: Any) -> dict[str, Any]:

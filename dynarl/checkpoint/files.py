@@ -219,7 +219,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         state, meta = decode(tree["state"], arrays), decode(manifest["meta"], {})
         if not isinstance(state, dict) or not isinstance(meta, dict):
             raise TypeError("state and meta must be objects")
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
         raise CheckpointError(f"checkpoint: {directory} is not well formed: {error!r}") from error
     return Checkpoint(state, meta, directory)
 
@@ -287,13 +287,17 @@ def _read(path: Path, limit: int) -> bytes:
     except OSError as error:
         link = " (a link is never followed)" if path.is_symlink() else ""
         raise CheckpointError(f"checkpoint: cannot read {path}{link}: {error}") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):  # a directory cannot be opened as a file at all
+        os.close(handle)
+        raise CheckpointError(f"checkpoint: {path} is not a plain file")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"checkpoint: {path} is not a plain file")
         if status.st_size > limit:
             raise CheckpointError(f"checkpoint: {path} has {status.st_size} bytes, at most {limit} expected")
-        return file.read(limit + 1)
+        try:
+            return file.read(status.st_size + 1)
+        except (OSError, OverflowError, MemoryError) as error:
+            raise CheckpointError(f"checkpoint: cannot read {path}: {error!r}") from error
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def latest(run_dir: str | os.PathLike[str], report: Callable[[str], None] = lamb
     for _, path in reversed(found):
         try:
             return files.load(path)
-        except (CheckpointError, OSError, ValueError, MemoryError, OverflowError) as error:
+        except CheckpointError as error:
             report(f"{path.name} is not usable, trying the one before: {error}")
     if found:
         raise CheckpointError(

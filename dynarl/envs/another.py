@@ -15,12 +15,12 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
-__all__ = ["another", "description", "from_description", "why_not_again"]
+__all__ = ["another", "description", "from_description"]
 
 _REMEDY = (
     "give the agent a function that makes the environment, such as lambda: Wrapper(gymnasium.make(ID)), or give env="
 )
-# Arguments of gymnasium.make_vec, which it keeps beside those of the environment.
+# Arguments of gymnasium.make_vec itself; its spec lists them with those of the environment.
 _OF_THE_VECTOR = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
 
 
@@ -30,7 +30,7 @@ def another(source: Any, *, render_mode: str | None = None) -> Any:
     None: they open no window; another render_mode of the source stays. `source` is an id, a function, an environment or
     a vector environment. Raises ValueError with the reason and the remedy where no other can be made.
     """
-    if reason := why_not_again(source):
+    if reason := _why_not(source):
         raise ValueError(reason)
     if isinstance(source, gymnasium.Env):
         spec = copy.copy(source.spec)
@@ -43,12 +43,12 @@ def another(source: Any, *, render_mode: str | None = None) -> Any:
         return partial(source.func, *source.args, **_rendering(source.keywords, render_mode))
     if render_mode is None:
         return source
-    return partial(gymnasium.make, source, render_mode=render_mode) if isinstance(source, str) else (
-        partial(source, render_mode=render_mode)
-    )  # fmt: skip
+    if isinstance(source, str):
+        return partial(gymnasium.make, source, render_mode=render_mode, disable_env_checker=True)
+    return partial(source, render_mode=render_mode)
 
 
-def why_not_again(source: Any) -> str | None:
+def _why_not(source: Any) -> str | None:
     """Return why no environment like `source` can be made, with the remedy; None if one can."""
     if not isinstance(source, gymnasium.Env | VectorEnv):
         return None

@@ -129,11 +129,9 @@ def explained_unpacking(error: Exception) -> Exception:
     here = error.__traceback__ is not None and error.__traceback__.tb_next is None
     if not here or not isinstance(error, ValueError | TypeError) or "unpack" not in str(error):
         return error
-    better = ValueError(
+    return ValueError(
         f"step: the environment's step() must return (obs, reward, terminated, truncated, info), {_OLD}: {error}"
     )
-    better.__cause__ = error
-    return better
 
 
 def check_step(layout: Any, obs: Any, reward: Any = 0.0, terminated: Any = False, truncated: Any = False) -> None:

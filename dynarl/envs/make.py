@@ -182,20 +182,21 @@ def _several(first: Any, make_one: Callable[[], Any], count: int) -> list[Any]:
     return envs
 
 
-def make_another(source: Any, num_envs: int, like: Environments, *, seed: int, purpose: str) -> Environments:
-    """Make `num_envs` environments of the kind of `source`, or as many as a vector environment of that kind has.
+def make_another(source: Any, num_envs: int, like: Environments, *, seed: int) -> Environments:
+    """Make `num_envs` environments of the kind of `source` to evaluate in, or as many as a vector environment has.
 
     Their normalising wrappers scale by the statistics of `like` and leave them as they are. Raises ValueError where
     none can be made, or where the statistics are in other processes.
     """
+    keys: dict[str, Any] = {"seed": seed, "purpose": "evaluate"}
     made = another(source)
     first = made() if callable(made) else None
     if isinstance(first, VectorEnv):
-        envs: Environments = VectorEnvironments(first, seed=seed, purpose=purpose)
+        envs: Environments = VectorEnvironments(first, **keys)
     elif first is None:
-        envs = make(made, num_envs, seed=seed, purpose=purpose)
+        envs = make(made, num_envs, **keys)
     else:
-        envs = SyncEnvironments(_several(first, made, num_envs), seed=seed, purpose=purpose)
+        envs = SyncEnvironments(_several(first, made, num_envs), **keys)
     names = normalizing_wrappers(envs.members)
     if names and not like.members:
         envs.close()

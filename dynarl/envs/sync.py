@@ -121,9 +121,11 @@ class SyncEnvironments:
                     # no action is taken in a terminal state
                     mask[i] = self._masks.one(env, info, tracker.where(i))
         except Exception as error:
-            error = explained_unpacking(error)
-            error.add_note(self._note(i))
-            raise error from error.__cause__
+            explained = explained_unpacking(error)
+            explained.add_note(self._note(i))
+            if explained is not error:
+                raise explained from error
+            raise
         transition, ended = tracker.record(
             next_obs,
             self._numbers(rewards),

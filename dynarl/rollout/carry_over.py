@@ -14,13 +14,13 @@ from dynarl.rollout.replay import ReplayBuffer
 __all__ = ["carry_over"]
 
 _BLOCK = 4096
-"""Transitions that are copied at a time, so that large observations need little memory besides the replays."""
+"""Transitions that are copied at a time, which limits the memory for large observations."""
 
 
 def carry_over(state: Mapping[str, Any], replay: ReplayBuffer, arguments: Mapping[str, Any]) -> int:
     """Write the newest transitions of a replay's state into `replay`, which is empty; return how many.
 
-    `arguments` are those of `ReplayBuffer` besides capacity and number of environments. The environments of the state
+    `arguments` are those of `ReplayBuffer` without capacity and number of environments. The environments of the state
     follow each other in those of `replay`, each with an equal share of the room. Episodes that were open end there.
     """
     num_envs, rows = int(state["num_envs"]), int(state["rows"])
@@ -28,11 +28,11 @@ def carry_over(state: Mapping[str, Any], replay: ReplayBuffer, arguments: Mappin
     old.load_state_dict(state)
     old.cut()
     room = replay.rows - 1
-    share = max(1, room // -(-num_envs // replay.num_envs))
+    share, length = max(1, room // -(-num_envs // replay.num_envs)), min(_BLOCK, room)
     for env in range(num_envs):
         index = old.history(env)[-share:]
-        for begin in range(0, len(index), min(_BLOCK, room)):
-            block = index[begin : begin + min(_BLOCK, room)]
+        for begin in range(0, len(index), length):
+            block = index[begin : begin + length]
             replay.add_fragment(_fragment(old, block, env % replay.num_envs, first=begin == 0))
     return len(replay)
 

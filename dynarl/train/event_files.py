@@ -4,13 +4,14 @@ import contextlib
 import os
 import socket
 import struct
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dynarl.train.output import warn
 
 __all__ = ["EventFiles"]
 
@@ -53,13 +54,10 @@ class EventFiles:
 
     def _give_up(self, error: OSError) -> None:
         self.close()
-        with contextlib.suppress(OSError, ValueError):
-            print(
-                f"warning: TensorBoard's event file cannot be written ({error}); the run continues without it, "
-                "metrics.jsonl has every record",
-                file=sys.stderr,
-                flush=True,
-            )
+        warn(
+            f"TensorBoard's event file cannot be written ({error}); the run continues without it, metrics.jsonl has "
+            "every record"
+        )
 
     def begin_session(self, values: Mapping[str, Any]) -> None:
         if self._is_new:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynarl.callbacks import SCORE, Callback, Callbacks, Evaluate, Every, StopAtReturn, StopOnNoImprovement
-from dynarl.checkpoint import Checkpoint, CheckpointError, compatibility
+from dynarl.checkpoint import Checkpoint, CheckpointError
 from dynarl.config import ConfigError, RunConfig
 from dynarl.seeding import derive_seed
 from dynarl.train import logged
@@ -25,13 +24,11 @@ from dynarl.train.summary import in_words
 if TYPE_CHECKING:
     from dynarl.agents.agent import Agent
 
-__all__ = ["RunMonitor", "warn"]
+__all__ = ["RunMonitor"]
 
 
-def warn(message: str) -> None:
-    """Print a warning of a run."""
-    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: the run continues
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+class _Stopped(FloatingPointError):
+    """The error of a run whose numbers are no numbers any more; it names the last good checkpoint."""
 
 
 class RunMonitor:
@@ -81,7 +78,6 @@ class RunMonitor:
         config, agent = self.config, self.agent
         resume_at = None
         if checkpoint is not None:
-            compatibility.check(checkpoint.meta, agent.algorithm, agent.observation_space, agent.action_space)
             try:
                 resume_at = self._restore(checkpoint)
             except ConfigError:
@@ -134,8 +130,10 @@ class RunMonitor:
             self.callbacks.begin(self.agent)
             try:
                 yield
-            except FloatingPointError as error:
-                raise error if str(error).startswith("train: ") else self._broken(str(error)) from error
+            except _Stopped:
+                raise
+            except FloatingPointError as error:  # found by the agent itself
+                raise self._broken(str(error)) from error
             finally:
                 self.callbacks.end(self.agent)
 
@@ -225,7 +223,7 @@ class RunMonitor:
 
     def _broken(self, what: str) -> FloatingPointError:
         last = f"the last good checkpoint is {self.saved[1]}" if self.saved else "no checkpoint was saved yet"
-        return FloatingPointError(
+        return _Stopped(
             f"train: {what} at env step {int(self.agent.env_steps)}, iteration {int(self.agent.iteration)}; "
             f"the run is stopped and {last}. A lower learning rate or max_grad_norm is the usual remedy"
         )

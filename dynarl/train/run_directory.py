@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import IO, Any
 from dynarl import checkpoint
 from dynarl.checkpoint.series import CHECKPOINTS, numbered, prune
 from dynarl.config import RunConfig, to_yaml
+from dynarl.train.output import warn
 from dynarl.train.summary import SUMMARY, read_summary
 
 __all__ = [
@@ -170,7 +170,7 @@ class RunDirectory:
         ones are deleted only after the new one has been read back and verified.
         """
         if self._config and not (self.path / CONFIG).is_file():
-            print(f"warning: {self.path / CONFIG} is gone and is written again", file=sys.stderr, flush=True)
+            warn(f"{self.path / CONFIG} is gone and is written again")
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_config(self._config)
         path = self.checkpoints / f"ckpt-{int(meta['env_steps']):012d}"

@@ -14,7 +14,8 @@ from dynarl.config import ConfigError, RunConfig
 from dynarl.threads import limit_threads
 from dynarl.train.clock import Clock
 from dynarl.train.construction import make_agent, one_env_for_each_worker, split, with_workers
-from dynarl.train.monitor import RunMonitor, warn
+from dynarl.train.monitor import RunMonitor
+from dynarl.train.output import warn
 from dynarl.train.run_directory import RunDirectory, default_run_dir, refuse_under_ray
 from dynarl.train.seeds import run_seeds
 from dynarl.train.signals import deferred_signals

@@ -208,3 +208,29 @@ def test_a_number_of_environments_beside_an_existing_one(name):
     many = gymnasium.make_vec(env, 3, "sync")
     without = {key: value for key, value in base.items() if key != "num_envs"}
     assert agent_class(many, **without).config.num_envs == 3
+
+
+def test_a_callback_that_can_be_iterated_over_is_one_callback():
+    class Rows(Callback):
+        def __iter__(self):
+            raise AssertionError("not a list of callbacks")
+
+        def on_iteration(self, agent, metrics):
+            return False
+
+    assert an_agent("ppo").learn(200, callbacks=Rows()).iteration == 1
+
+
+def test_an_exception_of_an_environment_keeps_its_context():
+    class Failing(Toy):
+        def step(self, action):
+            try:
+                raise KeyError("the first")
+            except KeyError:
+                raise OSError("the second")  # noqa: B904 - the context is what is tested
+
+    envs = make(Failing, 1)
+    envs.reset()
+    with pytest.raises(OSError, match="the second") as caught:
+        envs.step(np.zeros(1, np.int64))
+    assert isinstance(caught.value.__context__, KeyError) and not caught.value.__suppress_context__

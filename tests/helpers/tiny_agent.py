@@ -6,7 +6,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from dynarl.checkpoint.compatibility import describe
+from dynarl.checkpoint.compatibility import check, describe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +136,7 @@ class TinyAgent:
         }
 
     def restore(self, meta, state, *, where="load"):
+        check(meta, self.algorithm, self.observation_space, self.action_space)
         self.load_state_dict(state)
         return []
 

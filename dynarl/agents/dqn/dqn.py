@@ -23,6 +23,7 @@ from dynarl.agents.dqn.config import DQNConfig
 from dynarl.agents.dqn.networks import QNetwork
 from dynarl.agents.dqn.q_distribution import make_q_distribution
 from dynarl.agents.dqn.q_values import Evaluator, TransitionEvaluator
+from dynarl.agents.learning_rate import anneal_learning_rate
 from dynarl.agents.off_policy.batch_check import BatchCheck
 from dynarl.agents.state import load_attributes, save_attributes
 from dynarl.autograd.flat import flatten
@@ -69,8 +70,7 @@ class DQNLearner:
 
     def anneal(self, progress: float) -> None:
         """Set the learning rate by its schedule; `progress` in [0, 1) is the part of the run that is done."""
-        if self.config.learning_rate_schedule == "linear":
-            self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress)
+        anneal_learning_rate(self.config, progress, self.optimizer)
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make a gradient step on each minibatch of a batch [B] and return the metrics of the last.

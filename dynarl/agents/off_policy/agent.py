@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dynarl.agents.agent import Agent
 from dynarl.agents.explain import Fact
-from dynarl.agents.loaded_settings import EFFECTS, Effect
+from dynarl.agents.loaded_settings import Effect, affected
 from dynarl.agents.off_policy.actor import OffPolicyActor
 from dynarl.agents.off_policy.replay_feed import ReplayFeed
 from dynarl.agents.off_policy.stepper import RecordStepper, make_stepper
@@ -207,18 +207,19 @@ class OffPolicyAgent(Agent):
     def load_changed(self, state: Mapping[str, Any], changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
         """Load a state that was saved with other settings; return a line for each part that does not continue."""
         notes, stored = [], state.get("replay")
-        resized = stored is None or int(stored["num_envs"]) != self.replay.num_envs
+        num_envs = self.replay.num_envs if stored is None else int(stored["num_envs"])
+        resized = num_envs != self.replay.num_envs
         if stored is None:
             notes.append("replay: the checkpoint has none, so it begins empty")
-        elif resized or {"buffer_size", "prioritized", "per_alpha"} & changes.keys():
+        elif resized or affected(changes, Effect.REPLAY):
             kept, held = carry_over(stored, self.replay, self.replay_arguments()), int(np.sum(stored["count"]))
-            notes.append(f"replay: {kept:,} of {held:,} transitions are carried over; priorities begin anew")
+            notes.append(f"replay: {kept:,} of {held:,} transitions are carried over, with new priorities")
         else:
             self.replay.load_state_dict(stored)
-        if stored is not None and resized:
-            notes.append(f"num_envs: {int(stored['num_envs'])} -> {self.replay.num_envs}, new episodes begin")
-        ratio = any(EFFECTS[name] is Effect.RATIO for name in changes)
-        self._load(state, same_envs=not resized, same_ratio=not ratio)
+        if resized:
+            notes.append(f"num_envs: {num_envs} -> {self.replay.num_envs}, new episodes begin")
+        same_envs, same_ratio = stored is not None and not resized, not affected(changes, Effect.RATIO)
+        self._load(state, same_envs=same_envs, same_ratio=same_ratio)
         return notes
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -229,29 +230,22 @@ class OffPolicyAgent(Agent):
     def _load(self, state: Mapping[str, Any], *, same_envs: bool = True, same_ratio: bool = True) -> None:
         """Load everything but the replay."""
         load_attributes(self, (*self.saved, *self.progress_saved, *(("experience",) if same_envs else ())), state)
-        if not same_envs:
-            self.stepper.started = False
-            self.replay.cut()
-            state = {name: value for name, value in state.items() if name != "feed"}
-        if not same_ratio and self.feed is not None and "feed" in state:
-            self.feed.begin_at(self.env_steps)
-            state = {**state, "feed": {**state["feed"], "limiter": self.feed.state_dict()}}
+        feed = state.get("feed") if same_envs else None
         if self.feed is not None:
             self.stepper.started = False  # the environments are those of workers
-            self._load_feed(self.feed, state.get("feed"))
-            return
-        if "feed" in state:
-            self.replay.cut()  # episodes that workers had begun
-        if self.stepper.started:
-            continued = self.envs.load_state_dict(state["envs"])
-            if not continued:  # new episodes: those that are open in the replay end here
-                self.replay.cut()
+            self._load_feed(self.feed, feed, same_ratio=same_ratio)
+        elif not same_envs:
+            self.stepper.started = False
+        else:
+            if feed is not None:
+                self.replay.cut()  # episodes that workers had begun
+            if self.stepper.started and not self.envs.load_state_dict(state["envs"]):
+                self.replay.cut()  # new episodes: those that are open in the replay end here
 
-    def _load_feed(self, feed: ReplayFeed, state: Mapping[str, Any] | None) -> None:
-        """Continue from the feed's state, or from a run without workers."""
-        if state is None:
+    def _load_feed(self, feed: ReplayFeed, state: Mapping[str, Any] | None, *, same_ratio: bool) -> None:
+        """Continue from the feed's state, or from a run without workers, or with another ratio of updates to data."""
+        if state is None or not same_ratio:
             feed.begin_at(self.env_steps)
-            self.collector.load_state_dict({"step": self.vector_steps})
         else:
             feed.load_state_dict(state["limiter"])
-            self.collector.load_state_dict(state["collector"])
+        self.collector.load_state_dict({"step": self.vector_steps} if state is None else state["collector"])

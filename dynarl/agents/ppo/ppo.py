@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynarl import nn, optim
+from dynarl.agents.learning_rate import anneal_learning_rate
 from dynarl.agents.ppo.batches import as_fragment
 from dynarl.agents.ppo.config import PPOConfig
 from dynarl.agents.ppo.kl_target import KLTarget
@@ -76,8 +77,7 @@ class PPOLearner:
         """Set clip range and learning rate by their schedules; `progress` in [0, 1) is the part of the run done."""
         cfg = self.config
         self.clip_range = cfg.clip_range * (1.0 - progress if cfg.clip_range_schedule == "linear" else 1.0)
-        if cfg.learning_rate_schedule == "linear":
-            self.optimizer.param_groups[0]["lr"] = cfg.learning_rate * (1.0 - progress)
+        anneal_learning_rate(cfg, progress, self.optimizer)
 
     def update(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Improve policy and value on a fragment, arrays [T, N, ...] by name, and return the metrics.

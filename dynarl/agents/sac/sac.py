@@ -20,6 +20,7 @@ from typing import Any
 from gymnasium import spaces
 
 from dynarl import nn, optim
+from dynarl.agents.learning_rate import anneal_learning_rate
 from dynarl.agents.off_policy.batch_check import BatchCheck
 from dynarl.agents.sac.config import SACConfig
 from dynarl.agents.sac.critics import Critics
@@ -82,10 +83,7 @@ class SACLearner:
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates by their schedule; `progress` in [0, 1) is the part of the run that is done."""
-        if self.config.learning_rate_schedule == "linear":
-            for optimizer in (self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer):
-                if optimizer is not None:
-                    optimizer.param_groups[0]["lr"] = self.config.learning_rate * (1.0 - progress)
+        anneal_learning_rate(self.config, progress, self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer)
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one gradient step on critics, actor and temperature (Algorithm 1) and return its metrics.

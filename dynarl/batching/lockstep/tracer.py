@@ -37,7 +37,9 @@ class Tracer:
 
     def step(self, execution: Execution) -> None:
         """Count a step of a path."""
-        if self.unwinding or self.executor.restart is not None:  # as in `check_unwinding`, for every operation
+        if (
+            self.unwinding or self.executor.restart is not None
+        ):  # `check_unwinding` without a call: every operation passes here
             raise Unwind
         execution.steps += 1
         if execution.steps > self.run.max_steps:
